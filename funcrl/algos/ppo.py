@@ -1,0 +1,397 @@
+"""Proximal policy optimisation with a clipped objective, for discrete actions.
+
+Schulman et al. 2017, "Proximal policy optimization algorithms", arXiv 1707.06347.
+
+    r_t(θ) = π_θ(a_t | s_t) / π_θold(a_t | s_t)                                            (6)
+    L^CLIP(θ) = E[min(r_t(θ) Â_t, clip(r_t(θ), 1 - ε, 1 + ε) Â_t)]                         (7)
+    L(θ) = E[L^CLIP(θ) - c₁ L^VF(θ) + c₂ S[π_θ](s_t)]                                      (9)
+    Â_t = δ_t + γλ δ_{t+1} + …,   δ_t = r_t + γ V(s_{t+1}) - V(s_t)                   (11), (12)
+
+Departures from the paper, all of them those of the authors' code and of the reference results
+(Huang et al. 2022, "The 37 implementation details of proximal policy optimization"):
+
+- the value loss is clipped too, `clip_value_loss`;
+- advantages are normalised in each minibatch, `normalize_advantage`;
+- the gradient is clipped by its global norm, Adam's ε is 1e-5, the learning rate falls linearly;
+- actor and critic are separate networks with orthogonal weights, the actor's last layer scaled by
+  0.01.
+
+One departure of our own: a time limit is not an end. Where an episode is truncated, V of the state
+it reached is bootstrapped; the references stop there as if the agent had died.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from funcrl import nets, ops, optim
+from funcrl.core import Transition, checks, random, tree
+
+
+@tree.struct
+class Config:
+    """Settings of PPO; the defaults are those of the references for CartPole.
+
+    Every float may differ between lanes; integers, names and networks belong to the program.
+    """
+
+    learning_rate: float = 2.5e-4
+    """step size α of Adam"""
+    anneal_steps: float = 0.0
+    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
+    gamma: float = 0.99
+    """discount γ, in [0, 1]"""
+    gae_lambda: float = 0.95
+    """λ of the advantage estimate, in [0, 1]"""
+    clip_range: float = 0.2
+    """ε: how far the probability ratio may move and still be rewarded"""
+    entropy_weight: float = 0.01
+    """c₂: weight of the entropy bonus"""
+    value_weight: float = 0.5
+    """c₁: weight of the value loss"""
+    max_grad_norm: float = 0.5
+    """largest global norm of the gradient; inf: no clipping"""
+    adam_epsilon: float = 1e-5
+    """ε of Adam"""
+    num_envs: int = tree.static(4)
+    """N: environments of one lane"""
+    window_length: int = tree.static(128)
+    """T: steps of each environment between two rounds of updates"""
+    num_epochs: int = tree.static(4)
+    """K: passes over each window"""
+    num_minibatches: int = tree.static(4)
+    """gradient steps in a pass; must divide num_envs · window_length"""
+    normalize_advantage: bool = tree.static(True)
+    """give the advantages of each minibatch mean 0 and standard deviation 1"""
+    clip_value_loss: bool = tree.static(True)
+    """keep the value within clip_range of the old one in the value loss"""
+    hidden: tuple[int, ...] = tree.static((64, 64))
+    """width of each hidden layer of actor and critic"""
+    activation: str = tree.static("tanh")
+    """elu, gelu, relu, silu or tanh"""
+    actor: nn.Module | None = tree.static(None)
+    """your own network from observations to logits, instead of hidden and activation"""
+    critic: nn.Module | None = tree.static(None)
+    """your own network from observations to one value"""
+
+    def __post_init__(self) -> None:
+        here = "ppo.Config"
+        checks.number(here, "learning_rate", self.learning_rate, 0, math.inf)
+        checks.number(here, "anneal_steps", self.anneal_steps, 0, math.inf)
+        checks.number(here, "gamma", self.gamma, 0, 1)
+        checks.number(here, "gae_lambda", self.gae_lambda, 0, 1)
+        checks.number(here, "clip_range", self.clip_range, 0, math.inf, open_low=True)
+        checks.number(here, "entropy_weight", self.entropy_weight, 0, math.inf)
+        checks.number(here, "value_weight", self.value_weight, 0, math.inf)
+        checks.number(here, "max_grad_norm", self.max_grad_norm, 0, math.inf, open_low=True)
+        checks.number(here, "adam_epsilon", self.adam_epsilon, 0, math.inf, open_low=True)
+        for name in ("num_envs", "window_length", "num_epochs", "num_minibatches"):
+            checks.integer(here, name, getattr(self, name), 1)
+        size = self.num_envs * self.window_length
+        checks.require(
+            size % self.num_minibatches == 0,
+            here,
+            "num_minibatches",
+            f"divide num_envs · window_length = {size}",
+            self.num_minibatches,
+            f"Write {_nearest_divisor(size, self.num_minibatches)}.",
+        )
+
+
+@tree.struct
+class State:
+    """A PPO agent."""
+
+    params: dict[str, nets.Params]
+    """`actor` and `critic`, θ"""
+    optimizer: tuple
+    """state of clipping and Adam"""
+    step: Tensor
+    """`[]` int32, number of gradient steps so far"""
+    config: Config
+    """its floats are 0-d tensors here"""
+    metrics: dict[str, Tensor]
+    """0-d figures of the last update; NaN before the first"""
+    actor: nn.Module = tree.static()
+    critic: nn.Module = tree.static()
+
+
+@tree.struct
+class Batch:
+    """A minibatch of B rows, each with what the old parameters made of it."""
+
+    obs: Tensor
+    """`[B, ...]`"""
+    action: Tensor
+    """`[B]` int64"""
+    log_prob: Tensor
+    """`[B]` log π_θold(a | s)"""
+    value: Tensor
+    """`[B]` V_θold(s)"""
+    advantage: Tensor
+    """`[B]` Â"""
+    target: Tensor
+    """`[B]` Â + V_θold(s), the λ-return"""
+
+
+METRICS = (
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "kl",
+    "clip_fraction",
+    "grad_norm",
+    "learning_rate",
+)
+
+
+def clipped_objective(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
+    """(7): E[min(r Â, clip(r, 1 - ε, 1 + ε) Â)], to be maximised.
+
+    Args:
+        log_prob: `[B]` log π_θ(a | s).
+        old_log_prob: `[B]` log π_θold(a | s).
+        advantage: `[B]`.
+        clip_range: `[]` ε.
+
+    Returns:
+        `[]`.
+
+    >>> zero = torch.zeros(1)
+    >>> clipped_objective(zero + 1.0, zero, torch.ones(1), torch.tensor(0.2))
+    tensor(1.2000)
+    """
+    ratio = torch.exp(log_prob - old_log_prob)
+    clipped = torch.clamp(ratio, 1.0 - clip_range, 1.0 + clip_range)
+    return torch.minimum(ratio * advantage, clipped * advantage).mean()
+
+
+def value_loss(
+    value: Tensor, old_value: Tensor, target: Tensor, clip_range: Tensor, clip: bool
+) -> Tensor:
+    """L^VF of (9), with the ½ of the authors' code: ½ E[max((V - R)², (V_clipped - R)²)].
+
+    Args:
+        value: `[B]` V_θ(s).
+        old_value: `[B]` V_θold(s).
+        target: `[B]` λ-returns R.
+        clip_range: `[]` how far V may move from the old value before it is clipped.
+        clip: Whether to clip at all; the plain squared error otherwise.
+
+    Returns:
+        `[]`.
+
+    >>> one = torch.ones(1)
+    >>> value_loss(one, 0 * one, one, torch.tensor(0.2), True)
+    tensor(0.3200)
+    """
+    error = (value - target) ** 2
+    if clip:
+        clipped = old_value + torch.clamp(value - old_value, -clip_range, clip_range)
+        error = torch.maximum(error, (clipped - target) ** 2)
+    return 0.5 * error.mean()
+
+
+def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """(9) with its sign turned, to be minimised: -L^CLIP + c₁ L^VF - c₂ S.
+
+    Args:
+        params: θ, the argument that is differentiated.
+        state: Networks and settings.
+        batch: `[B]` rows.
+
+    Returns:
+        `[]` loss and the figures that go into `metrics`.
+    """
+    config = state.config
+    logits = nets.apply(state.actor, params["actor"], batch.obs)
+    value = nets.apply(state.critic, params["critic"], batch.obs).squeeze(-1)
+    log_prob = ops.categorical_log_prob(logits, batch.action)
+    advantage = batch.advantage
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+    objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)  # type: ignore[arg-type]
+    critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)  # type: ignore[arg-type]
+    entropy = ops.categorical_entropy(logits).mean()
+
+    log_ratio = log_prob - batch.log_prob
+    figures = {
+        "policy_loss": -objective,
+        "value_loss": critic_loss,
+        "entropy": entropy,
+        # E[(r - 1) - log r]: unbiased and never negative (Schulman 2020, "Approximating KL divergence").
+        "kl": (torch.expm1(log_ratio) - log_ratio).mean(),
+        "clip_fraction": (torch.expm1(log_ratio).abs() > config.clip_range).to(torch.float32).mean(),
+    }
+    return -objective + config.value_weight * critic_loss - config.entropy_weight * entropy, figures
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    obs_space, action_space = env.observation_space, env.action_space  # type: ignore[attr-defined]
+    checks.require(
+        isinstance(action_space, spaces.Discrete) and action_space.start == 0,
+        "ppo.init",
+        "env.action_space",
+        "be Discrete (counted from 0)",
+        action_space,
+        "This PPO chooses among discrete actions.",
+    )
+    checks.require(
+        isinstance(obs_space, spaces.Box), "ppo.init", "env.observation_space", "be a Box", obs_space
+    )
+    num_actions = int(action_space.n)
+    shape = obs_space.shape
+    actor = config.actor or nets.mlp(
+        shape, config.hidden, num_actions, activation=config.activation, output_gain=0.01
+    )
+    critic = config.critic or nets.mlp(shape, config.hidden, 1, activation=config.activation)
+
+    k_actor, k_critic = random.split(key, 2)
+    params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
+    for name, network, size in (("actor", actor, num_actions), ("critic", critic, 1)):
+        output = nets.apply(network, params[name], torch.zeros(3, *shape, device=key.device))
+        checks.require(
+            tuple(output.shape) == (3, size),
+            "ppo.init",
+            f"config.{name}",
+            f"map observations [B, {', '.join(map(str, shape))}] to [B, {size}]",
+            f"[3, ...] -> {list(output.shape)}",
+        )
+
+    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device)  # noqa: E731
+    config = tree.map(as_tensor, config)
+    return State(
+        params=params,
+        optimizer=_optimizer(config, config.learning_rate).init(params),
+        step=torch.zeros((), dtype=torch.int32, device=key.device),
+        config=config,
+        metrics={name: torch.full((), torch.nan, device=key.device) for name in METRICS},
+        actor=actor,
+        critic=critic,
+    )
+
+
+def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw an action from the policy.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+        key: `[2]` int32.
+
+    Returns:
+        `[]` or `[B]` int64 action, and its `log_prob` of the same shape.
+    """
+    logits = nets.apply(state.actor, state.params["actor"], obs)
+    action = random.categorical(key, logits)
+    return action, {"log_prob": ops.categorical_log_prob(logits, action)}
+
+
+def greedy(state: State, obs: Tensor) -> Tensor:
+    """Return the most probable action.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+
+    Returns:
+        `[]` or `[B]` int64.
+    """
+    return nets.apply(state.actor, state.params["actor"], obs).argmax(dim=-1)  # type: ignore[no-any-return]
+
+
+def prepare(state: State, window: Transition) -> Batch:
+    """Estimate advantages, (11) and (12), and flatten the window into rows.
+
+    Args:
+        state: The agent that collected the window; its parameters are θold.
+        window: `[T, N, ...]` transitions, with `log_prob` in `extras`.
+
+    Returns:
+        A `Batch` of T · N rows, to be shuffled and cut into minibatches.
+    """
+    critic = state.params["critic"]
+    value = nets.apply(state.critic, critic, window.obs).squeeze(-1)
+    next_value = nets.apply(state.critic, critic, window.next_obs).squeeze(-1)
+    advantage = ops.gae(
+        window.reward,
+        window.terminated,
+        window.truncated,
+        value,
+        next_value,
+        state.config.gamma,
+        state.config.gae_lambda,
+    )
+    data = Batch(
+        obs=window.obs,
+        action=window.action,
+        log_prob=window.extras["log_prob"],
+        value=value,
+        advantage=advantage,
+        target=advantage + value,
+    )
+    return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
+
+
+def update(state: State, batch: Batch) -> State:
+    """Take one gradient step on (9).
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows of `prepare`'s result.
+
+    Returns:
+        The agent after.
+    """
+    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
+    learning_rate = _learning_rate(state)
+    optimizer = _optimizer(state.config, learning_rate)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    return State(
+        params=optim.apply(state.params, updates),
+        optimizer=optimizer_state,
+        step=state.step + 1,
+        config=state.config,
+        metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": learning_rate},
+        actor=state.actor,
+        critic=state.critic,
+    )
+
+
+def _learning_rate(state: State) -> Tensor:
+    """Constant within a window, falling from window to window, as in the references."""
+    config = state.config
+    windows = state.step // (config.num_epochs * config.num_minibatches)
+    fraction = windows * (config.num_envs * config.window_length) / config.anneal_steps
+    # anneal_steps = 0 makes the fraction inf or NaN: no length is known, so no annealing.
+    remaining = torch.where(config.anneal_steps > 0, 1.0 - torch.clamp(fraction, 0.0, 1.0), 1.0)  # type: ignore[operator, arg-type]
+    return config.learning_rate * remaining  # type: ignore[no-any-return]
+
+
+def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
+    return optim.chain(
+        optim.clip_by_global_norm(config.max_grad_norm),
+        optim.adam(learning_rate, epsilon=config.adam_epsilon),
+    )
+
+
+def _nearest_divisor(size: int, wanted: int) -> int:
+    return min((d for d in range(1, size + 1) if size % d == 0), key=lambda d: abs(d - wanted))

@@ -1,0 +1,96 @@
+"""One voice for errors: `<function>: <argument> must <hold>, got <value>.` and what to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def require(condition: bool, function: str, argument: str, hold: str, value: Any, instead: str = "") -> None:
+    """Raise a `ValueError` in the house's voice unless `condition` holds.
+
+    Args:
+        condition: What must be true. Only Python values: never a tensor of a compiled program.
+        function: Who complains, as the user calls it: `"train"`.
+        argument: What is wrong: `"seeds"`.
+        hold: What must hold, continuing "must": `"be at least 1"`.
+        value: What was given.
+        instead: A sentence that says what to write instead.
+
+    >>> require(False, "train", "seeds", "not be empty", [], "Write seeds=range(16).")
+    Traceback (most recent call last):
+    ValueError: train: seeds must not be empty, got []. Write seeds=range(16).
+    """
+    if not condition:
+        raise ValueError(f"{function}: {argument} must {hold}, got {value!r}. {instead}".rstrip())
+
+
+def number(
+    function: str, argument: str, value: Any, low: float, high: float, *, open_low: bool = False
+) -> None:
+    """Check that a Python number lies in an interval; tensors (already inside a program) pass.
+
+    Raises:
+        TypeError: When it is not a number.
+        ValueError: When it lies outside.
+
+    >>> number("ppo.Config", "gamma", 1.5, 0, 1)
+    Traceback (most recent call last):
+    ValueError: ppo.Config: gamma must lie in [0, 1], got 1.5.
+    """
+    if not isinstance(value, numbers.Real):
+        if hasattr(value, "dtype") or isinstance(value, (list, tuple)):
+            return
+        raise TypeError(f"{function}: {argument} must be a number, got {value!r}.")
+    inside = (low < value if open_low else low <= value) and value <= high
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == float('inf') else ']'}"
+    require(bool(inside), function, argument, f"lie in {interval}", value)
+
+
+def integer(function: str, argument: str, value: Any, low: int) -> None:
+    """Check that a value is an integer (not a bool, not 4.0) and at least `low`.
+
+    Raises:
+        TypeError: When it is not an integer.
+        ValueError: When it is too small.
+
+    >>> integer("ppo.Config", "num_envs", 4.0, 1)
+    Traceback (most recent call last):
+    TypeError: ppo.Config: num_envs must be an integer, got 4.0. Write 4.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        whole = isinstance(value, float) and value.is_integer()
+        instead = f" Write {int(value)}." if whole else ""
+        raise TypeError(f"{function}: {argument} must be an integer, got {value!r}.{instead}")
+    require(value >= low, function, argument, f"be at least {low}", value)
+
+
+def known(function: str, argument: str, value: str, names: Iterable[str]) -> None:
+    """Check that a name is one of `names`, offering the nearest ones otherwise.
+
+    >>> known("train", "algorithm", "pppo", ["ppo", "dqn"])
+    Traceback (most recent call last):
+    ValueError: train: algorithm must be one of 'dqn', 'ppo', got 'pppo'. Did you mean 'ppo'?
+    """
+    names = sorted(names)
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    require(value in names, function, argument, f"be one of {', '.join(map(repr, names))}", value, instead)
+
+
+def fields(function: str, cls: type, given: Iterable[str]) -> None:
+    """Check that every given name is a field of a dataclass.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     gamma: float = 0.99
+    >>> fields("ppo.Config", Config, ["gama"])
+    Traceback (most recent call last):
+    ValueError: ppo.Config: parameter must be one of 'gamma', got 'gama'. Did you mean 'gamma'?
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in given:
+        known(function, "parameter", name, names)

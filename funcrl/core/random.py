@@ -1,0 +1,280 @@
+"""Random numbers as pure functions of a key.
+
+A key is an int32 tensor of shape `[2]`. The same key gives the same numbers on every device, alone
+or under `vmap`, eager or compiled; there is no global state. Use each key once: `split` it (or
+`fold_in` a number) to get more.
+
+The generator is Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy
+as 1, 2, 3", section 3.2) in counter mode, written in int32 tensor operations. The counter is
+`(i, purpose)`: word `i` of a draw, child `i` of a split and `fold_in(key, i)` come from different
+blocks, so a key's children never repeat the words that were drawn from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from funcrl.core import loops
+from funcrl.core.checks import require
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_DRAW, _SPLIT, _FOLD = 0, 1, 2
+
+Shape = Sequence[int]
+
+
+def threefry2x32(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Encrypt a counter: the 20-round Threefry-2x32 block function.
+
+    Source: Salmon et al. 2011, section 3.2; the constants are those of Random123's `threefry.h`.
+
+    Args:
+        key: Two int32 tensors.
+        counter: Two int32 tensors that broadcast with the key.
+
+    Returns:
+        Two int32 tensors of 32 random bits each.
+
+    >>> zero = torch.tensor(0, dtype=torch.int32)
+    >>> [hex(int(x) & 0xFFFFFFFF) for x in threefry2x32((zero, zero), (zero, zero))]
+    ['0x6b200159', '0x99ba4efe']
+    """
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+    x, y = counter[0] + schedule[0], counter[1] + schedule[1]
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x = x + y
+            y = _rotate_left(y, rotation) ^ x
+        x = x + schedule[(group + 1) % 3]
+        y = y + schedule[(group + 2) % 3] + (group + 1)
+    return x, y
+
+
+def _rotate_left(x: Tensor, by: int) -> Tensor:
+    # int32 shifts to the right copy the sign bit, so the bits that wrap around are masked.
+    return (x << by) | ((x >> (32 - by)) & ((1 << by) - 1))
+
+
+def _words(key: Tensor, count: int, purpose: int) -> tuple[Tensor, Tensor]:
+    counter = torch.arange(count, dtype=torch.int32, device=key.device)
+    return threefry2x32((key[0], key[1]), (counter, torch.full_like(counter, purpose)))
+
+
+def key(seed: int, device: torch.device | str | None = None) -> Tensor:
+    """Return the key of a seed.
+
+    Args:
+        seed: Integer from 0 to 2⁶⁴ - 1; different seeds give different keys.
+        device: Where the key lives.
+
+    Returns:
+        `[2]` int32.
+
+    Raises:
+        ValueError: When the seed is out of range.
+        TypeError: When it is not an integer.
+
+    >>> key(7)
+    tensor([0, 7], dtype=torch.int32)
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"random.key: seed must be an integer, got {seed!r}.")
+    seed = seed.__index__()
+    require(0 <= seed < 2**64, "random.key", "seed", "lie between 0 and 2**64 - 1", seed)
+    words = [word - (1 << 32) if word >> 31 else word for word in (seed >> 32, seed & 0xFFFFFFFF)]
+    return torch.tensor(words, dtype=torch.int32, device=device)
+
+
+def split(key: Tensor, num: int = 2) -> Tensor:
+    """Return `num` independent keys, one a row.
+
+    Args:
+        key: `[2]` int32; not to be used again.
+        num: Number of keys, at least 1.
+
+    Returns:
+        `[num, 2]` int32. The first rows do not depend on `num`.
+
+    >>> split(key(0), 3).shape
+    torch.Size([3, 2])
+    """
+    require(num >= 1, "random.split", "num", "be at least 1", num)
+    return torch.stack(_words(key, num, _SPLIT), dim=-1)
+
+
+def fold_in(key: Tensor, number: int | Tensor) -> Tensor:
+    """Return the key that belongs to `number` (an iteration, an index) under `key`.
+
+    Args:
+        key: `[2]` int32.
+        number: Integer or 0-d integer tensor; its low 32 bits count.
+
+    Returns:
+        `[2]` int32.
+
+    >>> bool((fold_in(key(0), 1) == fold_in(key(0), torch.tensor(1))).all())
+    True
+    """
+    if isinstance(number, Tensor):
+        counter = number.to(torch.int32)
+    else:
+        counter = torch.full((), (number + 2**31) % 2**32 - 2**31, dtype=torch.int32, device=key.device)
+    return torch.stack(threefry2x32((key[0], key[1]), (counter, torch.full_like(counter, _FOLD))), dim=-1)
+
+
+def bits(key: Tensor, shape: Shape = ()) -> Tensor:
+    """Return 32 random bits an element.
+
+    Args:
+        key: `[2]` int32.
+        shape: Shape of the result; fewer than 2³¹ elements.
+
+    Returns:
+        `shape` int32, every bit pattern equally likely.
+
+    >>> bits(key(0), (3,)).dtype
+    torch.int32
+    """
+    return _words(key, math.prod(shape), _DRAW)[0].reshape(tuple(shape))
+
+
+def _unit(words: Tensor) -> Tensor:
+    # The 24 high bits: every value is a multiple of 2⁻²⁴, which float32 holds exactly.
+    return ((words >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
+
+
+def uniform(key: Tensor, shape: Shape = (), low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
+    """Return uniform numbers in [low, high).
+
+    Args:
+        key: `[2]` int32.
+        shape: Shape of the result.
+        low: Smallest value; number or tensor that broadcasts to `shape`.
+        high: Upper end, excluded for the unit interval (rounding may reach it for others).
+
+    Returns:
+        `shape` float32.
+
+    >>> bool((uniform(key(0), (100,)) < 1).all())
+    True
+    """
+    unit = _unit(bits(key, shape))
+    return low + (high - low) * unit
+
+
+def normal(key: Tensor, shape: Shape = ()) -> Tensor:
+    """Return standard normal numbers by the Box-Muller transform.
+
+    √(-2 ln u) cos(2πv) with u in (0, 1] and v in [0, 1) (Box & Muller 1958, equation 1).
+    With 24 bits the largest magnitude is 5.77.
+
+    Args:
+        key: `[2]` int32.
+        shape: Shape of the result.
+
+    Returns:
+        `shape` float32.
+
+    >>> normal(key(0), (2, 3)).shape
+    torch.Size([2, 3])
+    """
+    first, second = _words(key, math.prod(shape), _DRAW)
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - _unit(first)))
+    return (radius * torch.cos(2.0 * math.pi * _unit(second))).reshape(tuple(shape))
+
+
+def _unsigned(words: Tensor) -> Tensor:
+    return words.to(torch.int64) & 0xFFFFFFFF
+
+
+def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
+    """Return integers from `low` to `high` - 1, each equally likely.
+
+    A 62-bit number modulo the range: no value is favoured by more than 2⁻³⁰ of its probability,
+    for any range up to 2³².
+
+    Args:
+        key: `[2]` int32.
+        shape: Shape of the result.
+        low: Smallest value.
+        high: One above the largest value.
+
+    Returns:
+        `shape` int64.
+
+    Raises:
+        ValueError: When the range is empty or wider than 2³².
+
+    >>> sorted(set(randint(key(0), (100,), -1, 2).tolist()))
+    [-1, 0, 1]
+    """
+    require(0 < high - low <= 2**32, "random.randint", "high - low", "lie between 1 and 2**32", high - low)
+    first, second = _words(key, math.prod(shape), _DRAW)
+    wide = ((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second)
+    return (low + wide % (high - low)).reshape(tuple(shape))
+
+
+def bernoulli(key: Tensor, probability: float | Tensor = 0.5, shape: Shape | None = None) -> Tensor:
+    """Return True with the given probability.
+
+    Args:
+        key: `[2]` int32.
+        probability: Number or tensor in [0, 1].
+        shape: Shape of the result; that of `probability` by default.
+
+    Returns:
+        `shape` boolean. Exact at 0 and 1.
+
+    >>> bernoulli(key(0), 1.0, (2,))
+    tensor([True, True])
+    """
+    if shape is None:
+        shape = probability.shape if isinstance(probability, Tensor) else ()
+    return uniform(key, shape) < probability
+
+
+def categorical(key: Tensor, logits: Tensor) -> Tensor:
+    """Return an index drawn with probability softmax(logits), by inverting the cumulative sum.
+
+    One uniform number an index, where the Gumbel trick takes one a class. A logit of -inf is never
+    drawn.
+
+    Args:
+        key: `[2]` int32.
+        logits: `[..., A]` unnormalised log-probabilities.
+
+    Returns:
+        `[...]` int64 in [0, A).
+
+    >>> categorical(key(0), torch.tensor([-torch.inf, 0.0]))
+    tensor(1)
+    """
+    cumulative = loops.prefix_sum(torch.softmax(logits, dim=-1), dim=-1)
+    threshold = uniform(key, logits.shape[:-1]).unsqueeze(-1) * cumulative[..., -1:]
+    # The last class is never compared: it takes what is left, so that the index stays below A.
+    return (cumulative[..., :-1] <= threshold).sum(dim=-1)
+
+
+def permutation(key: Tensor, num: int) -> Tensor:
+    """Return the integers 0 to `num` - 1 in random order.
+
+    Sorts 62-bit random numbers: two of `num` agree with probability below num² / 2⁶³.
+
+    Args:
+        key: `[2]` int32.
+        num: Length, at least 1.
+
+    Returns:
+        `[num]` int64.
+
+    >>> permutation(key(0), 4).sort().values
+    tensor([0, 1, 2, 3])
+    """
+    require(num >= 1, "random.permutation", "num", "be at least 1", num)
+    first, second = _words(key, num, _DRAW)
+    return torch.argsort(((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second))

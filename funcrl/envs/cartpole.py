@@ -1,0 +1,103 @@
+"""CartPole-v1: balance a pole on a cart by pushing the cart left or right.
+
+Barto, Sutton & Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning
+control problems"; the dynamics, thresholds and reward are those of Gymnasium's `CartPole-v1`, in
+float32 where Gymnasium keeps its state in float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from funcrl.core import random, tree
+
+
+@functools.cache
+def _spaces(x_threshold: float, angle_threshold: float) -> tuple[spaces.Box, spaces.Discrete]:
+    high = np.array([2 * x_threshold, np.inf, 2 * angle_threshold, np.inf], dtype=np.float32)
+    return spaces.Box(-high, high, dtype=np.float32), spaces.Discrete(2)
+
+
+@tree.struct
+class CartPole:
+    """The environment; its numbers may be tensors, to let them differ between lanes.
+
+    State: `[4]` float32, the position of the cart in metres, its velocity in m/s, the angle of the
+    pole from the vertical in radians, and its angular velocity in rad/s. The observation is the
+    state. Actions: 0 pushes left, 1 pushes right. Reward: 1 for every step, the last included.
+    """
+
+    gravity: float = 9.8
+    """m/s²"""
+    cart_mass: float = 1.0
+    """kg"""
+    pole_mass: float = 0.1
+    """kg"""
+    half_length: float = 0.5
+    """half the pole's length, m"""
+    force: float = 10.0
+    """magnitude of a push, N"""
+    time_step: float = 0.02
+    """s, one explicit Euler step"""
+    angle_threshold: float = 12 * 2 * math.pi / 360
+    """rad; beyond it the episode terminates"""
+    x_threshold: float = 2.4
+    """m; beyond it the episode terminates"""
+    initial_range: float = 0.05
+    """every component starts uniformly in ± this"""
+    max_episode_steps: int = tree.static(500)
+    """time limit"""
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Twice the thresholds, so that the last observation of an episode is inside."""
+        return _spaces(float(self.x_threshold), float(self.angle_threshold))[0]
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """0 pushes left, 1 pushes right."""
+        return _spaces(float(self.x_threshold), float(self.angle_threshold))[1]
+
+    def initial(self, key: Tensor) -> Tensor:
+        """Return the first state of an episode, `[4]`."""
+        return random.uniform(key, (4,), -self.initial_range, self.initial_range)
+
+    def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
+        """Return the state that follows, `[4]`; deterministic, the key is not used."""
+        x, x_velocity, angle, angle_velocity = state.unbind(-1)
+        force = torch.where(action == 1, self.force, -self.force)
+        total_mass = self.cart_mass + self.pole_mass
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        temp = (force + self.pole_mass * self.half_length * angle_velocity**2 * sin) / total_mass
+        angle_acceleration = (self.gravity * sin - cos * temp) / (
+            self.half_length * (4.0 / 3.0 - self.pole_mass * cos**2 / total_mass)
+        )
+        x_acceleration = temp - self.pole_mass * self.half_length * angle_acceleration * cos / total_mass
+        return torch.stack(
+            [
+                x + self.time_step * x_velocity,
+                x_velocity + self.time_step * x_acceleration,
+                angle + self.time_step * angle_velocity,
+                angle_velocity + self.time_step * angle_acceleration,
+            ],
+            dim=-1,
+        )
+
+    def observation(self, state: Tensor, key: Tensor) -> Tensor:
+        """Return what the agent sees of a state, `[4]`: all of it."""
+        return state
+
+    def reward(self, state: Tensor, action: Tensor, next_state: Tensor, key: Tensor) -> Tensor:
+        """Return 1, `[]` float32."""
+        return torch.ones((), dtype=torch.float32, device=state.device)
+
+    def terminal(self, state: Tensor, key: Tensor) -> Tensor:
+        """Return whether the cart is off the track or the pole has fallen, `[]` boolean."""
+        x, _, angle, _ = state.unbind(-1)
+        return (x.abs() > self.x_threshold) | (angle.abs() > self.angle_threshold)

@@ -1,0 +1,79 @@
+"""Modules as pure functions of their parameters.
+
+An `nn.Module` serves as a template: it says what is computed, and its own parameters are never
+read. `init` makes parameters from a key, `apply` runs the module with parameters passed in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcrl.core import random
+from funcrl.core.checks import require
+from funcrl.nets import initialisers
+
+Params = dict[str, Tensor]
+
+
+def init(network: nn.Module, key: Tensor) -> Params:
+    """Draw the parameters of a network.
+
+    A module may carry an attribute `initialisers`, a dict from the names of its own parameters to
+    functions `(key, shape) -> Tensor`. Without one, weights and biases are drawn as `torch.nn`
+    draws them for linear and convolutional layers, U(±1/√fan_in), and the gain and offset of
+    normalisation layers start at 1 and 0.
+
+    Args:
+        network: Any module; on the meta device or not, its own values are not used.
+        key: `[2]` int32.
+
+    Returns:
+        Parameters by qualified name, float32, on the key's device.
+
+    Raises:
+        ValueError: When the network has buffers (running statistics), which no one would update.
+
+    >>> sorted(init(nn.Linear(2, 3, device="meta"), random.key(0)))
+    ['bias', 'weight']
+    """
+    buffers = [name for name, _ in network.named_buffers()]
+    require(
+        not buffers, "nets.init", "network", "have no buffers", buffers, "Use layer instead of batch norm."
+    )
+    params: Params = {}
+    for prefix, module in network.named_modules():
+        own = list(module.named_parameters(recurse=False))
+        custom: dict[str, initialisers.Initialiser] = getattr(module, "initialisers", {})
+        for name, template in own:
+            initialise = custom.get(name) or _default(module, name, template)
+            path = f"{prefix}.{name}" if prefix else name
+            params[path] = initialise(random.fold_in(key, len(params)), tuple(template.shape))
+    return params
+
+
+def _default(module: nn.Module, name: str, template: Tensor) -> initialisers.Initialiser:
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, Tensor) and weight.ndim >= 2:
+        return initialisers.uniform(1.0 / math.sqrt(math.prod(weight.shape[1:])))
+    if template.ndim >= 2:
+        return initialisers.uniform(1.0 / math.sqrt(math.prod(template.shape[1:])))
+    return initialisers.constant(1.0 if name == "weight" else 0.0)
+
+
+def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
+    """Run a network with the given parameters.
+
+    Args:
+        network: The template that `params` was made for.
+        params: What `init` returned.
+        *inputs: What the module's `forward` takes.
+
+    >>> layer = nn.Linear(2, 3, device="meta")
+    >>> apply(layer, init(layer, random.key(0)), torch.ones(5, 2)).shape
+    torch.Size([5, 3])
+    """
+    return torch.func.functional_call(network, params, inputs)

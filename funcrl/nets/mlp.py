@@ -1,0 +1,108 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from funcrl.core import checks
+from funcrl.nets import initialisers
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Linear(nn.Linear):
+    """A linear layer on the meta device that says how its parameters are to be drawn."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        weight: initialisers.Initialiser,
+        bias: initialisers.Initialiser | None = None,
+    ) -> None:
+        self.initialisers = {"weight": weight, "bias": bias or initialisers.constant(0.0)}
+        super().__init__(in_features, out_features, device="meta")
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: there is no global random state, `nets.init` draws from a key."""
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them; the input's axes after the first are flattened away.
+
+    Built by `mlp`, on the meta device: it holds shapes, not numbers.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        activation: str,
+        hidden_gain: float,
+        output_gain: float,
+        input_axes: int,
+    ) -> None:
+        super().__init__()
+        self.input_axes = input_axes
+        layers: list[nn.Module] = []
+        for position, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            last = position == len(sizes) - 2
+            linear = Linear(fan_in, fan_out, initialisers.orthogonal(output_gain if last else hidden_gain))
+            layers += [linear] if last else [linear, ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., *input]` to `[..., out]`."""
+        return self.layers(x.flatten(start_dim=x.ndim - self.input_axes))  # type: ignore[no-any-return]
+
+
+def mlp(
+    input_shape: Sequence[int],
+    hidden: Sequence[int],
+    output_size: int,
+    *,
+    activation: str = "tanh",
+    hidden_gain: float = math.sqrt(2.0),
+    output_gain: float = 1.0,
+) -> nn.Module:
+    """Return the template of a multilayer perceptron with orthogonal weights and zero biases.
+
+    The same arguments return the same object, so that states made separately can be stacked.
+
+    Source of the defaults: Engstrom et al. 2020, arXiv 2005.12729, and the reference code of PPO.
+
+    Args:
+        input_shape: Shape of one input; its axes are flattened. `()` for a number.
+        hidden: Width of each hidden layer.
+        output_size: Number of outputs.
+        activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
+        hidden_gain: Scale of the hidden layers' orthogonal weights.
+        output_gain: Scale of the last layer's.
+
+    Raises:
+        ValueError: When the activation is unknown or a size is not positive.
+
+    >>> sum(p.numel() for p in mlp((4,), (64, 64), 2).parameters())
+    4610
+    """
+    checks.known("nets.mlp", "activation", activation, ACTIVATIONS)
+    for size in (*hidden, output_size):
+        checks.integer("nets.mlp", "size of a layer", size, 1)
+    sizes = (math.prod(input_shape), *hidden, output_size)
+    return _cached(sizes, activation, hidden_gain, output_gain, len(input_shape))
+
+
+@functools.cache
+def _cached(
+    sizes: tuple[int, ...], activation: str, hidden_gain: float, output_gain: float, input_axes: int
+) -> nn.Module:
+    return MLP(sizes, activation, hidden_gain, output_gain, input_axes)

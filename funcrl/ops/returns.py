@@ -1,0 +1,156 @@
+"""Returns and advantages of a window of experience.
+
+Time is the first axis. Two flags end an episode and must be told apart: after `terminated` there is
+nothing to bootstrap from; after `truncated` (a time limit) the state that was reached still has a
+value, but the next row belongs to another episode. No function here takes a single `done`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from funcrl.core import loops
+from funcrl.core.checks import require
+
+
+def _check_shapes(function: str, **tensors: Tensor) -> None:
+    (first, expected), *rest = ((name, tuple(tensor.shape)) for name, tensor in tensors.items())
+    for name, shape in rest:
+        require(shape == expected, function, name, f"have the shape {expected} of {first}", shape)
+
+
+def discounted_return(
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+) -> Tensor:
+    """Return the discounted sum of rewards to the end of each episode or of the window.
+
+    G_t = r_t + γ G_{t+1} inside an episode; r_t where it terminates; r_t + γ V(s'_t) where it is
+    truncated, and at the end of the window.
+
+    Source: Sutton & Barto 2018, equations 3.8 and 3.9.
+    Often wrong: setting G to r at a time limit, which teaches that good states are worth little.
+
+    Args:
+        reward: `[T, ...]`.
+        terminated: `[T, ...]` boolean.
+        truncated: `[T, ...]` boolean.
+        next_value: `[T, ...]` value of the state that each step led to (zeros for plain returns).
+        gamma: Discount in [0, 1].
+
+    Returns:
+        `[T, ...]`.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    >>> no = torch.tensor([False, False])
+    >>> discounted_return(torch.ones(2), no, no, torch.tensor([0.0, 10.0]), 0.5)
+    tensor([4., 6.])
+    """
+    return lambda_return(reward, terminated, truncated, next_value, gamma, 1.0)
+
+
+def lambda_return(
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+    lam: float | Tensor,
+) -> Tensor:
+    """Return the λ-return of every step.
+
+    G_t = r_t + γ [(1 - λ) V(s'_t) + λ G_{t+1}], with V(s'_t) in the place of G_{t+1} where the
+    episode or the window ends and 0 for both where it terminates.
+
+    Source: Sutton & Barto 2018, equation 12.20 (there for linear values).
+
+    Args:
+        reward: `[T, ...]`.
+        terminated: `[T, ...]` boolean.
+        truncated: `[T, ...]` boolean.
+        next_value: `[T, ...]` value of the state that each step led to.
+        gamma: Discount in [0, 1].
+        lam: λ in [0, 1]; 0 is one step of TD, 1 the discounted return.
+
+    Returns:
+        `[T, ...]`.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    >>> no = torch.tensor([False, False])
+    >>> lambda_return(torch.ones(2), no, no, torch.tensor([8.0, 10.0]), 0.5, 0.0)
+    tensor([5., 6.])
+    """
+    _check_shapes(
+        "ops.lambda_return",
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        next_value=next_value,
+    )
+    # As G - V solves the recurrence of GAE with V(s_t) = 0, so G itself does with these terms:
+    # the last row of the window bootstraps fully because G_{T} stands for V(s'_{T-1}).
+    alive = 1.0 - terminated.to(reward.dtype)
+    carry = (~(terminated | truncated)).to(reward.dtype)
+    carry = torch.cat([carry[:-1], torch.zeros_like(carry[-1:])])
+    term = reward + gamma * alive * next_value * (1.0 - lam * carry)
+    return loops.linear_recurrence(gamma * lam * carry, term, reverse=True)
+
+
+def gae(
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+    lam: float | Tensor,
+) -> Tensor:
+    """Return generalised advantage estimates.
+
+    δ_t = r_t + γ V(s'_t) (1 - terminated_t) - V(s_t)
+    A_t = δ_t + γ λ (1 - terminated_t) (1 - truncated_t) A_{t+1}
+
+    Source: Schulman et al. 2016, arXiv 1506.02438, equations 11 to 16; also equations 11 and 12 of
+    the PPO paper, arXiv 1707.06347.
+    Often wrong: one `done` for both factors, so that a time limit counts as a death; or V(s_{t+1})
+    taken from the first observation of the next episode.
+
+    Args:
+        reward: `[T, ...]`.
+        terminated: `[T, ...]` boolean.
+        truncated: `[T, ...]` boolean.
+        value: `[T, ...]` V(s_t).
+        next_value: `[T, ...]` V(s'_t), value of the state that step t led to.
+        gamma: Discount γ in [0, 1].
+        lam: λ in [0, 1].
+
+    Returns:
+        `[T, ...]` advantages; add `value` for the λ-returns.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    >>> no = torch.tensor([False, False])
+    >>> gae(torch.ones(2), no, no, torch.zeros(2), torch.zeros(2), 1.0, 0.5)
+    tensor([1.5000, 1.0000])
+    """
+    _check_shapes(
+        "ops.gae",
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        value=value,
+        next_value=next_value,
+    )
+    alive = 1.0 - terminated.to(reward.dtype)
+    carry = (~(terminated | truncated)).to(reward.dtype)
+    delta = reward + gamma * alive * next_value - value
+    return loops.linear_recurrence(gamma * lam * carry, delta, reverse=True)

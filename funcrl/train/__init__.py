@@ -1,0 +1,1 @@
+from funcrl.train.on_policy import OnPolicyRun

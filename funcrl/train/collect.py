@@ -1,0 +1,142 @@
+"""Collecting a window of experience with compiled programs that write into fixed buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import Transition, jit, random, tree
+from funcrl.core.hoist import hoist
+
+Policy = Callable[[Any, Any, Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""`policy(agent, obs, key) -> (action, extras)`, as an algorithm's `act`"""
+
+MAX_UNROLL = 4
+"""Steps in one compiled call. Twice as many run 4 % faster here and compile 3 s longer."""
+
+
+@tree.struct
+class Window:
+    """T steps of N environments of S lanes, `[T, S, N, ...]`."""
+
+    transition: Transition
+    episode_return: Tensor
+    """`[T, S, N]` float32, return of the episode up to and with this step"""
+
+    @property
+    def ended(self) -> Tensor:
+        """`[T, S, N]` boolean: this step was the last of its episode."""
+        return self.transition.terminated | self.transition.truncated
+
+
+def reset_all(env: envs.Env, key: Tensor, num_envs: int) -> envs.EnvState:
+    """Begin an episode in each of the N environments of one lane."""
+    return torch.vmap(lambda k: envs.reset(env, k))(random.split(key, num_envs))  # type: ignore[no-any-return]
+
+
+def step_all(
+    policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor
+) -> tuple[envs.EnvState, Window]:
+    """Act once in the N environments of one lane.
+
+    Args:
+        policy: What chooses the actions.
+        env: The environment.
+        agent: The algorithm's state.
+        states: `[N]` environments.
+        key: `[2]` int32.
+
+    Returns:
+        The environments after, and `[N]` rows of a window.
+    """
+    k_policy, k_envs = random.split(key, 2)
+    action, extras = policy(agent, states.obs, k_policy)
+    keys = random.split(k_envs, action.shape[0])
+    states, step = torch.vmap(lambda state, a, k: envs.step(env, state, a, k))(states, action, keys)
+    transition = Transition(
+        obs=step.obs,
+        action=action,
+        reward=step.reward,
+        terminated=step.terminated,
+        truncated=step.truncated,
+        next_obs=step.next_obs,
+        extras=extras,
+    )
+    return states, Window(transition, step.episode_return)
+
+
+class Collector:
+    """Programs that step S lanes of N environments T times and leave the rows in `window`.
+
+    The random numbers of all T steps are drawn first, by one program; then a program that steps a
+    few times is called on one slice of the window after the other. All tensors stay where they are.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: envs.Env,
+        agent: Any,
+        states: envs.EnvState,
+        key: Tensor,
+        count: Tensor,
+        num_steps: int,
+        backend: str,
+    ) -> None:
+        """Trace and compile.
+
+        Args:
+            policy: What chooses the actions.
+            env: The environment.
+            agent: `[S]` states of the algorithm; only read.
+            states: `[S, N]` environments; overwritten by every collection.
+            key: `[S, 2]` int32; collection i uses `fold_in(key, i)`.
+            count: `[S]` int32, number of the collection; read every time, counted on by the caller.
+            num_steps: T.
+            backend: See `jit`.
+        """
+
+        def step(carry: tuple[Any, envs.EnvState], key: Tensor) -> tuple[envs.EnvState, Window]:
+            lane = lambda agent, states, key: step_all(policy, env, agent, states, key)  # noqa: E731
+            return torch.vmap(lane)(*carry, key)  # type: ignore[no-any-return]
+
+        early, late = hoist(step, (agent, states), key)
+
+        def draw(noise: list[Tensor], key: Tensor, count: Tensor) -> list[Tensor]:
+            split = lambda k, i: random.split(random.fold_in(k, i), num_steps)  # noqa: E731
+            return torch.vmap(early)(torch.vmap(split, out_dims=1)(key, count))  # type: ignore[no-any-return]
+
+        def steps(
+            states: envs.EnvState, rows: Window, agent: Any, noise: list[Tensor]
+        ) -> tuple[envs.EnvState, Window]:
+            done = []
+            for i in range(rows.episode_return.shape[0]):
+                states, row = late((agent, states), tree.index(noise, i))
+                done.append(row)
+            return states, tree.stack(done)
+
+        # Two small eager runs give the shapes of the buffers; cheaper than tracing for them.
+        noise = [torch.empty((num_steps, *x.shape), dtype=x.dtype, device=x.device) for x in early(key)]
+        _, row = step((agent, states), key)
+        self.window: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
+        unroll = max(n for n in range(1, MAX_UNROLL + 1) if num_steps % n == 0)
+        self.draw = jit.jit(draw, donate=(0,), backend=backend)
+        self.steps = jit.jit(steps, donate=(0, 1), backend=backend)
+        parts = [slice(i, i + unroll) for i in range(0, num_steps, unroll)]
+        self.calls: list[Callable[[], Any]] = [
+            self.draw.bind(noise, key, count),
+            *(
+                self.steps.bind(states, tree.index(self.window, part), agent, tree.index(noise, part))
+                for part in parts
+            ),
+        ]
+
+    def __call__(self) -> Window:
+        """Collect one window into the buffers and return them."""
+        for call in self.calls:
+            call()
+        return self.window
