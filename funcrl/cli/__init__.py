@@ -1,0 +1,75 @@
+"""The command line: `funcrl train`, `funcrl list`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from funcrl import __version__
+
+_USAGE = """\
+usage: funcrl COMMAND ...
+
+Deep reinforcement learning with many seeds at once.
+
+commands:
+  train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
+  list                          name the algorithms and environments there are
+
+  funcrl COMMAND --help         what a command takes
+  funcrl --version              the version
+
+example:
+  funcrl train ppo CartPole-v1 --seeds 16 --steps 500000
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words after `funcrl`; those of the process by default.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        if not _is_about_input(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("tyro", "tqdm", "matplotlib"):
+            raise
+        print(f"error: {error.name} is missing. Write: pip install 'funcrl[cli]'", file=sys.stderr)
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_USAGE, end="")
+        return 0 if words else 2
+    command, rest = words[0], words[1:]
+    if command in ("-V", "--version", "version"):
+        print(f"funcrl {__version__}")
+        return 0
+    if command == "train":
+        from funcrl.cli.train import train_command
+
+        return train_command(rest)
+    if command == "list":
+        from funcrl.cli.listing import list_command
+
+        return list_command(rest)
+    from funcrl.core import checks
+
+    checks.known("funcrl", "command", command, ["train", "list"])
+    return 2
+
+
+def _is_about_input(error: Exception) -> bool:
+    """Errors in the house's voice, `<function>: <argument> must …`, are the user's; others are ours."""
+    return ": " in str(error) and " must " in str(error)

@@ -1,1 +1,8 @@
-from funcrl.train.on_policy import OnPolicyRun
+"""Training and evaluating many lanes at once."""
+
+from funcrl.train.evaluation import evaluate
+from funcrl.train.on_policy import Carry, OnPolicyRun, Report
+from funcrl.train.result import Result
+from funcrl.train.training import Plan, Progress, make_plan, train
+
+__all__ = ["Carry", "OnPolicyRun", "Plan", "Progress", "Report", "Result", "evaluate", "make_plan", "train"]

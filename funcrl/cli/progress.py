@@ -1,0 +1,146 @@
+"""What a person sees while training runs, and at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+import torch
+from torch import Tensor
+
+from funcrl import ops
+from funcrl.core import random
+from funcrl.train import Plan, Progress, Result
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+class ProgressBar:
+    """A callback that draws a bar on a terminal and prints a line now and then elsewhere."""
+
+    def __init__(self, label: str, plan: Plan, stream: TextIO = sys.stderr) -> None:
+        """Say that compiling begins.
+
+        Args:
+            label: What is being trained.
+            plan: How much of it.
+            stream: Where to write.
+        """
+        self.label = label
+        self.stream = stream
+        self.total = plan.num_steps * len(plan.seeds)
+        self.done = 0
+        self.bar = None
+        self.began = time.monotonic()
+        self._after_compiling = (0, self.began)
+        self._last_line = self.began
+        lanes = plan.lanes_per_group
+        stream.write(f"{label}: compiling for {lanes} lanes on {plan.device} (once; about half a minute on a CPU)\n")
+        stream.flush()
+
+    def __call__(self, progress: Progress) -> None:
+        """Move on by one iteration."""
+        new = progress.step // progress.iteration * len(progress.seeds)
+        first = self.done == 0
+        self.done += new
+        now = time.monotonic()
+        if first:
+            self.stream.write(f"{self.label}: compiled in {now - self.began:.0f} s\n")
+            self._after_compiling = (self.done, now)
+            self._open_bar()
+        if self.bar is not None:
+            self.bar.update(new if not first else 0)
+            if self.bar.n == self.bar.last_print_n or progress.iteration == progress.num_iterations:
+                self.bar.set_postfix_str(f"mean return {self._mean(progress.report.returns)}", refresh=False)
+        elif now - self._last_line > 10 or self.done >= self.total:
+            self._last_line = now
+            self._print_line(progress, now)
+
+    def _open_bar(self) -> None:
+        if self.stream.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                desc=self.label,
+                total=self.total,
+                initial=self.done,
+                unit=" steps",
+                unit_scale=True,
+                file=self.stream,
+                dynamic_ncols=True,
+                mininterval=0.2,
+            )
+
+    def _print_line(self, progress: Progress, now: float) -> None:
+        steps, since = self._after_compiling
+        rate = (self.done - steps) / max(now - since, 1e-9)
+        left = (self.total - self.done) / rate if rate else float("nan")
+        self.stream.write(
+            f"{self.label}: {self.done / self.total:4.0%}, {_short(self.done)} of {_short(self.total)} steps, "
+            f"{_short(rate)} steps/s, mean return {self._mean(progress.report.returns)}, {left:.0f} s left\n"
+        )
+        self.stream.flush()
+
+    @staticmethod
+    def _mean(returns: Tensor) -> str:
+        known = returns[returns.isfinite()]
+        return f"{float(known.mean()):.1f}" if len(known) else "–"
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def summary(label: str, plan: Plan, result: Result) -> str:
+    """Return the table at the end: what the seeds reached, and how sure that is.
+
+    Args:
+        label: What was trained.
+        plan: What was meant to be done.
+        result: What was done.
+
+    Returns:
+        Several lines.
+    """
+    finals = result.final_returns()
+    known = finals[finals.isfinite()]
+    steps = int(result.steps[-1])
+    lines = [
+        f"{label}: {len(result.seeds)} seeds × {steps:,} steps, mean return of the last 100 training episodes",
+        "",
+    ]
+    if steps < plan.num_steps or len(result.seeds) < len(plan.seeds):
+        lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
+    if len(known):
+        low, high = ops.bootstrap_interval(random.key(0), known)
+        best, worst = int(finals.nan_to_num(-torch.inf).argmax()), int(finals.nan_to_num(torch.inf).argmin())
+        lines += [
+            f"  interquartile mean  {float(ops.iqm(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",
+            f"  best                {float(finals[best]):>9.2f}   seed {result.seeds[best]}",
+            f"  worst               {float(finals[worst]):>9.2f}   seed {result.seeds[worst]}",
+        ]
+    if len(known) < len(finals):
+        silent = [seed for seed, final in zip(result.seeds, finals.tolist(), strict=True) if final != final]
+        lines.append(f"  no episode ended    {_listed(silent)}")
+    lines += [
+        f"  not finite          {_listed(result.nonfinite_seeds)}",
+        "",
+        f"  {_short(result.steps_per_second)} steps/s over all seeds, learning included; "
+        f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
+    ]
+    return "\n".join(lines)
+
+
+def _listed(seeds: list[int]) -> str:
+    if not seeds:
+        return "     none"
+    shown = ", ".join(map(str, seeds[:20]))
+    more = f" and {len(seeds) - 20} more" if len(seeds) > 20 else ""
+    return f"{len(seeds):>9}   seed{'s' if len(seeds) > 1 else ''} {shown}{more}"

@@ -1,0 +1,213 @@
+"""`funcrl train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+import signal
+import sys
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Annotated, Any
+
+import torch
+
+import funcrl
+from funcrl import algos, envs
+from funcrl.cli.progress import ProgressBar, summary
+from funcrl.core import checks
+from funcrl.core.checks import require
+from funcrl.io import Recorder, claim_folder, free_folder, learning_curve
+from funcrl.train import Plan, Progress, Result, make_plan, train
+
+
+@dataclasses.dataclass
+class Options:
+    """What `funcrl train` takes beside the algorithm's own settings."""
+
+    seeds: str = "30"
+    """how many (16 means 0 to 15), a range (100:116), or a list (3,5,8,)"""
+    steps: int = 500_000
+    """environment steps of each seed"""
+    device: str = "cpu"
+    """cpu, cuda or cuda:1"""
+    out: Path | None = None
+    """folder to leave; runs/ALGORITHM-ENVIRONMENT by default, numbered where that is taken"""
+    replace: bool = False
+    """replace the run that is in the folder"""
+    lanes_per_group: int | None = None
+    """run this many seeds at once where not all fit into memory; all by default"""
+
+
+def train_command(words: list[str]) -> int:
+    """Train, show progress, and leave a folder.
+
+    Args:
+        words: What stands after `funcrl train`.
+
+    Returns:
+        Exit status.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        names = ", ".join(sorted(algos.REGISTRY))
+        print(
+            "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n\n"
+            "Train one independent agent a seed, all of them in one compiled program.\n\n"
+            f"algorithms:   {names}\nenvironments: {', '.join(sorted(envs.REGISTRY))}\n\n"
+            f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
+        )
+        return 0 if words else 2
+    name = words[0]
+    checks.known("train", "algorithm", name, algos.REGISTRY)
+    algorithm = algos.REGISTRY[name]
+    env_name, config, options = _parse(name, algorithm, words[1:])
+
+    plan = make_plan(
+        algorithm,
+        env_name,
+        config=config,
+        seeds=parse_seeds(options.seeds),
+        num_steps=options.steps,
+        device=options.device,
+        lanes_per_group=options.lanes_per_group,
+    )
+    folder = options.out or free_folder(Path("runs") / f"{name}-{env_name}")
+    claim_folder(folder, options.replace)
+    return _train_into(folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan))
+
+
+def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any, Options]:
+    import tyro
+
+    described = f"Train {name} on an environment, one independent agent a seed, all in one compiled program."
+    settings = dataclasses.make_dataclass(
+        "TrainArguments",
+        [
+            (
+                "environment",
+                Annotated[
+                    tyro.conf.Positional[str],
+                    tyro.conf.arg(metavar="ENVIRONMENT", help=", ".join(sorted(envs.REGISTRY))),
+                ],
+            ),
+            ("options", Options, dataclasses.field(default_factory=Options)),
+            ("config", algorithm.Config, dataclasses.field(default_factory=algorithm.Config)),
+        ],
+    )
+    parsed = tyro.cli(
+        settings,
+        args=words,
+        prog=f"funcrl train {name}",
+        description=described,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
+    )
+    return parsed.environment, parsed.config, parsed.options
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds that a person wrote: `16`, `100:116` or `3,5,8`.
+
+    Raises:
+        ValueError: When it is none of these, or no seed at all.
+
+    >>> parse_seeds("3"), parse_seeds("10:12"), parse_seeds("7,")
+    ([0, 1, 2], [10, 11], [7])
+    """
+    instead = "Write 16 for seeds 0 to 15, 100:116 for a range, 3,5,8 for a list."
+    try:
+        if "," in text:
+            return [int(word) for word in text.split(",") if word.strip()]
+        if ":" in text:
+            begin, end = text.split(":")
+            seeds = list(range(int(begin), int(end)))
+        else:
+            seeds = list(range(int(text)))
+    except ValueError:
+        require(False, "train", "--seeds", "be a number, a range or a list", text, instead)
+    require(len(seeds) > 0, "train", "--seeds", "name at least one seed", text, instead)
+    return seeds
+
+
+def _settings(
+    words: list[str], name: str, env_name: str, config: Any, options: Options, plan: Plan
+) -> dict[str, Any]:
+    """Everything that is needed to run this again."""
+    return {
+        "command": shlex.join(["funcrl", "train", *words]),
+        "algorithm": name,
+        "environment": env_name,
+        "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        "seeds": list(plan.seeds),
+        "num_steps": options.steps,
+        "steps_done": plan.num_steps,
+        "lanes_per_group": plan.lanes_per_group,
+        "device": str(plan.device),
+        "versions": {
+            "funcrl": funcrl.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+class _Interrupt:
+    """Ctrl-C asks training to stop after the iteration that is running; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.measured = False
+
+    def __enter__(self) -> _Interrupt:
+        self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self.measured:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) -> int:
+    recorder = Recorder(folder, settings)
+    progress = ProgressBar(label, plan)
+    result: Result | None = None
+    with _Interrupt() as interrupt:
+
+        def callback(now: Progress) -> bool:
+            interrupt.measured = True
+            recorder(now)
+            progress(now)
+            return interrupt.asked
+
+        try:
+            result = train(
+                plan.algorithm,
+                plan.env,
+                config=plan.config,
+                seeds=plan.seeds,
+                num_steps=plan.num_steps,
+                device=plan.device,
+                lanes_per_group=plan.lanes_per_group,
+                callback=callback,
+                backend=plan.backend,
+            )
+        except KeyboardInterrupt:
+            interrupt.asked = True
+        finally:
+            progress.close()
+            recorder.finish(result, {"algorithm": settings["algorithm"], "environment": settings["environment"]})
+    if result is None:
+        kept = "what was measured until then is" if interrupt.measured else "nothing was measured yet, only config.json is"
+        print(f"\ninterrupted: {kept} in {folder}", file=sys.stderr)
+        return 130
+    print("\n" + summary(label, plan, result))
+    learning_curve(result, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
+    print(f"  wrote {folder}: curve.png, returns.csv, metrics.jsonl, config.json, checkpoint/")
+    if interrupt.asked:
+        print(f"\ninterrupted: what was measured until then is in {folder}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,83 @@
+"""Saving and loading pytrees, without pickle.
+
+A checkpoint is one safetensors file: the leaves by name, and text entries in its JSON header.
+Loading needs a tree of the same structure, which gives the static fields: code is never loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.utils._pytree as torch_pytree
+
+from funcrl.core import tree
+from funcrl.io.files import write_atomically
+
+T = TypeVar("T")
+
+
+def save(path: str | Path, state: object, metadata: dict[str, str] | None = None) -> None:
+    """Write every leaf of a tree to a file.
+
+    Args:
+        path: File to write, by custom `something.safetensors`; replaced in one step if it exists.
+        state: Tree of tensors (numbers are stored as tensors).
+        metadata: Text to put into the header.
+
+    Raises:
+        OSError: When it cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/x.safetensors", {"a": torch.ones(2)})
+    ...     load(f"{folder}/x.safetensors", like={"a": torch.zeros(2)})
+    {'a': tensor([1., 1.])}
+    """
+    tensors = {
+        name: torch.as_tensor(leaf).detach().cpu().contiguous().clone()
+        for name, leaf in tree.named_leaves(state).items()
+    }
+    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+
+
+def load(path: str | Path, like: T) -> T:
+    """Read a tree that `save` wrote.
+
+    Args:
+        path: File to read.
+        like: Tree of the same structure, for example a freshly made state; its tensors say which
+            shapes, dtypes and devices are expected, its values are not used.
+
+    Returns:
+        A new tree with the static fields of `like` and the file's tensors.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is damaged or holds another structure.
+    """
+    path = Path(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"load: {path} must be a whole safetensors file, got: {error}.") from error
+    expected = {name: torch.as_tensor(leaf) for name, leaf in tree.named_leaves(like).items()}
+    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
+    if missing or unknown:
+        raise ValueError(
+            f"load: {path} must hold the leaves of `like`, got {len(unknown)} others {unknown[:3]} "
+            f"and misses {len(missing)} {missing[:3]}. Make `like` with the settings of that run."
+        )
+    for name, wanted in expected.items():
+        found = tensors[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise ValueError(
+                f"load: {name} must be {tuple(wanted.shape)} {wanted.dtype} as in `like`, "
+                f"got {tuple(found.shape)} {found.dtype} from {path}."
+            )
+    _, structure = torch_pytree.tree_flatten(like)
+    leaves = [tensors[name].to(wanted.device) for name, wanted in expected.items()]
+    return torch_pytree.tree_unflatten(leaves, structure)  # type: ignore[no-any-return]

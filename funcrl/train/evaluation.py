@@ -1,0 +1,98 @@
+"""Measuring what agents can do."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import checks, random, tree
+from funcrl.core.checks import require
+from funcrl.train.collect import Collector, reset_all
+from funcrl.train.resolve import resolve_algorithm, resolve_env
+
+_WINDOW = 100
+
+
+def evaluate(
+    algorithm: str | ModuleType,
+    env: str | envs.Env,
+    states: Any,
+    *,
+    num_episodes: int = 20,
+    seed: int = 0,
+    max_steps: int | None = None,
+    greedy: bool = True,
+    backend: str = "inductor",
+) -> Tensor:
+    """Return what each lane's agent earns in episodes of its own.
+
+    The episodes run side by side, each in an environment of its own, and only the first episode
+    of each counts: stopping when enough have ended would favour the short ones.
+
+    Args:
+        algorithm: Name or module.
+        env: Name or environment.
+        states: The algorithm's states, lane axis first, for example `result.states`.
+        num_episodes: Episodes of each lane.
+        seed: Seed of the episodes, the same ones for every lane: 0 or more.
+        max_steps: Where to give up on episodes that do not end; `env.max_episode_steps` by default.
+            Such an episode counts with what it has earned so far.
+        greedy: Take the best action; draw from the policy otherwise.
+        backend: See `train`.
+
+    Returns:
+        `[S, num_episodes]` undiscounted returns, on the states' device.
+
+    Raises:
+        ValueError: When a number is out of range, or no limit of steps is known.
+
+    >>> from funcrl.algos import ppo
+    >>> env = envs.make("CartPole-v1", max_episode_steps=10)
+    >>> states = tree.stack([ppo.init(random.key(0), ppo.Config(), env)])
+    >>> evaluate("ppo", env, states, num_episodes=2, backend="eager").shape
+    torch.Size([1, 2])
+    """
+    algorithm = resolve_algorithm("evaluate", algorithm)
+    env = resolve_env("evaluate", env)
+    checks.integer("evaluate", "num_episodes", num_episodes, 1)
+    checks.integer("evaluate", "seed", seed, 0)
+    limit = env.max_episode_steps if max_steps is None else max_steps
+    require(
+        limit is not None,
+        "evaluate",
+        "max_steps",
+        "be given for an environment without a time limit",
+        max_steps,
+        "Write max_steps=1000.",
+    )
+    checks.integer("evaluate", "max_steps", limit, 1)
+    assert limit is not None
+
+    device = tree.leaves(states)[0].device
+    num_lanes = tree.leaves(states)[0].shape[0]
+    k_reset, k_steps = random.split(random.key(seed, device), 2)
+    begin = reset_all(env, k_reset, num_episodes)
+    running = tree.map(lambda x: x.expand(num_lanes, *x.shape).clone(), begin)
+    keys = k_steps.expand(num_lanes, 2).clone()
+    count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
+
+    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return algorithm.greedy(agent, obs), {}
+
+    policy = best if greedy else algorithm.act
+    collect = Collector(policy, env, states, running, keys, count, min(limit, _WINDOW), backend)
+    returns = torch.zeros(num_lanes, num_episodes, device=device)
+    over = torch.zeros_like(returns, dtype=torch.bool)
+    for step in range(0, limit, _WINDOW):
+        window = collect()
+        count += 1
+        for row in range(min(_WINDOW, limit - step)):
+            returns = torch.where(over, returns, window.episode_return[row])
+            over = over | window.ended[row]
+        if bool(over.all()):
+            break
+    return returns

@@ -1,0 +1,110 @@
+"""What training returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl.core import tree
+from funcrl.core.checks import require
+
+
+@dataclass(frozen=True)
+class Result:
+    """The lanes of one training run, on the CPU but for `states`.
+
+    S lanes, I iterations. Where a run was stopped early, what was not reached is NaN.
+    """
+
+    seeds: tuple[int, ...]
+    """`S` seeds, in the order of the lanes"""
+    states: Any
+    """final states of the algorithm, lane axis first"""
+    returns: Tensor
+    """`[S, I]` mean return of the episodes that ended in each iteration, the last value where none
+    ended, NaN before the first"""
+    episodes: Tensor
+    """`[S, I]` number of episodes that ended in each iteration"""
+    metrics: dict[str, Tensor]
+    """`[S, I]` each: the algorithm's figures after each iteration's last update"""
+    steps: Tensor
+    """`[I]` environment steps per lane so far"""
+    compile_seconds: float
+    """time to the end of the first iteration: tracing, compiling, or reading compiled programs"""
+    run_seconds: float
+    """time of all further iterations, learning and callbacks included"""
+    timed_steps: int
+    """environment steps of all lanes in that time"""
+
+    @property
+    def steps_per_second(self) -> float:
+        """Environment steps of all lanes together, learning included and compiling not."""
+        return self.timed_steps / self.run_seconds if self.timed_steps else 0.0
+
+    def final_returns(self, episodes: int = 100) -> Tensor:
+        """Return each lane's mean return over its last episodes.
+
+        The last 100 training episodes are what CleanRL's tables report. Whole iterations are taken,
+        the fewest that hold that many episodes.
+
+        Args:
+            episodes: Number of episodes to look back over, at least 1.
+
+        Returns:
+            `[S]`, NaN for a lane in which no episode ended.
+        """
+        require(episodes >= 1, "Result.final_returns", "episodes", "be at least 1", episodes)
+        counts = self.episodes.nan_to_num(0.0)
+        after = counts.flip(1).cumsum(1).flip(1) - counts
+        weight = counts * (after < episodes)
+        return (weight * self.returns.nan_to_num(0.0)).sum(1) / weight.sum(1)
+
+    @property
+    def nonfinite_seeds(self) -> list[int]:
+        """Seeds of the lanes whose states hold an infinity or a NaN: their learning has diverged."""
+        return [seed for seed, fine in zip(self.seeds, finite_lanes(self.states), strict=True) if not fine]
+
+
+def finite_lanes(states: Any) -> list[bool]:
+    """Return for each lane whether all its learned numbers are finite.
+
+    Settings may be infinite and metrics NaN, so the fields `config` and `metrics` do not count.
+
+    Args:
+        states: States of an algorithm, lane axis first.
+
+    Returns:
+        `S` booleans.
+    """
+    fine = None
+    for name, leaf in tree.named_leaves(states).items():
+        if leaf.is_floating_point() and not name.startswith((".config", ".metrics")):
+            lanes = leaf.flatten(1).isfinite().all(1) if leaf.ndim > 1 else leaf.isfinite()
+            fine = lanes if fine is None else fine & lanes
+    return [] if fine is None else fine.tolist()  # type: ignore[no-any-return]
+
+
+def concatenate(results: list[Result]) -> Result:
+    """Put groups of lanes that ran one after the other together, NaN where a group was cut short."""
+    longest = max(results, key=lambda result: len(result.steps))
+    num_iterations = len(longest.steps)
+
+    def pad(rows: Tensor) -> Tensor:
+        return torch.nn.functional.pad(rows, (0, num_iterations - rows.shape[1]), value=torch.nan)
+
+    return Result(
+        seeds=sum((result.seeds for result in results), ()),
+        states=tree.map(lambda *leaves: torch.cat(leaves), *(result.states for result in results)),
+        returns=torch.cat([pad(result.returns) for result in results]),
+        episodes=torch.cat([pad(result.episodes) for result in results]),
+        metrics={
+            name: torch.cat([pad(result.metrics[name]) for result in results]) for name in longest.metrics
+        },
+        steps=longest.steps,
+        compile_seconds=sum(result.compile_seconds for result in results),
+        run_seconds=sum(result.run_seconds for result in results),
+        timed_steps=sum(result.timed_steps for result in results),
+    )

@@ -1,0 +1,247 @@
+"""Training many lanes from the first step to the last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import checks, jit, random, tree
+from funcrl.core.checks import require
+from funcrl.train.on_policy import OnPolicyRun, Report, steps_per_iteration
+from funcrl.train.resolve import (
+    resolve_algorithm,
+    resolve_config,
+    resolve_device,
+    resolve_env,
+    resolve_seeds,
+)
+from funcrl.train.result import Result, concatenate
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each iteration."""
+
+    seeds: tuple[int, ...]
+    """seeds of the lanes that are running: all of them, or one group"""
+    iteration: int
+    """iterations done by these lanes, from 1"""
+    num_iterations: int
+    """iterations that they are to do"""
+    step: int
+    """environment steps per lane so far"""
+    report: Report
+    """the figures, one a lane, on the device"""
+
+
+Callback = Callable[[Progress], bool | None]
+"""Called after each iteration; training stops where it returns True."""
+
+
+def train(
+    algorithm: str | ModuleType,
+    env: str | envs.Env,
+    *,
+    config: Any = None,
+    seeds: Iterable[int] = range(30),
+    num_steps: int = 500_000,
+    device: torch.device | str = "cpu",
+    lanes_per_group: int | None = None,
+    callback: Callback | None = None,
+    backend: str = "inductor",
+) -> Result:
+    """Train one independent agent a seed, all of them in one compiled program.
+
+    Lane i depends on `seeds[i]` alone: the same seed gives the same random numbers whatever runs
+    beside it.
+
+    Args:
+        algorithm: Name or module, `"ppo"` or `funcrl.algos.ppo`.
+        env: Name or environment, `"CartPole-v1"` or `envs.make("CartPole-v1")`.
+        config: Settings of the algorithm; its floats may be lists or tensors with one value a seed.
+        seeds: Different integers from 0 on.
+        num_steps: Environment steps of each lane, rounded down to whole iterations.
+        device: `"cpu"`, `"cuda"` or `"cuda:1"`.
+        lanes_per_group: How many lanes run at once where not all fit into memory; the others
+            follow in further groups, with the same program and the same results.
+        callback: Called with a `Progress` after each iteration; return True to stop there. It may
+            read the report but sees the device's tensors: copying them out takes time.
+        backend: `"inductor"` compiles; `"eager"` is slow and can be debugged.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        ValueError: When an argument has a value that cannot be.
+        TypeError: When it is of the wrong kind.
+
+    >>> from funcrl.algos import ppo
+    >>> small = ppo.Config(num_envs=2, window_length=8)
+    >>> train("ppo", "CartPole-v1", config=small, seeds=[3], num_steps=32, backend="eager").steps
+    tensor([16, 32])
+    """
+    plan = make_plan(
+        algorithm,
+        env,
+        config=config,
+        seeds=seeds,
+        num_steps=num_steps,
+        device=device,
+        lanes_per_group=lanes_per_group,
+        backend=backend,
+    )
+    run: OnPolicyRun | None = None
+    results: list[Result] = []
+    for begin in range(0, len(plan.seeds), plan.lanes_per_group):
+        group = plan.seeds[begin : begin + plan.lanes_per_group]
+        # The last group is filled up, so that the same program runs all of them.
+        lanes = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
+        lane_seeds = [plan.seeds[lane] for lane in lanes]
+        lane_config = _take_lanes(plan.config, lanes)
+        if run is None:
+            run = OnPolicyRun(plan.algorithm, plan.env, lane_config, lane_seeds, plan.device, plan.backend)
+        else:
+            run.restart(lane_seeds, lane_config)
+        result, stopped = _train_group(run, group, plan, callback)
+        results.append(result)
+        if stopped:
+            break
+    return concatenate(results)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `train` is going to do, checked."""
+
+    algorithm: ModuleType
+    env: envs.Env
+    config: Any
+    """settings, with the length of the run filled in"""
+    seeds: tuple[int, ...]
+    num_iterations: int
+    steps_per_iteration: int
+    """environment steps of one lane in one iteration"""
+    lanes_per_group: int
+    device: torch.device
+    backend: str
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of each lane."""
+        return self.num_iterations * self.steps_per_iteration
+
+
+def make_plan(
+    algorithm: str | ModuleType,
+    env: str | envs.Env,
+    *,
+    config: Any = None,
+    seeds: Iterable[int] = range(30),
+    num_steps: int = 500_000,
+    device: torch.device | str = "cpu",
+    lanes_per_group: int | None = None,
+    backend: str = "inductor",
+) -> Plan:
+    """Check everything that `train` takes, without starting anything.
+
+    Args, Raises: see `train`.
+
+    Returns:
+        The plan.
+
+    >>> make_plan("ppo", "CartPole-v1", num_steps=10_000).num_iterations
+    19
+    """
+    algorithm = resolve_algorithm("train", algorithm)
+    env = resolve_env("train", env)
+    seeds = resolve_seeds("train", seeds)
+    device = resolve_device("train", device)
+    config = resolve_config("train", algorithm, config, len(seeds))
+    require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
+    checks.integer("train", "num_steps", num_steps, 1)
+    size = steps_per_iteration(config)
+    require(
+        num_steps >= size,
+        "train",
+        "num_steps",
+        f"be at least {size}, one iteration of num_envs · window_length",
+        num_steps,
+        f"Write {size} or more.",
+    )
+    num_iterations = num_steps // size
+    config = _fill_anneal_steps(config, num_iterations * size)
+    lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
+    checks.integer("train", "lanes_per_group", lanes_per_group, 1)
+    # One throw-away agent: what its spaces and networks cannot be shows here.
+    algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), env)
+    return Plan(
+        algorithm=algorithm,
+        env=env,
+        config=config,
+        seeds=seeds,
+        num_iterations=num_iterations,
+        steps_per_iteration=size,
+        lanes_per_group=min(lanes_per_group, len(seeds)),
+        device=device,
+        backend=backend,
+    )
+
+
+def _take_lanes(config: Any, lanes: Tensor) -> Any:
+    return tree.map(lambda x: x[lanes] if isinstance(x, Tensor) else x, config)
+
+
+def _fill_anneal_steps(config: Any, total: int) -> Any:
+    """Put the length of the run where a schedule asked for it with 0."""
+    asked = getattr(config, "anneal_steps", None)
+    if asked is None:
+        return config
+    if isinstance(asked, Tensor):
+        filled: Any = torch.where(asked == 0, float(total), asked)
+    else:
+        filled = asked or float(total)
+    return tree.replace(config, anneal_steps=filled)
+
+
+def _train_group(
+    run: OnPolicyRun, seeds: tuple[int, ...], plan: Plan, callback: Callback | None
+) -> tuple[Result, bool]:
+    num_iterations, size = plan.num_iterations, plan.steps_per_iteration
+    keep = len(seeds)
+    began = time.perf_counter()
+    compiling, compile_seconds, timed = run.num_graphs == 0, 0.0, 0
+    reports: list[Report] = []
+    stopped = False
+    for iteration in range(1, num_iterations + 1):
+        report = tree.map(lambda x: x[:keep], run.iterate())
+        reports.append(report)
+        if compiling:
+            # The first iteration is the compiler's; timing starts after it.
+            now = time.perf_counter()
+            compiling, compile_seconds, began = False, now - began, now
+        else:
+            timed += 1
+        progress = Progress(seeds, iteration, num_iterations, iteration * size, report)
+        if callback is not None and callback(progress):
+            stopped = True
+            break
+    history = tree.map(lambda *xs: torch.stack(xs, dim=1).cpu(), *reports)
+    result = Result(
+        seeds=seeds,
+        states=tree.map(lambda x: x[:keep], run.agent),
+        returns=history.returns,
+        episodes=history.episodes,
+        metrics=history.metrics,
+        steps=torch.arange(1, len(reports) + 1) * size,
+        compile_seconds=compile_seconds,
+        run_seconds=time.perf_counter() - began,
+        timed_steps=timed * size * keep,
+    )
+    return result, stopped
