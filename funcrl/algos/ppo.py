@@ -23,6 +23,7 @@ it reached is bootstrapped; the references stop there as if the agent had died.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -57,25 +58,25 @@ class Config:
     """largest global norm of the gradient; inf: no clipping"""
     adam_epsilon: float = 1e-5
     """ε of Adam"""
-    num_envs: int = tree.static(4)
+    num_envs: int = tree.static(default=4)
     """N: environments of one lane"""
-    window_length: int = tree.static(128)
+    window_length: int = tree.static(default=128)
     """T: steps of each environment between two rounds of updates"""
-    num_epochs: int = tree.static(4)
+    num_epochs: int = tree.static(default=4)
     """K: passes over each window"""
-    num_minibatches: int = tree.static(4)
+    num_minibatches: int = tree.static(default=4)
     """gradient steps in a pass; must divide num_envs · window_length"""
-    normalize_advantage: bool = tree.static(True)
+    normalize_advantage: bool = tree.static(default=True)
     """give the advantages of each minibatch mean 0 and standard deviation 1"""
-    clip_value_loss: bool = tree.static(True)
+    clip_value_loss: bool = tree.static(default=True)
     """keep the value within clip_range of the old one in the value loss"""
-    hidden: tuple[int, ...] = tree.static((64, 64))
+    hidden: tuple[int, ...] = tree.static(default=(64, 64))
     """width of each hidden layer of actor and critic"""
-    activation: str = tree.static("tanh")
+    activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
-    actor: nn.Module | None = tree.static(None)
+    actor: nn.Module | None = tree.static(default=None)
     """your own network from observations to logits, instead of hidden and activation"""
-    critic: nn.Module | None = tree.static(None)
+    critic: nn.Module | None = tree.static(default=None)
     """your own network from observations to one value"""
 
     def __post_init__(self) -> None:
@@ -108,7 +109,7 @@ class State:
 
     params: dict[str, nets.Params]
     """`actor` and `critic`, θ"""
-    optimizer: tuple
+    optimizer: tuple[Any, ...]
     """state of clipping and Adam"""
     step: Tensor
     """`[]` int32, number of gradient steps so far"""
@@ -149,7 +150,9 @@ METRICS = (
 )
 
 
-def clipped_objective(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
+def clipped_objective(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor
+) -> Tensor:
     """(7): E[min(r Â, clip(r, 1 - ε, 1 + ε) Â)], to be maximised.
 
     Args:
@@ -170,9 +173,7 @@ def clipped_objective(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor,
     return torch.minimum(ratio * advantage, clipped * advantage).mean()
 
 
-def value_loss(
-    value: Tensor, old_value: Tensor, target: Tensor, clip_range: Tensor, clip: bool
-) -> Tensor:
+def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip_range: Tensor, clip: bool) -> Tensor:
     """L^VF of (9), with the ½ of the authors' code: ½ E[max((V - R)², (V_clipped - R)²)].
 
     Args:
@@ -276,7 +277,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
             f"[3, ...] -> {list(output.shape)}",
         )
 
-    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device)  # noqa: E731
+    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device)
     config = tree.map(as_tensor, config)
     return State(
         params=params,
@@ -382,8 +383,8 @@ def _learning_rate(state: State) -> Tensor:
     windows = state.step // (config.num_epochs * config.num_minibatches)
     fraction = windows * (config.num_envs * config.window_length) / config.anneal_steps
     # anneal_steps = 0 makes the fraction inf or NaN: no length is known, so no annealing.
-    remaining = torch.where(config.anneal_steps > 0, 1.0 - torch.clamp(fraction, 0.0, 1.0), 1.0)  # type: ignore[operator, arg-type]
-    return config.learning_rate * remaining  # type: ignore[no-any-return]
+    known = torch.as_tensor(config.anneal_steps) > 0
+    return config.learning_rate * torch.where(known, 1.0 - torch.clamp(fraction, 0.0, 1.0), 1.0)
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

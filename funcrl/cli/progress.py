@@ -41,7 +41,9 @@ class ProgressBar:
         self._after_compiling = (0, self.began)
         self._last_line = self.began
         lanes = plan.lanes_per_group
-        stream.write(f"{label}: compiling for {lanes} lanes on {plan.device} (once; about half a minute on a CPU)\n")
+        stream.write(
+            f"{label}: compiling for {lanes} lanes on {plan.device} (once; about half a minute on a CPU)\n"
+        )
         stream.flush()
 
     def __call__(self, progress: Progress) -> None:

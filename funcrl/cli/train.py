@@ -74,7 +74,9 @@ def train_command(words: list[str]) -> int:
     )
     folder = options.out or free_folder(Path("runs") / f"{name}-{env_name}")
     claim_folder(folder, options.replace)
-    return _train_into(folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan))
+    return _train_into(
+        folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan)
+    )
 
 
 def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any, Options]:
@@ -95,7 +97,7 @@ def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any
             ("config", algorithm.Config, dataclasses.field(default_factory=algorithm.Config)),
         ],
     )
-    parsed = tyro.cli(
+    parsed: Any = tyro.cli(
         settings,
         args=words,
         prog=f"funcrl train {name}",
@@ -199,9 +201,15 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) 
             interrupt.asked = True
         finally:
             progress.close()
-            recorder.finish(result, {"algorithm": settings["algorithm"], "environment": settings["environment"]})
+            recorder.finish(
+                result, {"algorithm": settings["algorithm"], "environment": settings["environment"]}
+            )
     if result is None:
-        kept = "what was measured until then is" if interrupt.measured else "nothing was measured yet, only config.json is"
+        kept = (
+            "what was measured until then is"
+            if interrupt.measured
+            else "nothing was measured yet, only config.json is"
+        )
         print(f"\ninterrupted: {kept} in {folder}", file=sys.stderr)
         return 130
     print("\n" + summary(label, plan, result))

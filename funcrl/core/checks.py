@@ -45,6 +45,7 @@ def number(
         if hasattr(value, "dtype") or isinstance(value, (list, tuple)):
             return
         raise TypeError(f"{function}: {argument} must be a number, got {value!r}.")
+    value = float(value)
     inside = (low < value if open_low else low <= value) and value <= high
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == float('inf') else ']'}"
     require(bool(inside), function, argument, f"lie in {interval}", value)
@@ -65,7 +66,7 @@ def integer(function: str, argument: str, value: Any, low: int) -> None:
         whole = isinstance(value, float) and value.is_integer()
         instead = f" Write {int(value)}." if whole else ""
         raise TypeError(f"{function}: {argument} must be an integer, got {value!r}.{instead}")
-    require(value >= low, function, argument, f"be at least {low}", value)
+    require(int(value) >= low, function, argument, f"be at least {low}", value)
 
 
 def known(function: str, argument: str, value: str, names: Iterable[str]) -> None:

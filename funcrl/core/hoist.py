@@ -42,7 +42,8 @@ def hoist(
     ([tensor([2., 2.])], tensor([1., 1.]))
     """
     namespace = tree.OPTREE_NAMESPACE
-    leaves, spec = optree.tree_flatten((carry, key), namespace=namespace)  # type: ignore[arg-type]
+    example: Any = (carry, key)
+    leaves, spec = optree.tree_flatten(example, namespace=namespace)
     graph, output_spec = trace(step, leaves, spec)
     early, late = _split(graph, num_carry=len(leaves) - 1)
 

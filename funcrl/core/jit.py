@@ -130,9 +130,7 @@ class Jit:
         return program
 
 
-def jit(
-    function: Callable[..., Any], *, donate: Sequence[int] = (), backend: str = "inductor"
-) -> Jit:
+def jit(function: Callable[..., Any], *, donate: Sequence[int] = (), backend: str = "inductor") -> Jit:
     """Return a compiled version of a pure function of pytrees.
 
     Args:
@@ -183,7 +181,7 @@ def capture(calls: Sequence[Callable[[], Any]], state: Any, device: torch.device
         return run
     leaves, _ = _flatten(state)
     before = [leaf.clone() for leaf in leaves]
-    side = torch.cuda.Stream(device)
+    side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         run()
@@ -198,7 +196,7 @@ def capture(calls: Sequence[Callable[[], Any]], state: Any, device: torch.device
 
 
 def _flatten(args: Any) -> tuple[list[Tensor], Any]:
-    return optree.tree_flatten(args, namespace=tree.OPTREE_NAMESPACE)  # type: ignore[arg-type]
+    return optree.tree_flatten(args, namespace=tree.OPTREE_NAMESPACE)
 
 
 def _unflatten(spec: Any, leaves: Sequence[Tensor]) -> Any:
@@ -349,10 +347,11 @@ def _inductor(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., Sequenc
     # Without a tracing context that has a ShapeEnv, torch would not use its on-disk cache.
     context = TracingContext(FakeTensorMode(shape_env=ShapeEnv()))
     with torch.no_grad(), tracing(context):
-        compiled = compile_fx(graph, leaves, config_patches=dict(_INDUCTOR_OPTIONS))
+        compiled: Any = compile_fx(graph, leaves, config_patches=dict(_INDUCTOR_OPTIONS))
 
     def run(*flat_leaves: Tensor) -> Sequence[Tensor]:
         with torch.no_grad():
-            return compiled(*flat_leaves)  # type: ignore[no-any-return, operator]
+            outputs: Sequence[Tensor] = compiled(*flat_leaves)
+            return outputs
 
     return run

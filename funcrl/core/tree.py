@@ -24,7 +24,7 @@ OPTREE_NAMESPACE = "funcrl"
 """Namespace in which structs are known to optree: `optree.tree_map(f, x, namespace="funcrl")`."""
 
 
-def static(default: Any = dataclasses.MISSING) -> Any:
+def static(*, default: Any = dataclasses.MISSING) -> Any:
     """Declare a struct field that is part of the program rather than of the data.
 
     Args:
@@ -34,7 +34,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     >>> @struct
     ... class Config:
     ...     gamma: float = 0.99
-    ...     num_envs: int = static(4)
+    ...     num_envs: int = static(default=4)
     >>> leaves(Config())
     [0.99]
     """
@@ -80,9 +80,7 @@ def struct(cls: type[T]) -> type[T]:
         keys = [torch_pytree.GetAttrKey(name) for name in leaf_names]
         return list(zip(keys, children, strict=True)), context
 
-    torch_pytree.register_pytree_node(
-        frozen, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys
-    )
+    torch_pytree.register_pytree_node(frozen, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
     optree.register_pytree_node(
         frozen,
         lambda value: (*flatten(value), leaf_names),

@@ -51,7 +51,7 @@ class CartPole:
     """m; beyond it the episode terminates"""
     initial_range: float = 0.05
     """every component starts uniformly in ± this"""
-    max_episode_steps: int = tree.static(500)
+    max_episode_steps: int = tree.static(default=500)
     """time limit"""
 
     @property

@@ -18,23 +18,34 @@ from funcrl.core import TimeStep, random, tree
 class Env(Protocol):
     """What an environment must have: the methods of Gymnasium's FuncEnv, each a pure function."""
 
-    max_episode_steps: int | None
+    @property
+    def max_episode_steps(self) -> int | None:
+        """Time limit; None for no limit."""
 
     @property
-    def observation_space(self) -> spaces.Space: ...
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation."""
 
     @property
-    def action_space(self) -> spaces.Space: ...
+    def action_space(self) -> spaces.Space[Any]:
+        """Space of one action."""
 
-    def initial(self, key: Tensor) -> Any: ...
+    def initial(self, key: Tensor) -> Any:
+        """Return the first state of an episode."""
 
-    def transition(self, state: Any, action: Tensor, key: Tensor) -> Any: ...
+    def transition(self, state: Any, action: Tensor, key: Tensor) -> Any:
+        """Return the state that follows."""
 
-    def observation(self, state: Any, key: Tensor) -> Any: ...
+    def observation(self, state: Any, key: Tensor) -> Any:
+        """Return what the agent sees of a state."""
 
-    def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor: ...
+    def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return the reward of a transition, `[]`."""
+        ...
 
-    def terminal(self, state: Any, key: Tensor) -> Tensor: ...
+    def terminal(self, state: Any, key: Tensor) -> Tensor:
+        """Return whether the episode ends here, `[]` boolean."""
+        ...
 
 
 @tree.struct
@@ -103,7 +114,5 @@ def step(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvSta
         episode_return=state.episode_return + reward,
         episode_length=length,
     )
-    going_on = EnvState(
-        inner=inner, obs=obs, episode_return=time_step.episode_return, episode_length=length
-    )
+    going_on = EnvState(inner=inner, obs=obs, episode_return=time_step.episode_return, episode_length=length)
     return tree.where(terminated | truncated, reset(env, k_reset), going_on), time_step

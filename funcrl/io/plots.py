@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def learning_curve(result: Result, title: str, path: str | Path) -> None:
     num_resamples = max(200, min(2000, 200_000 // len(lanes)))
     low, high = ops.bootstrap_interval(random.key(0), lanes, num_resamples=num_resamples)
 
-    style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
+    style: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style):
         figure = Figure(figsize=(8, 4.8), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
@@ -65,5 +66,5 @@ def _binned(steps: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
     """Average iterations into bins of equal size; the last bin may be smaller."""
     size = -(-len(steps) // _MAX_POINTS)
     last = torch.arange(size, len(steps) + size, size).clamp(max=len(steps)) - 1
-    rows = [part.nanmean(dim=1) for part in returns.split(size, dim=1)]
+    rows = [part.nanmean(dim=1) for part in torch.split(returns, size, dim=1)]
     return steps[last], torch.stack(rows, dim=1)

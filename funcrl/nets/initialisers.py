@@ -128,11 +128,11 @@ def orthogonal(gain: float = 1.0) -> Initialiser:
     """
 
     def initialise(key: Tensor, shape: Sequence[int]) -> Tensor:
-        fan_in, _ = _fans("nets.orthogonal", shape)
+        _fans("nets.orthogonal", shape)
         rows, columns = shape[0], math.prod(shape[1:])
         gaussian = random.normal(key, (max(rows, columns), min(rows, columns)))
         q, r = torch.linalg.qr(gaussian)
-        q = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)
-        return gain * (q if rows >= columns else q.T).reshape(tuple(shape))
+        signed: Tensor = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)
+        return gain * (signed if rows >= columns else signed.T).reshape(tuple(shape))
 
     return initialise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -54,7 +55,7 @@ class MLP(nn.Module):
         super().__init__()
         self.input_axes = input_axes
         layers: list[nn.Module] = []
-        for position, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for position, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             last = position == len(sizes) - 2
             linear = Linear(fan_in, fan_out, initialisers.orthogonal(output_gain if last else hidden_gain))
             layers += [linear] if last else [linear, ACTIVATIONS[activation]()]

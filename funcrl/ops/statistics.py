@@ -64,7 +64,7 @@ def bootstrap_interval(
     # A few columns at a time: a curve of a thousand points would otherwise need gigabytes.
     ends = [
         torch.nanquantile(iqm(columns[chosen], dim=1), tails, dim=0)
-        for columns in flat.split(max(1, 4_000_000 // (num_resamples * num)), dim=1)
+        for columns in torch.split(flat, max(1, 4_000_000 // (num_resamples * num)), dim=1)
     ]
     low, high = torch.cat(ends, dim=1).reshape(2, *values.shape[1:])
     return low, high

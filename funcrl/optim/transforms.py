@@ -144,7 +144,7 @@ def global_norm(grads: Tree) -> Tensor:
     >>> global_norm({"a": torch.tensor([3.0]), "b": torch.tensor([4.0])})
     tensor(5.)
     """
-    return torch.sqrt(sum((leaf * leaf).sum() for leaf in tree.leaves(grads)))  # type: ignore[arg-type]
+    return torch.sqrt(sum((leaf * leaf).sum() for leaf in tree.leaves(grads)))
 
 
 def clip_by_global_norm(max_norm: Number) -> Optimizer:

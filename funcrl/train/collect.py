@@ -35,7 +35,7 @@ class Window:
 
 def reset_all(env: envs.Env, key: Tensor, num_envs: int) -> envs.EnvState:
     """Begin an episode in each of the N environments of one lane."""
-    return torch.vmap(lambda k: envs.reset(env, k))(random.split(key, num_envs))  # type: ignore[no-any-return]
+    return torch.vmap(lambda k: envs.reset(env, k))(random.split(key, num_envs))
 
 
 def step_all(
@@ -101,14 +101,14 @@ class Collector:
         """
 
         def step(carry: tuple[Any, envs.EnvState], key: Tensor) -> tuple[envs.EnvState, Window]:
-            lane = lambda agent, states, key: step_all(policy, env, agent, states, key)  # noqa: E731
-            return torch.vmap(lane)(*carry, key)  # type: ignore[no-any-return]
+            lane = lambda agent, states, key: step_all(policy, env, agent, states, key)
+            return torch.vmap(lane)(*carry, key)
 
         early, late = hoist(step, (agent, states), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor) -> list[Tensor]:
-            split = lambda k, i: random.split(random.fold_in(k, i), num_steps)  # noqa: E731
-            return torch.vmap(early)(torch.vmap(split, out_dims=1)(key, count))  # type: ignore[no-any-return]
+            split = lambda k, i: random.split(random.fold_in(k, i), num_steps)
+            return torch.vmap(early)(torch.vmap(split, out_dims=1)(key, count))
 
         def steps(
             states: envs.EnvState, rows: Window, agent: Any, noise: list[Tensor]

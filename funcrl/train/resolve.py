@@ -69,7 +69,9 @@ def resolve_seeds(function: str, seeds: Iterable[int]) -> tuple[int, ...]:
     for seed in given:
         checks.integer(function, "each of seeds", seed, 0)
     unique = tuple(int(seed) for seed in given)
-    twice = sorted({seed for seed in unique if unique.count(seed) > 1}) if len(set(unique)) < len(unique) else []
+    twice = (
+        sorted({seed for seed in unique if unique.count(seed) > 1}) if len(set(unique)) < len(unique) else []
+    )
     require(
         not twice, function, "seeds", "all differ", twice, "A repeated seed is the same experiment again."
     )
@@ -85,9 +87,7 @@ def resolve_device(function: str, device: torch.device | str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
-            f"{function}: device must be cpu or cuda, got {device!r}. Write 'cpu'."
-        ) from error
+        raise ValueError(f"{function}: device must be cpu or cuda, got {device!r}. Write 'cpu'.") from error
     require(
         resolved.type in ("cpu", "cuda"), function, "device", "be cpu or cuda", str(device), "Write 'cpu'."
     )

@@ -84,7 +84,7 @@ def finite_lanes(states: Any) -> list[bool]:
         if leaf.is_floating_point() and not name.startswith((".config", ".metrics")):
             lanes = leaf.flatten(1).isfinite().all(1) if leaf.ndim > 1 else leaf.isfinite()
             fine = lanes if fine is None else fine & lanes
-    return [] if fine is None else fine.tolist()  # type: ignore[no-any-return]
+    return [] if fine is None else fine.tolist()
 
 
 def concatenate(results: list[Result]) -> Result:
