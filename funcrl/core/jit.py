@@ -94,8 +94,6 @@ class Jit:
 
     def __call__(self, *args: Any) -> Any:
         """Run the function, compiling it first where these shapes are new."""
-        if self.backend == "eager" and not self.donate:
-            return self.function(*args)
         leaves, spec = _flatten(args)
         program = self._program(leaves, spec)
         return _assemble(program, leaves)
@@ -119,7 +117,14 @@ class Jit:
         return lambda: _assemble(program, leaves)
 
     def _program(self, leaves: list[Tensor], spec: Any) -> _Compiled:
-        signature = (spec, tuple([(x.shape, x.dtype, x.device, x.stride()) for x in leaves]))
+        try:
+            signature = (spec, tuple([(x.shape, x.dtype, x.device, x.stride()) for x in leaves]))
+        except AttributeError:
+            (leaf, *_) = (leaf for leaf in leaves if not isinstance(leaf, Tensor))
+            raise TypeError(
+                f"jit: arguments must be trees of tensors, got the leaf {leaf!r}. "
+                "Write torch.as_tensor(...), or make it a static field of a struct."
+            ) from None
         program = self._programs.get(signature)
         if program is None:
             began = time.perf_counter()
@@ -220,12 +225,6 @@ def _compile(
     donate: tuple[int, ...],
     backend: str,
 ) -> _Compiled:
-    for leaf in leaves:
-        if not isinstance(leaf, Tensor):
-            raise TypeError(
-                f"jit: arguments must be trees of tensors, got the leaf {leaf!r}. "
-                "Write torch.as_tensor(...), or make it a static field of a struct."
-            )
     donated = _donated_positions(leaves, spec, donate)
     if backend == "eager":
         return _run_eagerly(function, leaves, spec, donated)

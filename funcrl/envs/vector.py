@@ -76,6 +76,7 @@ class TorchVectorEnv(VectorEnv):
             super().reset(seed=seed)
             fresh = int(self.np_random.integers(2**63)) if seed is None else seed
             self._key = random.key(fresh, self.device)
+            self._count = torch.zeros_like(self._count)
         self._key, k_reset = random.split(self._key, 2)
         states = torch.vmap(lambda k: reset(self.env, k))(random.split(k_reset, self.num_envs))
         # What is the same in every environment comes out of vmap as a view of one element.

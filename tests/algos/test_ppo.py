@@ -1,0 +1,226 @@
+"""PPO's equations against naive definitions, and PPO on environments whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from funcrl import envs
+from funcrl.algos import ppo
+from funcrl.core import random, tree
+from funcrl.train import train
+from tests.algos.table import ON_POLICY
+from tests.probes import Choice, Delayed, Truncating
+
+(CASE,) = (case for case in ON_POLICY if case.name == "ppo")
+
+
+def rows(seed, num, columns):
+    return [random.normal(k, (num,)).double() for k in random.split(random.key(seed), columns)]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 20), st.floats(0.01, 0.5))
+def test_clipped_objective_is_equation_7(seed, num, epsilon):
+    new, old, advantage = rows(seed, num, 3)
+    total = 0.0
+    for i in range(num):
+        ratio = math.exp(float(new[i]) - float(old[i]))
+        clipped = min(max(ratio, 1 - epsilon), 1 + epsilon)
+        total += min(ratio * float(advantage[i]), clipped * float(advantage[i]))
+    found = ppo.clipped_objective(new, old, advantage, torch.tensor(epsilon, dtype=torch.float64))
+    assert float(found) == pytest.approx(total / num)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 20), st.floats(0.01, 0.5), st.booleans())
+def test_value_loss_is_its_definition(seed, num, epsilon, clip):
+    value, old, target = rows(seed, num, 3)
+    total = 0.0
+    for v, o, r in zip(value.tolist(), old.tolist(), target.tolist(), strict=True):
+        error = (v - r) ** 2
+        if clip:
+            error = max(error, (min(max(v, o - epsilon), o + epsilon) - r) ** 2)
+        total += 0.5 * error
+    found = ppo.value_loss(value, old, target, torch.tensor(epsilon, dtype=torch.float64), clip)
+    assert float(found) == pytest.approx(total / num)
+
+
+def test_the_gradient_vanishes_where_clipping_says_so():
+    """A ratio beyond 1 + ε with a positive advantage, or below 1 - ε with a negative one, is at rest."""
+    f = torch.func.grad(ppo.clipped_objective)
+    zero, epsilon = torch.zeros(1), torch.tensor(0.2)
+    for log_ratio, advantage, at_rest in [(0.5, 1.0, True), (-0.5, -1.0, True), (0.5, -1.0, False), (0.1, 1.0, False)]:
+        slope = f(torch.tensor([log_ratio]), zero, torch.tensor([advantage]), epsilon)
+        assert (float(slope) == 0.0) == at_rest
+
+
+def test_loss_is_equation_9_from_first_principles():
+    state, batch = CASE.init(), CASE.batch()
+    found, figures = ppo.loss(state.params, state, batch)
+    logits = ppo.nets.apply(state.actor, state.params["actor"], batch.obs).double()
+    value = ppo.nets.apply(state.critic, state.params["critic"], batch.obs).double()[:, 0]
+    policy = torch.distributions.Categorical(logits=logits)
+    advantage = batch.advantage.double()
+    advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    ratio = torch.exp(policy.log_prob(batch.action) - batch.log_prob.double())
+    objective = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+    error = 0.5 * ((value - batch.target.double()) ** 2).mean()
+    expected = -objective + 0.5 * error - 0.01 * policy.entropy().mean()
+    assert float(found) == pytest.approx(float(expected), abs=1e-5)
+    # The parameters are those that collected the batch: the ratio is one, nothing is clipped.
+    assert float(figures["kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(figures["clip_fraction"]) == 0.0
+
+
+def test_a_whole_update_equals_torchs_autograd_and_adam():
+    state, batch = CASE.init(), CASE.batch()
+    params = {
+        f"{network}.{name}": p.clone().requires_grad_()
+        for network, named in state.params.items()
+        for name, p in named.items()
+    }
+    nested = {n: {k.split(".", 1)[1]: p for k, p in params.items() if k.startswith(n)} for n in state.params}
+    ppo.loss(nested, state, batch)[0].backward()
+    norm = torch.nn.utils.clip_grad_norm_(params.values(), 0.5)
+    torch.optim.Adam(params.values(), lr=2.5e-4, eps=1e-5).step()
+    updated = ppo.update(state, batch)
+    for network, named in updated.params.items():
+        for name, p in named.items():
+            assert torch.allclose(p, params[f"{network}.{name}"], atol=1e-7)
+    assert float(updated.metrics["grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_prepare_bootstraps_from_where_a_truncated_step_led():
+    state, window = CASE.init(), CASE.window()
+    cut = tree.replace(window, truncated=torch.ones_like(window.truncated), terminated=torch.zeros_like(window.terminated))
+    value = lambda obs: ppo.nets.apply(state.critic, state.params["critic"], obs)[..., 0]
+    expected = cut.reward + 0.99 * value(cut.next_obs)
+    assert torch.allclose(ppo.prepare(state, cut).target, expected.flatten(), atol=1e-5)
+    died = tree.replace(cut, terminated=cut.truncated)
+    assert torch.allclose(ppo.prepare(state, died).target, died.reward.flatten(), atol=1e-5)
+
+
+def test_the_learning_rate_falls_window_by_window_to_zero():
+    config = ppo.Config(num_envs=2, window_length=4, num_epochs=2, num_minibatches=2, anneal_steps=24.0)
+    state, rates = CASE.init(config=config), []
+    batch = tree.index(CASE.batch(), slice(0, 4))
+    for _ in range(14):
+        state = ppo.update(state, batch)
+        rates.append(float(state.metrics["learning_rate"]) / 2.5e-4)
+    assert rates == pytest.approx([1.0] * 4 + [2 / 3] * 4 + [1 / 3] * 4 + [0.0] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("anneal_steps", [0.0, math.inf])
+def test_without_a_length_the_learning_rate_stays(anneal_steps):
+    state = CASE.init(config=tree.replace(CASE.config, anneal_steps=anneal_steps))
+    for _ in range(40):
+        state = ppo.update(state, CASE.batch())
+    assert float(state.metrics["learning_rate"]) == pytest.approx(2.5e-4)
+
+
+def test_the_policy_has_the_networks_probabilities():
+    state = CASE.init()
+    params = tree.map(lambda p: 30 * p, state.params["actor"])
+    state = tree.replace(state, params=state.params | {"actor": params})
+    obs = torch.tensor([0.5, -0.2, 0.1, 0.3])
+    keys = random.split(random.key(0), 4000)
+    action, extras = torch.vmap(lambda k: ppo.act(state, obs, k))(keys)
+    probability = torch.softmax(ppo.nets.apply(state.actor, params, obs), -1)
+    assert float(action.float().mean()) == pytest.approx(float(probability[1]), abs=0.03)
+    assert torch.allclose(extras["log_prob"].exp(), probability[action])
+    assert int(ppo.greedy(state, obs)) == int(probability.argmax())
+
+
+QUICK = {
+    "num_envs": 4,
+    "window_length": 8,
+    "num_epochs": 4,
+    "num_minibatches": 1,
+    "hidden": (16,),
+    "learning_rate": 0.02,
+    "anneal_steps": math.inf,
+    "clip_value_loss": False,
+    "max_grad_norm": 10.0,
+}
+
+
+def learn(env, num_iterations=60, **changes):
+    config = ppo.Config(**(QUICK | changes))
+    return train(ppo, env, config=config, seeds=range(3), num_steps=32 * num_iterations, backend="eager")
+
+
+def values(states, obs):
+    return torch.vmap(lambda s: ppo.nets.apply(s.critic, s.params["critic"], torch.tensor([obs])))(states)[:, 0]
+
+
+def test_probe_a_truncated_episode_still_bootstraps():
+    states = learn(Truncating(), gamma=0.5).states
+    # Taking the time limit for an end would give at most 1 + γ = 1.5.
+    assert values(states, 1.0).tolist() == pytest.approx([2.0] * 3, abs=0.1)
+
+
+def test_probe_rewards_are_discounted():
+    states = learn(Delayed(), gamma=0.5).states
+    assert values(states, 0.0).tolist() == pytest.approx([0.5] * 3, abs=0.1)
+    assert values(states, 1.0).tolist() == pytest.approx([1.0] * 3, abs=0.1)
+
+
+def test_probe_actions_follow_observations():
+    result = learn(Choice())
+    for sign, right in ((1.0, 1), (-1.0, 0)):
+        chosen = torch.vmap(lambda s, sign=sign: ppo.greedy(s, torch.tensor([sign])))(result.states)
+        assert chosen.tolist() == [right] * 3
+    assert (result.returns[:, -1] > 0.9).all()
+
+
+class Spaces:
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+
+
+@pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(2, start=1), spaces.MultiDiscrete([2, 2])])
+def test_other_action_spaces_are_refused(action_space):
+    with pytest.raises(ValueError, match=r"ppo\.init: env\.action_space must be Discrete"):
+        ppo.init(random.key(0), ppo.Config(), Spaces(BOX, action_space))
+
+
+def test_other_observation_spaces_are_refused():
+    with pytest.raises(ValueError, match=r"ppo\.init: env\.observation_space must be a Box"):
+        ppo.init(random.key(0), ppo.Config(), Spaces(spaces.Discrete(3), spaces.Discrete(2)))
+
+
+def test_own_networks_are_used_and_checked():
+    own = nn.Sequential(nn.Linear(4, 16, device="meta"), nn.ReLU(), nn.Linear(16, 2, device="meta"))
+    state = ppo.init(random.key(0), ppo.Config(actor=own), envs.make("CartPole-v1"))
+    assert sorted(state.params["actor"]) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert ppo.update(state, CASE.batch()).metrics["entropy"].isfinite()
+    wrong = nn.Linear(4, 3, device="meta")
+    with pytest.raises(ValueError, match=r"ppo\.init: config\.actor must map observations \[B, 4\] to \[B, 2\]"):
+        ppo.init(random.key(0), ppo.Config(actor=wrong), envs.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"gamma": 1.5}, ValueError, r"gamma must lie in \[0, 1\], got 1\.5"),
+        ({"gamma": math.nan}, ValueError, "gamma must lie in"),
+        ({"gae_lambda": -0.1}, ValueError, "gae_lambda must lie in"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must lie in"),
+        ({"clip_range": 0.0}, ValueError, "clip_range must lie in"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
+        ({"num_envs": 4.0}, TypeError, r"num_envs must be an integer, got 4\.0\. Write 4\."),
+        ({"num_envs": 0}, ValueError, "num_envs must be at least 1"),
+        ({"num_minibatches": 5}, ValueError, "num_minibatches must divide .* 512, got 5. Write 4"),
+        ({"num_minibatches": True}, TypeError, "num_minibatches must be an integer"),
+    ],
+)
+def test_settings_are_checked(changes, error, message):
+    with pytest.raises(error, match=r"ppo\.Config: " + message):
+        ppo.Config(**changes)

@@ -1,0 +1,151 @@
+"""Compilation: same numbers on every back end, donation, counting, and no quiet fallback."""
+
+import pytest
+import torch
+
+from funcrl.core import jit, tree
+from funcrl.core.hoist import hoist
+
+
+@tree.struct
+class Pair:
+    a: torch.Tensor
+    b: torch.Tensor
+    power: int = tree.static(default=2)
+
+
+def pair(value: float = 1.0) -> Pair:
+    return Pair(torch.full((3,), value), torch.full((3,), 2 * value))
+
+
+QUICK = ("eager", "aot_eager")
+ALL = (*QUICK, pytest.param("inductor", marks=pytest.mark.compiled))
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_back_ends_agree(backend):
+    f = jit.jit(lambda p, x: Pair(p.a**p.power + x, p.b.sin()), backend=backend)
+    out = f(pair(), torch.ones(3))
+    assert isinstance(out, Pair)
+    assert torch.allclose(out.a, torch.full((3,), 2.0))
+    assert torch.allclose(out.b, torch.full((3,), 2.0).sin())
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_arguments_are_not_changed_without_donation(backend):
+    p = pair()
+    jit.jit(lambda p: Pair(p.a + 1, p.b + 1), backend=backend)(p)
+    assert torch.equal(p.a, pair().a)
+    assert torch.equal(p.b, pair().b)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_donated_arguments_are_overwritten_and_returned(backend):
+    f = jit.jit(lambda p, x: (Pair(p.a + x, p.b * 2), p.a.sum()), donate=(0,), backend=backend)
+    p = pair()
+    out, total = f(p, torch.ones(3))
+    assert out.a is p.a
+    assert out.b is p.b
+    assert p.a.tolist() == [2.0] * 3
+    assert p.b.tolist() == [4.0] * 3
+    assert float(total) == 3.0
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_donated_fields_may_change_places(backend):
+    p = Pair(torch.arange(3.0), 10 + torch.arange(3.0))
+    jit.jit(lambda p: Pair(p.b, p.a.flip(0)), donate=(0,), backend=backend)(p)
+    assert p.a.tolist() == [10.0, 11.0, 12.0]
+    assert p.b.tolist() == [2.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_bound_calls_read_what_the_tensors_hold(backend):
+    p, x = pair(), torch.ones(3)
+    call = jit.jit(lambda p, x: Pair(p.a + x, p.b), donate=(0,), backend=backend).bind(p, x)
+    call()
+    x.fill_(10.0)
+    assert call().a is p.a
+    assert p.a.tolist() == [12.0] * 3
+    sums = jit.jit(lambda x: x.sum(), backend=backend).bind(x)
+    assert float(sums()) == 30.0
+
+
+def test_graphs_are_counted_a_structure_and_shape_each():
+    f = jit.jit(lambda x: x + 1, backend="aot_eager")
+    before = jit.stats().num_graphs
+    for size in (2, 2, 3, 3, 2):
+        f(torch.ones(size))
+    assert f.num_graphs == 2
+    assert jit.stats().num_graphs - before == 2
+
+
+def test_a_branch_on_a_value_is_an_error():
+    f = jit.jit(lambda x: x + 1 if x.sum() > 0 else x, backend="aot_eager")
+    with pytest.raises(Exception, match=r"data-dependent|Could not guard"):
+        f(torch.ones(2))
+
+
+def test_an_operation_that_vmap_runs_lane_by_lane_is_an_error():
+    lanes = torch.vmap(lambda x: torch.special.airy_ai(x))
+    for backend in QUICK:
+        with pytest.raises(UserWarning, match="performance drop"):
+            jit.jit(lanes, backend=backend)(torch.ones(3))
+
+
+def test_numbers_among_the_leaves_are_refused():
+    with pytest.raises(TypeError, match=r"jit: arguments must be trees of tensors, got the leaf 1\.0"):
+        jit.jit(lambda x: x, backend="aot_eager")({"a": 1.0})
+
+
+@pytest.mark.parametrize("backend", QUICK)
+def test_donation_of_one_tensor_twice_is_refused(backend):
+    x = torch.ones(3)
+    with pytest.raises(ValueError, match="hold each tensor once"):
+        jit.jit(lambda p: p, donate=(0,), backend=backend)(Pair(x, x))
+
+
+@pytest.mark.parametrize("backend", QUICK)
+def test_donation_to_another_shape_is_refused(backend):
+    with pytest.raises(ValueError, match=r"must be \(3,\)"):
+        jit.jit(lambda x: x[:2], donate=(0,), backend=backend)(torch.ones(3))
+
+
+def test_unknown_back_ends_are_refused():
+    with pytest.raises(ValueError, match="jit: backend must be one of"):
+        jit.jit(lambda x: x, backend="indcutor")
+
+
+def test_hoist_moves_what_depends_on_the_key_alone_and_nothing_else():
+    def step(carry, key):
+        noise = key.cos() * 3
+        return {"x": carry["x"] + noise}, noise.sum() + carry["x"].sum()
+
+    carry, key = {"x": torch.randn(4)}, torch.randn(4)
+    early, late = hoist(step, carry, key)
+    noise = early(key)
+    # cos, mul and sum run early; what crosses is the noise and its sum.
+    assert sorted(tuple(x.shape) for x in noise) == [(), (4,)]
+    expected, out = step(carry, key), late(carry, noise)
+    assert torch.equal(expected[0]["x"], out[0]["x"])
+    assert torch.equal(expected[1], out[1])
+    # Another key changes the result only by way of the noise.
+    other = torch.randn(4)
+    assert torch.equal(late(carry, early(other))[0]["x"], step(carry, other)[0]["x"])
+
+
+def test_hoist_works_where_there_is_nothing_to_move():
+    early, late = hoist(lambda x, key: x * 2, torch.ones(2), torch.ones(2))
+    assert early(torch.ones(2)) == []
+    assert late(torch.ones(2), []).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_capture_replays_on_a_gpu():
+    counter = torch.zeros(1, device="cuda")
+    step = jit.jit(lambda x: x + 1, donate=(0,))
+    replay = jit.capture([step.bind(counter)], counter, counter.device)
+    assert float(counter) == 0.0
+    replay()
+    replay()
+    assert float(counter) == 2.0

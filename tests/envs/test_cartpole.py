@@ -1,0 +1,95 @@
+"""CartPole against Gymnasium's own, state for state."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from funcrl import envs
+from funcrl.core import random, tree
+
+ENV = envs.make("CartPole-v1")
+KEY = random.key(0)
+
+
+def test_spaces_are_gymnasiums():
+    reference = gymnasium.make("CartPole-v1")
+    assert ENV.observation_space == reference.observation_space
+    assert ENV.action_space == reference.action_space
+    assert ENV.max_episode_steps == reference.spec.max_episode_steps
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_step_of_long_random_episodes_equals_gymnasiums(seed):
+    """Gymnasium's state is put into ours before each step, so that rounding does not add up."""
+    reference = gymnasium.make("CartPole-v1")
+    generator = np.random.default_rng(seed)
+    reference.reset(seed=seed)
+    for _ in range(2000):
+        state = torch.tensor(reference.unwrapped.state, dtype=torch.float32)
+        action = int(generator.integers(2))
+        obs, reward, terminated, truncated, _ = reference.step(action)
+        ours = ENV.transition(state, torch.tensor(action), KEY)
+        assert torch.allclose(ENV.observation(ours, KEY), torch.from_numpy(obs), atol=1e-5)
+        assert float(ENV.reward(state, torch.tensor(action), ours, KEY)) == reward
+        assert bool(ENV.terminal(ours, KEY)) == terminated
+        if terminated or truncated:
+            reference.reset()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_episodes_agree_from_the_same_beginning(seed):
+    """Without putting the state back, up to the time limit, for a policy that balances the pole.
+
+    In float64: the pole is unstable, so that float32's rounding doubles every few steps.
+    """
+    reference = gymnasium.make("CartPole-v1")
+    obs, _ = reference.reset(seed=seed)
+    begin = torch.tensor(reference.unwrapped.state)
+    state = tree.replace(envs.reset(ENV, KEY), inner=begin, obs=begin)
+    for _ in range(500):
+        action = int(obs[2] + 0.3 * obs[3] + 0.05 * obs[1] + 0.02 * obs[0] > 0)
+        obs, reward, terminated, truncated, _ = reference.step(action)
+        state, step = envs.step(ENV, state, torch.tensor(action), KEY)
+        assert torch.allclose(step.next_obs, torch.from_numpy(obs).double(), atol=1e-6)
+        assert (float(step.reward), bool(step.terminated), bool(step.truncated)) == (reward, terminated, truncated)
+        if terminated or truncated:
+            break
+    assert truncated
+    assert float(step.episode_return) == 500.0
+    assert int(step.episode_length) == 500
+
+
+def test_thresholds_end_the_episode_on_either_side():
+    for state, over in [
+        ([2.41, 0, 0, 0], True),
+        ([-2.41, 0, 0, 0], True),
+        ([0, 0, 0.2096, 0], True),
+        ([0, 0, -0.2096, 0], True),
+        ([2.39, 9, 0.209, 9], False),
+    ]:
+        assert bool(ENV.terminal(torch.tensor(state, dtype=torch.float32), KEY)) == over
+
+
+def test_beginnings_are_uniform_in_their_range():
+    states = torch.vmap(ENV.initial)(random.split(KEY, 5000))
+    assert states.shape == (5000, 4)
+    assert states.min() >= -0.05
+    assert states.max() < 0.05
+    assert states.std(dim=0) == pytest.approx(0.1 / np.sqrt(12), rel=0.05)
+
+
+def test_numbers_can_differ_between_lanes():
+    env = envs.CartPole(half_length=torch.tensor([0.5, 1.5]))
+    f = lambda env: env.transition(torch.tensor([0.0, 0.0, 0.1, 0.0]), torch.tensor(1), KEY)
+    in_dims = tree.map(lambda x: 0 if isinstance(x, torch.Tensor) else None, env)
+    together = torch.vmap(f, in_dims=(in_dims,))(env)
+    assert torch.allclose(together[1], f(envs.CartPole(half_length=1.5)))
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_unknown_names_and_parameters_are_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"envs\.make: name must be one of .* Did you mean 'CartPole-v1'"):
+        envs.make("CartPole-v0")
+    with pytest.raises(ValueError, match="Did you mean 'gravity'"):
+        envs.make("CartPole-v1", gravty=3.0)

@@ -1,0 +1,102 @@
+"""The Gymnasium face."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import funcrl  # noqa: F401  (registers the ids)
+
+
+def make(num_envs=3, backend="eager", **kwargs):
+    return gymnasium.make_vec("funcrl/CartPole-v1", num_envs=num_envs, backend=backend, **kwargs)
+
+
+def test_spaces_and_metadata():
+    env, reference = make(), gymnasium.make("CartPole-v1")
+    assert env.num_envs == 3
+    assert env.single_observation_space == reference.observation_space
+    assert env.single_action_space == reference.action_space
+    assert env.observation_space.shape == (3, 4)
+    assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
+    assert env.spec.id == "funcrl/CartPole-v1"
+
+
+def test_seeding_decides_everything():
+    def episode(env, seed):
+        obs, _ = env.reset(seed=seed)
+        rows = [obs]
+        for t in range(60):
+            rows.append(env.step(torch.tensor([0, 1, t % 2]))[0])
+        return torch.stack(rows)
+
+    env = make()
+    first, other, again = episode(env, 1), episode(env, 2), episode(env, 1)
+    assert torch.equal(episode(make(), 1), first)
+    assert torch.equal(again, first)
+    assert not torch.equal(first, other)
+
+
+def test_a_second_reset_goes_on_with_the_stream():
+    env = make()
+    first, _ = env.reset(seed=1)
+    second, _ = env.reset()
+    assert not torch.equal(first, second)
+
+
+def test_ended_episodes_show_their_true_last_observation():
+    env = make()
+    env.reset(seed=0)
+    seen = 0
+    for _ in range(30):
+        obs, reward, terminated, truncated, infos = env.step(torch.ones(3, dtype=torch.int64))
+        assert reward.tolist() == [1.0] * 3
+        assert torch.equal(infos["_final_obs"], terminated | truncated)
+        for i in range(3):
+            if terminated[i]:
+                seen += 1
+                assert obs[i].abs().max() <= 0.05
+                assert infos["final_obs"][i, 2].abs() > 0.2
+                assert infos["episode_length"][i] < 15
+            else:
+                assert torch.equal(obs[i], infos["final_obs"][i])
+    assert seen > 3
+
+
+def test_parameters_reach_the_environment():
+    env = make(max_episode_steps=2)
+    env.reset(seed=0)
+    env.step(torch.zeros(3, dtype=torch.int64))
+    assert env.step(torch.zeros(3, dtype=torch.int64))[3].all()
+
+
+def test_numpy_actions_are_taken():
+    env = make()
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[0].shape == (3, 4)
+    assert env.step(np.zeros(3, dtype=np.int64))[0].shape == (3, 4)
+
+
+@pytest.mark.compiled
+def test_compiled_steps_equal_eager_ones_and_compile_once():
+    compiled, eager = make(backend="inductor"), make()
+    compiled.reset(seed=4)
+    eager.reset(seed=4)
+    for t in range(40):
+        actions = torch.tensor([0, 1, t % 2])
+        for a, b in zip(compiled.step(actions)[:4], eager.step(actions)[:4], strict=True):
+            assert torch.allclose(a.float(), b.float(), atol=1e-4)
+    assert compiled.unwrapped._step.num_graphs == 1
+
+
+def test_bad_use_is_refused():
+    env = make()
+    with pytest.raises(ValueError, match="must be reset first"):
+        env.step(torch.zeros(3, dtype=torch.int64))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"actions must have shape \(3,\), got \(2,\)"):
+        env.step(torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="num_envs must be at least 1"):
+        make(num_envs=0)
+    with pytest.raises(ValueError, match="Did you mean 'gravity'"):
+        make(gravty=1.0)

@@ -1,0 +1,107 @@
+"""Returns and advantages against their recursions, written naively in float64."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcrl import ops
+from funcrl.core import random
+
+
+@st.composite
+def windows(draw):
+    length, num_envs = draw(st.integers(1, 40)), draw(st.integers(1, 3))
+    ks = random.split(random.key(draw(st.integers(0, 2**31))), 5)
+    shape = (length, num_envs)
+    return {
+        "reward": random.normal(ks[0], shape).double(),
+        "terminated": random.bernoulli(ks[1], draw(st.sampled_from([0.0, 0.1, 0.6])), shape),
+        "truncated": random.bernoulli(ks[2], draw(st.sampled_from([0.0, 0.1, 0.6])), shape),
+        "value": random.normal(ks[3], shape).double(),
+        "next_value": random.normal(ks[4], shape).double(),
+        "gamma": draw(st.floats(0, 1)),
+        "lam": draw(st.floats(0, 1)),
+    }
+
+
+def naive_gae(reward, terminated, truncated, value, next_value, gamma, lam):
+    advantage, later = torch.zeros_like(reward), torch.zeros_like(reward[0])
+    for t in reversed(range(len(reward))):
+        bootstrap = torch.where(terminated[t], 0.0, next_value[t])
+        delta = reward[t] + gamma * bootstrap - value[t]
+        going_on = ~terminated[t] & ~truncated[t]
+        later = delta + gamma * lam * torch.where(going_on, later, 0.0)
+        advantage[t] = later
+    return advantage
+
+
+def naive_lambda_return(reward, terminated, truncated, next_value, gamma, lam):
+    result = torch.zeros_like(reward)
+    for t in reversed(range(len(reward))):
+        last = t == len(reward) - 1
+        for n in range(reward.shape[1]):
+            if terminated[t, n]:
+                future = 0.0
+            elif truncated[t, n] or last:
+                future = next_value[t, n]
+            else:
+                future = (1 - lam) * next_value[t, n] + lam * result[t + 1, n]
+            result[t, n] = reward[t, n] + gamma * future
+    return result
+
+
+@given(windows())
+def test_gae_equals_its_recursion(window):
+    assert torch.allclose(ops.gae(**window), naive_gae(**window))
+
+
+@given(windows())
+def test_lambda_return_equals_its_recursion(window):
+    del window["value"]
+    assert torch.allclose(ops.lambda_return(**window), naive_lambda_return(**window))
+
+
+@given(windows())
+def test_gae_plus_value_is_the_lambda_return_where_values_are_consistent(window):
+    # V(s'_t) is V(s_{t+1}) inside an episode; then A + V and G are the same thing.
+    going_on = ~(window["terminated"] | window["truncated"])[:-1]
+    window["next_value"][:-1] = torch.where(going_on, window["value"][1:], window["next_value"][:-1])
+    target = ops.gae(**window) + window["value"]
+    del window["value"]
+    assert torch.allclose(target, ops.lambda_return(**window))
+
+
+@given(windows())
+def test_discounted_return_is_the_lambda_return_of_one(window):
+    del window["value"], window["lam"]
+    assert torch.allclose(ops.discounted_return(**window), naive_lambda_return(**window, lam=1.0))
+
+
+def test_by_hand_termination_cuts_and_truncation_bootstraps():
+    reward, next_value = torch.ones(4), torch.full((4,), 10.0)
+    terminated = torch.tensor([False, True, False, False])
+    truncated = torch.tensor([False, False, True, False])
+    found = ops.discounted_return(reward, terminated, truncated, next_value, 0.5)
+    #        1 + ½·1   1    1 + ½·10  1 + ½·10
+    assert found.tolist() == [1.5, 1.0, 6.0, 6.0]
+
+
+def test_a_terminal_state_at_the_time_limit_has_no_value():
+    both = torch.tensor([True])
+    assert ops.gae(torch.ones(1), both, both, torch.zeros(1), torch.full((1,), 9.0), 1.0, 1.0).tolist() == [1.0]
+
+
+def test_shapes_must_agree():
+    no = torch.zeros(3, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"ops\.gae: next_value must have the shape \(3,\) of reward"):
+        ops.gae(torch.ones(3), no, no, torch.ones(3), torch.ones(4), 0.9, 0.9)
+
+
+def test_gamma_and_lambda_may_be_tensors_under_vmap():
+    no = torch.zeros(3, 1, dtype=torch.bool)
+    gammas = torch.tensor([0.0, 0.5])
+    f = lambda gamma: ops.gae(torch.ones(3, 1), no, no, torch.zeros(3, 1), torch.zeros(3, 1), gamma, gamma)
+    together = torch.vmap(f)(gammas)
+    for i, gamma in enumerate(gammas):
+        assert torch.allclose(together[i], f(float(gamma)))
