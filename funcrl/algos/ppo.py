@@ -380,7 +380,9 @@ def update(state: State, batch: Batch) -> State:
 def _learning_rate(state: State) -> Tensor:
     """Constant within a window, falling from window to window, as in the references."""
     config = state.config
-    windows = state.step // (config.num_epochs * config.num_minibatches)
+    # Not `//`: torch.compile turns integers that differ between two configs into symbols, which
+    # integer division refuses under vmap. Half a step keeps the quotient off the whole numbers.
+    windows = torch.floor((state.step + 0.5) / (config.num_epochs * config.num_minibatches))
     fraction = windows * (config.num_envs * config.window_length) / config.anneal_steps
     # anneal_steps = 0 makes the fraction inf or NaN: no length is known, so no annealing.
     known = torch.as_tensor(config.anneal_steps) > 0

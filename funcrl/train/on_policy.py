@@ -178,7 +178,7 @@ class OnPolicyRun:
             returns = torch.where(episodes > 0, mean, last_return)
             return ((batches, returns, iteration + 1, episodes),)
 
-        collector = Collector(
+        self.collector = Collector(
             self.algorithm.act,
             self.env,
             carry.agent,
@@ -190,14 +190,14 @@ class OnPolicyRun:
         )
         prepared = jit.jit(prepare, donate=(0,), backend=backend)
         update = jit.jit(torch.vmap(self.algorithm.update), donate=(0,), backend=backend)
-        self._programs = [collector.draw, collector.steps, prepared, update]
+        self._programs = [self.collector.draw, self.collector.steps, prepared, update]
 
         # A small eager run gives the shapes of the minibatches' buffers.
-        example, _ = prepare_lanes(carry.agent, collector.window, carry.shuffle_key, carry.iteration)
+        example, _ = prepare_lanes(carry.agent, self.collector.window, carry.shuffle_key, carry.iteration)
         batches = tree.map(lambda x: torch.empty_like(x, memory_format=torch.contiguous_format), example)
         written = (batches, carry.last_return, carry.iteration, self._episodes)
         return [
-            *collector.calls,
-            prepared.bind(written, carry.agent, collector.window, carry.shuffle_key),
+            *self.collector.calls,
+            prepared.bind(written, carry.agent, self.collector.window, carry.shuffle_key),
             *(update.bind(carry.agent, tree.index(batches, i)) for i in range(num_batches)),
         ]

@@ -21,9 +21,14 @@ class Case:
     algorithm: ModuleType
     config: Any
     env: Any
+    other_integers: dict[str, int]
+    """other values of integer settings that change the update or the shape of its batch"""
 
     def init(self, seed: int = 0, config: Any = None) -> Any:
         return self.algorithm.init(random.key(seed), self.config if config is None else config, self.env)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.config))
 
     @cache  # noqa: B019
     def window(self, seed: int = 0) -> Transition:
@@ -47,6 +52,7 @@ ON_POLICY = [
         ppo,
         ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,), anneal_steps=4800.0),
         envs.make("CartPole-v1"),
+        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12},
     ),
 ]
 

@@ -53,7 +53,12 @@ def test_the_gradient_vanishes_where_clipping_says_so():
     """A ratio beyond 1 + ε with a positive advantage, or below 1 - ε with a negative one, is at rest."""
     f = torch.func.grad(ppo.clipped_objective)
     zero, epsilon = torch.zeros(1), torch.tensor(0.2)
-    for log_ratio, advantage, at_rest in [(0.5, 1.0, True), (-0.5, -1.0, True), (0.5, -1.0, False), (0.1, 1.0, False)]:
+    for log_ratio, advantage, at_rest in [
+        (0.5, 1.0, True),
+        (-0.5, -1.0, True),
+        (0.5, -1.0, False),
+        (0.1, 1.0, False),
+    ]:
         slope = f(torch.tensor([log_ratio]), zero, torch.tensor([advantage]), epsilon)
         assert (float(slope) == 0.0) == at_rest
 
@@ -96,7 +101,9 @@ def test_a_whole_update_equals_torchs_autograd_and_adam():
 
 def test_prepare_bootstraps_from_where_a_truncated_step_led():
     state, window = CASE.init(), CASE.window()
-    cut = tree.replace(window, truncated=torch.ones_like(window.truncated), terminated=torch.zeros_like(window.terminated))
+    cut = tree.replace(
+        window, truncated=torch.ones_like(window.truncated), terminated=torch.zeros_like(window.terminated)
+    )
     value = lambda obs: ppo.nets.apply(state.critic, state.params["critic"], obs)[..., 0]
     expected = cut.reward + 0.99 * value(cut.next_obs)
     assert torch.allclose(ppo.prepare(state, cut).target, expected.flatten(), atol=1e-5)
@@ -154,7 +161,9 @@ def learn(env, num_iterations=60, **changes):
 
 
 def values(states, obs):
-    return torch.vmap(lambda s: ppo.nets.apply(s.critic, s.params["critic"], torch.tensor([obs])))(states)[:, 0]
+    return torch.vmap(lambda s: ppo.nets.apply(s.critic, s.params["critic"], torch.tensor([obs])))(states)[
+        :, 0
+    ]
 
 
 def test_probe_a_truncated_episode_still_bootstraps():
@@ -202,7 +211,9 @@ def test_own_networks_are_used_and_checked():
     assert sorted(state.params["actor"]) == ["0.bias", "0.weight", "2.bias", "2.weight"]
     assert ppo.update(state, CASE.batch()).metrics["entropy"].isfinite()
     wrong = nn.Linear(4, 3, device="meta")
-    with pytest.raises(ValueError, match=r"ppo\.init: config\.actor must map observations \[B, 4\] to \[B, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"ppo\.init: config\.actor must map observations \[B, 4\] to \[B, 2\]"
+    ):
         ppo.init(random.key(0), ppo.Config(actor=wrong), envs.make("CartPole-v1"))
 
 

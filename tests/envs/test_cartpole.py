@@ -52,7 +52,11 @@ def test_whole_episodes_agree_from_the_same_beginning(seed):
         obs, reward, terminated, truncated, _ = reference.step(action)
         state, step = envs.step(ENV, state, torch.tensor(action), KEY)
         assert torch.allclose(step.next_obs, torch.from_numpy(obs).double(), atol=1e-6)
-        assert (float(step.reward), bool(step.terminated), bool(step.truncated)) == (reward, terminated, truncated)
+        assert (float(step.reward), bool(step.terminated), bool(step.truncated)) == (
+            reward,
+            terminated,
+            truncated,
+        )
         if terminated or truncated:
             break
     assert truncated

@@ -89,7 +89,9 @@ def test_by_hand_termination_cuts_and_truncation_bootstraps():
 
 def test_a_terminal_state_at_the_time_limit_has_no_value():
     both = torch.tensor([True])
-    assert ops.gae(torch.ones(1), both, both, torch.zeros(1), torch.full((1,), 9.0), 1.0, 1.0).tolist() == [1.0]
+    assert ops.gae(torch.ones(1), both, both, torch.zeros(1), torch.full((1,), 9.0), 1.0, 1.0).tolist() == [
+        1.0
+    ]
 
 
 def test_shapes_must_agree():

@@ -77,9 +77,7 @@ def test_clipping_equals_torch(seed, max_norm):
 
 def test_an_infinite_norm_leaves_the_gradient_alone():
     grads = {"a": torch.tensor([3.0, 4.0])}
-    assert torch.equal(
-        optim.clip_by_global_norm(torch.inf).update(grads, (), None)[0]["a"], grads["a"]
-    )
+    assert torch.equal(optim.clip_by_global_norm(torch.inf).update(grads, (), None)[0]["a"], grads["a"])
 
 
 def test_learning_rates_differ_between_lanes():
@@ -98,7 +96,9 @@ def test_nothing_is_changed_in_place():
     state = optimizer.init(params)
     before = tree.map(torch.clone, (params, state))
     optimizer.update({"w": torch.ones(2)}, state, params)
-    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves((params, state)), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves((params, state)), strict=True)
+    )
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])

@@ -1,0 +1,94 @@
+"""Run the tests that need the device, then every benchmark, and write one file of results.
+
+    python benchmarks/run.py                    # this CPU
+    python benchmarks/run.py --device cuda      # a GPU: its tests first
+
+The file has the machine, the versions and the date; a short table is printed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import learning
+import startup
+import torch
+
+import funcrl
+
+HERE = Path(__file__).parent
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Say what the figures were measured on."""
+    cpu = platform.processor() or "unknown"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "funcrl": funcrl.__version__,
+    }
+
+
+def speed(device: str) -> list[dict[str, Any]]:
+    """Run `test_speed.py` and return a row a benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "pytest", "-q", str(HERE / "test_speed.py"), "--device", device]
+        subprocess.run([*command, f"--benchmark-json={report}", "--benchmark-quiet"], check=True)
+        found = json.loads(report.read_text())["benchmarks"]
+    return [
+        {
+            "name": item["name"].removeprefix("test_"),
+            "median_us": round(item["stats"]["median"] * 1e6, 1),
+            **{rate: round(value) for rate, value in item["extra_info"].items()},
+        }
+        for item in found
+    ]
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=None, help="file; benchmarks/results/ by default")
+    given = parser.parse_args()
+    if given.device.startswith("cuda"):
+        tests = [sys.executable, "-m", "pytest", "-q", str(HERE.parent / "tests"), "-k", "gpu", "-rs"]
+        subprocess.run(tests, check=True)
+    results = {
+        "machine": machine(given.device),
+        "speed": speed(given.device),
+        "seconds_to_first_update": startup.measure(given.seeds, given.device),
+        "learning": learning.measure(given.seeds, given.device),
+    }
+    label = "cpu" if given.device == "cpu" else results["machine"]["gpu"].replace(" ", "-").lower()
+    out = given.out or HERE / "results" / f"{results['machine']['date']}-{label}.json"
+    out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{results['machine']}\n")
+    for item in results["speed"]:
+        rates = ", ".join(f"{value:,} {name}" for name, value in item.items() if name.endswith("_per_second"))
+        print(f"{item['name']:<44}{item['median_us']:>12,.1f} µs   {rates}")
+    print(f"\nfirst update: {results['seconds_to_first_update']}\n\n{learning.row(results['learning'])}\n\nwrote {out}")
+
+
+if __name__ == "__main__":
+    main()

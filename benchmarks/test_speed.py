@@ -1,0 +1,92 @@
+"""Speed of each part, and of a whole training iteration, at config P's sizes.
+
+    pytest benchmarks/test_speed.py --benchmark-columns=median,iqr
+
+Compile time is not in any figure; `startup.py` measures it. Rates are in `extra_info`.
+"""
+
+import gymnasium
+import pytest
+import torch
+
+from funcrl import envs
+from funcrl.algos import ppo
+from funcrl.core import jit, random, tree
+from funcrl.train import OnPolicyRun
+
+CONFIG = ppo.Config()
+LANES = [1, 16, 128]
+
+
+def keys(num_lanes, device):
+    return torch.stack([random.key(seed, device) for seed in range(num_lanes)])
+
+
+@pytest.mark.benchmark(group="keys")
+def test_uniform_numbers(measure, device):
+    key = random.key(0, device)
+    out = torch.empty(131_072, device=device)
+    draw = jit.jit(lambda out, key: random.uniform(key, (131_072,)), donate=(0,)).bind(out, key)
+    measure(draw, rounds=200, numbers=131_072)
+
+
+@pytest.mark.benchmark(group="keys")
+def test_uniform_numbers_of_torch(measure, device):
+    measure(lambda: torch.rand(131_072, device=device), rounds=200, numbers=131_072)
+
+
+@pytest.mark.benchmark(group="environment steps, single calls")
+@pytest.mark.parametrize("num_envs", [16, 4096])
+def test_cartpole_steps(measure, device, num_envs):
+    env = gymnasium.make_vec("funcrl/CartPole-v1", num_envs=num_envs, device=device)
+    env.reset(seed=0)
+    actions = torch.arange(num_envs, device=device) % 2
+    measure(lambda: env.step(actions), rounds=200, steps=num_envs)
+
+
+@pytest.mark.benchmark(group="environment steps, single calls")
+@pytest.mark.parametrize("num_envs", [16, 4096])
+def test_cartpole_steps_of_gymnasium(measure, num_envs):
+    env = gymnasium.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    actions = torch.arange(num_envs).numpy() % 2
+    measure(lambda: env.step(actions), rounds=200, steps=num_envs)
+
+
+def agents(num_lanes, device):
+    init = lambda key: ppo.init(key, CONFIG, envs.make("CartPole-v1"))
+    return tree.map(torch.clone, torch.vmap(init)(keys(num_lanes, device)))
+
+
+def window(num_lanes, device):
+    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device, backend="eager")
+    run.iterate()
+    return run.agent, run.collector.window.transition
+
+
+@pytest.mark.benchmark(group="prepare")
+@pytest.mark.parametrize("num_lanes", LANES)
+def test_prepare(measure, device, num_lanes):
+    agent, rows = window(num_lanes, device)
+    prepare = jit.jit(torch.vmap(ppo.prepare, in_dims=(0, 1))).bind(agent, rows)
+    measure(prepare, rounds=100, steps=512 * num_lanes)
+
+
+@pytest.mark.benchmark(group="update")
+@pytest.mark.parametrize("num_lanes", LANES)
+def test_update(measure, device, num_lanes):
+    agent, rows = window(num_lanes, device)
+    data = torch.vmap(ppo.prepare, in_dims=(0, 1))(agent, rows)
+    batch = tree.map(lambda x: x[:, :128].contiguous(), data)
+    agent = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), agent)
+    update = jit.jit(torch.vmap(ppo.update), donate=(0,)).bind(agent, batch)
+    measure(update, rounds=100, updates=num_lanes)
+
+
+@pytest.mark.benchmark(group="training iteration")
+@pytest.mark.parametrize("num_lanes", LANES)
+def test_iteration(measure, device, num_lanes):
+    """512 environment steps and 16 updates a lane: steps/s with learning included."""
+    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device)
+    measure(run.iterate, rounds=100 if num_lanes < 128 else 20, steps=512 * num_lanes)
+    assert run.num_graphs == 4

@@ -1,0 +1,155 @@
+"""The command line, as a person meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from funcrl import __version__
+from funcrl.cli import main
+from funcrl.cli.train import parse_seeds
+
+TINY = ["--num-envs", "2", "--window-length", "8", "--hidden", "4", "--num-minibatches", "2"]
+
+
+def run(capsys, *words):
+    try:
+        status = main(words)
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_version_help_and_list(capsys):
+    assert run(capsys, "--version") == (0, f"funcrl {__version__}\n", "")
+    for words in (["--help"], ["train", "--help"], ["list", "--help"], ["train", "ppo", "--help"]):
+        status, out, _ = run(capsys, *words)
+        assert status == 0
+        assert "usage: funcrl" in out
+    status, out, _ = run(capsys, "list")
+    assert status == 0
+    assert "ppo" in out
+    assert "CartPole-v1" in out
+
+
+def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
+    _, out, _ = run(capsys, "train", "ppo", "--help")
+    out = " ".join(out.replace("│", " ").split())
+    for text in (
+        "--learning-rate FLOAT",
+        "step size α of Adam",
+        "0.00025",
+        "--num-minibatches INT",
+        "--seeds",
+        "--out",
+    ):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tarin"], "Did you mean 'train'"),
+        (["list", "envs"], "list: arguments must be absent"),
+        (["train", "pppo", "CartPole-v1"], "Did you mean 'ppo'"),
+        (["train", "ppo", "CartPol-v1"], "Did you mean 'CartPole-v1'"),
+        (["train", "ppo", "CartPole-v1", "--seeds", "0"], "--seeds must name at least one seed"),
+        (["train", "ppo", "CartPole-v1", "--seeds", "many"], "--seeds must be a number, a range or a list"),
+        (["train", "ppo", "CartPole-v1", "--seeds", "3,3"], "seeds must all differ"),
+        (["train", "ppo", "CartPole-v1", "--seeds=-3,3"], "each of seeds must be at least 0, got -3"),
+        (["train", "ppo", "CartPole-v1", "--steps", "511"], "num_steps must be at least 512"),
+        (["train", "ppo", "CartPole-v1", "--device", "cuda:77"], "device must be present"),
+        (["train", "ppo", "CartPole-v1", "--gamma", "1.5"], "gamma must lie in [0, 1], got 1.5"),
+        (["train", "ppo", "CartPole-v1", "--num-envs", "4.5"], "4.5"),
+        (["train", "ppo", "CartPole-v1", "--num-minibatches", "5"], "num_minibatches must divide"),
+        (["train", "ppo", "CartPole-v1", "--gama", "0.9"], "--gamma"),
+        (["train", "ppo", "CartPole-v1", "--activation", "tan"], "Did you mean 'tanh'"),
+        (["train", "ppo"], "ENVIRONMENT"),
+    ],
+)
+def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
+    capsys, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, *words)
+    assert status == 2
+    assert message in " ".join(err.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten_unless_told_to(capsys, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text("precious")
+    status, _, err = run(capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), *TINY)
+    assert status == 2
+    assert "--replace" in err
+    # Also with --replace, bad settings are found before anything is removed.
+    status, _, _ = run(
+        capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), "--replace", "--gamma", "7"
+    )
+    assert status == 2
+    assert (folder / "config.json").read_text() == "precious"
+
+
+def test_seeds_are_written_in_three_ways():
+    assert parse_seeds("4") == [0, 1, 2, 3]
+    assert parse_seeds("3:6") == [3, 4, 5]
+    assert parse_seeds("9,2") == [9, 2]
+    for text in ("", "1:2:3", "6:3", "x", "1.5"):
+        with pytest.raises(ValueError, match="--seeds must"):
+            parse_seeds(text)
+
+
+def start(tmp_path, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "funcrl.cli", "train", "ppo", "CartPole-v1", *words, *TINY],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.compiled
+def test_the_main_job_leaves_its_folder(tmp_path):
+    process = start(tmp_path, "--seeds", "3", "--steps", "320")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "compiling" in err
+    assert "100%" in err
+    for text in ("interquartile mean", "95 % interval", "best", "worst", "not finite", "steps/s", "none"):
+        assert text in out
+    folder = tmp_path / "runs" / "ppo-CartPole-v1"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "returns.csv", "checkpoint", "curve.png"}
+    assert len((folder / "returns.csv").read_text().splitlines()) == 1 + 3 * 20
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["config"]["num_envs"] == 2
+    assert settings["seeds"] == [0, 1, 2]
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_ctrl_c_leaves_what_was_measured_and_says_so(tmp_path):
+    process = start(tmp_path, "--seeds", "2", "--steps", "100000000", "--out", "run")
+    measured = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: what was measured until then is in run" in err
+    assert "stopped early" in out
+    rows = measured.read_text().splitlines()
+    assert json.loads(rows[-1])["iteration"] == len(rows)
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 2 * len(rows)
+    assert (tmp_path / "run" / "curve.png").exists()
+    assert (tmp_path / "run" / "checkpoint" / "states.safetensors").exists()

@@ -1,0 +1,74 @@
+"""Rules of the house that a linter does not know."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "funcrl").rglob("*.py"))
+
+# What each package may import of the others; core ← ops, optim ← nets ← algos; core, ops ← envs;
+# all of these ← train ← io ← cli.
+ALLOWED = {
+    "core": set(),
+    "ops": {"core"},
+    "optim": {"core"},
+    "nets": {"core", "ops", "optim"},
+    "algos": {"core", "ops", "optim", "nets"},
+    "envs": {"core", "ops"},
+    "train": {"core", "ops", "optim", "nets", "algos", "envs"},
+    "io": {"core", "ops", "optim", "nets", "algos", "envs", "train"},
+    "cli": {"core", "ops", "optim", "nets", "algos", "envs", "train", "io"},
+}
+
+
+def imports(path):
+    """Yield every module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "funcrl":
+                yield from (f"funcrl.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    parts = path.relative_to(ROOT / "funcrl").parts
+    if len(parts) == 1:
+        return
+    for module in imports(path):
+        package = module.split(".")[1] if module.startswith("funcrl.") else None
+        if package in ALLOWED and package != parts[0]:
+            assert package in ALLOWED[parts[0]], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pickle_and_no_network(path):
+    banned = {"pickle", "cloudpickle", "dill", "joblib", "socket", "urllib", "http", "requests"}
+    assert not banned & {module.split(".")[0] for module in imports(path)}
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
+    assert not {"torch.load", "torch.save"} & calls
+
+
+def test_every_package_is_in_the_rule():
+    packages = {path.parent.name for path in (ROOT / "funcrl").glob("*/__init__.py")}
+    assert packages == set(ALLOWED)
+
+
+def readme_python():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    return blocks
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("block", readme_python())
+def test_the_readmes_python_runs(block):
+    exec(compile(block, "README.md", "exec"), {})

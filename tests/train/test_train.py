@@ -1,0 +1,298 @@
+"""Training many lanes: what comes out, and that lanes do not know of each other."""
+
+import math
+import warnings
+
+import pytest
+import torch
+import torch._dynamo
+
+from funcrl import envs
+from funcrl.algos import ppo
+from funcrl.core import jit, tree
+from funcrl.train import OnPolicyRun, Progress, evaluate, train
+from tests.probes import Counter
+
+SMALL = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
+
+
+def small(seeds=range(3), iterations=4, **kwargs):
+    kwargs = {"config": SMALL, "num_steps": 16 * iterations, "backend": "eager"} | kwargs
+    return train("ppo", "CartPole-v1", seeds=seeds, **kwargs)
+
+
+def same(a, b):
+    return all(
+        torch.equal(x.nan_to_num(), y.nan_to_num())
+        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
+    )
+
+
+def test_the_result_has_one_row_a_seed_and_one_column_an_iteration():
+    result = small(seeds=[5, 3, 11], iterations=10)
+    assert result.seeds == (5, 3, 11)
+    assert result.returns.shape == result.episodes.shape == (3, 10)
+    assert result.steps.tolist() == [16 * i for i in range(1, 11)]
+    assert set(result.metrics) == set(ppo.METRICS)
+    assert all(values.shape == (3, 10) for values in result.metrics.values())
+    assert result.states.step.tolist() == [40] * 3
+    assert result.nonfinite_seeds == []
+
+
+def test_returns_are_carried_forward_and_nan_before_the_first():
+    config = tree.replace(SMALL, window_length=3, num_minibatches=1, num_envs=1)
+    env = Counter(end=5, max_episode_steps=10)
+    result = train(ppo, env, config=config, seeds=[0], num_steps=18, backend="eager")
+    # Episodes of five steps end at steps 5, 10 and 15; iterations at 3, 6, 9, 12, 15, 18.
+    assert result.episodes[0].tolist() == [0, 1, 0, 1, 1, 0]
+    assert result.returns[0].isnan().tolist() == [True] + [False] * 5
+    assert result.returns[0, 1:].tolist() == [5.0] * 5
+
+
+def test_a_window_sees_episodes_that_go_on_from_the_one_before():
+    """Environments are not reset between iterations: lengths come from the environment alone."""
+    config = tree.replace(SMALL, window_length=2, num_minibatches=1, num_envs=1)
+    result = train(ppo, Counter(end=5), config=config, seeds=[0], num_steps=40, backend="eager")
+    assert float(result.episodes.sum()) == 8.0
+
+
+def test_lanes_do_not_know_of_each_other():
+    together = small(seeds=[0, 1, 2, 3], iterations=6)
+    for seed in (2, 0):
+        alone = small(seeds=[seed], iterations=6)
+        assert torch.allclose(alone.returns[0], together.returns[seed], atol=1e-4, equal_nan=True)
+        assert torch.equal(alone.episodes[0], together.episodes[seed])
+    turned = small(seeds=[3, 0], iterations=6)
+    assert torch.allclose(turned.returns, together.returns[[3, 0]], atol=1e-4, equal_nan=True)
+
+
+def test_groups_of_lanes_give_the_same_results():
+    together, grouped = small(seeds=range(5)), small(seeds=range(5), lanes_per_group=2)
+    assert grouped.seeds == together.seeds
+    assert torch.allclose(grouped.returns, together.returns, atol=1e-4, equal_nan=True)
+    assert grouped.states.step.shape == (5,)
+    assert same(grouped.steps, together.steps)
+
+
+def test_groups_share_one_program():
+    before = jit.stats().num_graphs
+    small(seeds=range(5), lanes_per_group=2)
+    assert jit.stats().num_graphs - before == 4
+
+
+def test_a_diverged_lane_is_named_and_touches_no_other():
+    fine = small(seeds=[7, 8, 9])
+    broken = small(seeds=[7, 8, 9], config=tree.replace(SMALL, learning_rate=[2.5e-4, math.inf, 2.5e-4]))
+    assert broken.nonfinite_seeds == [8]
+    for lane in (0, 2):
+        assert same(tree.index(broken.states.params, lane), tree.index(fine.states.params, lane))
+        assert same(broken.returns[lane], fine.returns[lane])
+
+
+def test_settings_may_differ_between_lanes():
+    swept = small(config=tree.replace(SMALL, learning_rate=[1e-4, 1e-3, 1e-2]))
+    assert swept.states.config.learning_rate.tolist() == pytest.approx([1e-4, 1e-3, 1e-2])
+    alone = small(seeds=[1], config=tree.replace(SMALL, learning_rate=1e-3))
+    assert torch.allclose(swept.returns[1], alone.returns[0], atol=1e-4, equal_nan=True)
+
+
+def test_annealing_spans_the_run():
+    rates = small(iterations=4).metrics["learning_rate"][0] / 2.5e-4
+    assert rates.tolist() == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_the_callback_sees_every_iteration_and_can_stop():
+    seen: list[Progress] = []
+
+    def callback(progress):
+        seen.append(progress)
+        return progress.iteration == 3
+
+    result = small(iterations=9, callback=callback)
+    assert [progress.step for progress in seen] == [16, 32, 48]
+    assert seen[0].seeds == (0, 1, 2)
+    assert seen[0].num_iterations == 9
+    assert result.returns.shape == (3, 3)
+    assert same(torch.stack([progress.report.returns for progress in seen], dim=1), result.returns)
+
+
+def test_stopping_in_a_later_group_pads_with_nan():
+    groups = []
+
+    def callback(progress):
+        groups.append(progress.seeds)
+        return progress.seeds == (2,) and progress.iteration == 2
+
+    result = small(seeds=range(3), lanes_per_group=2, callback=callback)
+    assert result.seeds == (0, 1, 2)
+    assert result.returns.shape == (3, 4)
+    assert result.episodes[2].isnan().tolist() == [False, False, True, True]
+
+
+def test_one_iteration_at_a_time_is_the_same_thing():
+    config = tree.replace(SMALL, anneal_steps=64.0)
+    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [0, 1, 2], backend="eager")
+    returns = torch.stack([run.iterate().returns for _ in range(4)], dim=1)
+    result = small()
+    assert same(returns, result.returns)
+    assert same(run.agent.params, result.states.params)
+
+
+def test_a_run_continues_from_its_carry_with_the_same_bits():
+    config = tree.replace(SMALL, anneal_steps=64.0)
+    whole = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [0, 1], backend="eager")
+    for _ in range(2):
+        whole.iterate()
+    carry = whole.carry
+    later = [whole.iterate() for _ in range(3)]
+    other = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [8, 9], backend="eager")
+    other.iterate()
+    other.restore(carry)
+    assert same([other.iterate() for _ in range(3)], later)
+    assert same(other.carry, whole.carry)
+
+
+def test_final_returns_weigh_episodes():
+    result = small(iterations=2)
+    result.returns[0], result.episodes[0] = torch.tensor([10.0, 20.0]), torch.tensor([1.0, 3.0])
+    result.returns[1], result.episodes[1] = torch.tensor([torch.nan, 20.0]), torch.tensor([0.0, 1.0])
+    result.returns[2], result.episodes[2] = torch.tensor([torch.nan, torch.nan]), torch.tensor([0.0, 0.0])
+    everything = result.final_returns()
+    assert everything[:2].tolist() == [17.5, 20.0]
+    assert everything[2].isnan()
+    assert result.final_returns(episodes=2)[0] == 20.0
+
+
+def test_evaluate_counts_the_first_episode_of_each_environment():
+    result = small()
+    returns = evaluate(
+        "ppo", Counter(end=7, max_episode_steps=20), _states_for_counter(), num_episodes=3, backend="eager"
+    )
+    assert returns.tolist() == [[7.0] * 3] * 2
+    returns = evaluate("ppo", "CartPole-v1", result.states, num_episodes=4, backend="eager")
+    assert returns.shape == (3, 4)
+    assert (returns >= 8).all()
+    assert (returns <= 500).all()
+
+
+def test_evaluate_gives_up_at_the_limit():
+    env = Counter(end=10_000, max_episode_steps=None)
+    with pytest.raises(ValueError, match="evaluate: max_steps must be given"):
+        evaluate("ppo", env, _states_for_counter(), backend="eager")
+    returns = evaluate("ppo", env, _states_for_counter(), num_episodes=1, max_steps=130, backend="eager")
+    assert returns.tolist() == [[130.0], [130.0]]
+
+
+def test_evaluate_does_not_change_the_states():
+    states = _states_for_counter()
+    before = tree.map(torch.clone, states)
+    evaluate("ppo", Counter(), states, num_episodes=2, backend="eager", greedy=False)
+    assert same(before, states)
+
+
+def _states_for_counter():
+    config = tree.replace(SMALL, anneal_steps=0.0)
+    return train(ppo, Counter(), config=config, seeds=[0, 1], num_steps=16, backend="eager").states
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"algorithm": "pppo"}, ValueError, "algorithm must be one of .* Did you mean 'ppo'"),
+        ({"algorithm": math}, TypeError, "algorithm must be a name or a module with"),
+        ({"env": "CartPole-v0"}, ValueError, "env must be one of .* Did you mean 'CartPole-v1'"),
+        ({"env": 3}, TypeError, "env must be a name or a funcrl environment"),
+        ({"seeds": []}, ValueError, "seeds must hold at least one"),
+        ({"seeds": 16}, TypeError, r"seeds must be several integers, got 16. Write seeds=range\(16\)"),
+        ({"seeds": [1, 1, 2]}, ValueError, r"seeds must all differ, got \[1\]"),
+        ({"seeds": [0, -1]}, ValueError, "each of seeds must be at least 0, got -1"),
+        ({"seeds": [0.5]}, TypeError, "each of seeds must be an integer"),
+        ({"num_steps": 15}, ValueError, "num_steps must be at least 16, one iteration"),
+        ({"num_steps": 64.0}, TypeError, "num_steps must be an integer, got 64.0. Write 64"),
+        ({"device": "cud"}, ValueError, "device must be cpu or cuda"),
+        ({"device": "meta"}, ValueError, "device must be cpu or cuda"),
+        ({"device": "cuda:99"}, ValueError, "device must be present"),
+        ({"lanes_per_group": 0}, ValueError, "lanes_per_group must be at least 1"),
+        ({"backend": "fast"}, ValueError, "backend must be one of"),
+        ({"config": {"gamma": 0.9}}, TypeError, "config must be a ppo.Config"),
+        (
+            {"config": tree.replace(SMALL, gamma=[0.9, 0.8])},
+            ValueError,
+            "config.gamma must be one number or hold one for each of 3",
+        ),
+        (
+            {"config": tree.replace(SMALL, gamma=[0.9, 0.8, 1.5])},
+            ValueError,
+            r"gamma must lie in \[0, 1\], got 1.5",
+        ),
+    ],
+)
+def test_bad_input_is_refused(changes, error, message):
+    arguments = {
+        "algorithm": "ppo",
+        "env": "CartPole-v1",
+        "config": SMALL,
+        "seeds": range(3),
+        "num_steps": 64,
+        "backend": "eager",
+    } | changes
+    algorithm, env = arguments.pop("algorithm"), arguments.pop("env")
+    with pytest.raises(error, match=message):
+        train(algorithm, env, **arguments)
+
+
+MEDIUM = ppo.Config(num_envs=4, window_length=16, num_minibatches=2)
+
+
+def _run(seeds, backend="inductor"):
+    return OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, seeds, backend=backend)
+
+
+@pytest.mark.compiled
+def test_compiled_programs_are_four_and_no_more_and_no_lane_runs_alone():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="There is a performance drop")
+        run = _run(range(4))
+        run.iterate()
+        before = jit.stats().num_graphs
+        assert run.num_graphs == 4
+        for _ in range(12):
+            run.iterate()
+        run.restart(range(4, 8))
+        run.iterate()
+    assert run.num_graphs == 4
+    assert jit.stats().num_graphs == before
+
+
+@pytest.mark.compiled
+def test_compiled_lanes_agree_with_the_lane_alone_for_ten_iterations():
+    together, alone = _run(range(16)), _run([3])
+    for _ in range(10):
+        many, one = together.iterate(), alone.iterate()
+        assert torch.equal(many.episodes[3:4], one.episodes)
+        assert torch.allclose(many.returns[3:4], one.returns, atol=1e-4, equal_nan=True)
+    lane = tree.index(together.carry, slice(3, 4))
+    assert torch.equal(lane.collect_key, alone.carry.collect_key)
+    assert torch.allclose(lane.envs.obs, alone.carry.envs.obs, atol=1e-4)
+
+
+@pytest.mark.compiled
+def test_compiled_training_equals_eager_training():
+    compiled, eager = _run(range(4)), _run(range(4), backend="eager")
+    for _ in range(3):
+        a, b = compiled.iterate(), eager.iterate()
+        assert torch.equal(a.episodes, b.episodes)
+        for name, values in a.metrics.items():
+            assert torch.allclose(values, b.metrics[name], atol=1e-3, rtol=1e-2), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_learns_what_a_cpu_learns_and_actions_differ_between_replays():
+    gpu = OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, range(4), device="cuda")
+    cpu = _run(range(4), backend="eager")
+    seen = []
+    for _ in range(3):
+        a, b = gpu.iterate(), cpu.iterate()
+        assert torch.equal(a.episodes.cpu(), b.episodes)
+        seen.append(gpu.carry.envs.obs)
+    assert not torch.equal(seen[1], seen[2])
