@@ -1,6 +1,6 @@
 """What PPO learns on CartPole with the references' settings (config P), beside the published figures.
 
-    python benchmarks/learning.py [--seeds 16] [--device cpu]
+python benchmarks/learning.py [--seeds 16] [--device cpu]
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ def main() -> None:
     for item in results["speed"]:
         rates = ", ".join(f"{value:,} {name}" for name, value in item.items() if name.endswith("_per_second"))
         print(f"{item['name']:<44}{item['median_us']:>12,.1f} µs   {rates}")
-    print(f"\nfirst update: {results['seconds_to_first_update']}\n\n{learning.row(results['learning'])}\n\nwrote {out}")
+    print(
+        f"\nfirst update: {results['seconds_to_first_update']}\n\n{learning.row(results['learning'])}\n\nwrote {out}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time from starting Python to the end of the first training iteration, with a cold and a warm cache.
 
-    python benchmarks/startup.py [--lanes 16] [--device cpu]
+python benchmarks/startup.py [--lanes 16] [--device cpu]
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ it reached is bootstrapped; the references stop there as if the agent had died.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -80,26 +79,17 @@ class Config:
     """your own network from observations to one value"""
 
     def __post_init__(self) -> None:
-        here = "ppo.Config"
-        checks.number(here, "learning_rate", self.learning_rate, 0, math.inf)
-        checks.number(here, "anneal_steps", self.anneal_steps, 0, math.inf)
-        checks.number(here, "gamma", self.gamma, 0, 1)
-        checks.number(here, "gae_lambda", self.gae_lambda, 0, 1)
-        checks.number(here, "clip_range", self.clip_range, 0, math.inf, open_low=True)
-        checks.number(here, "entropy_weight", self.entropy_weight, 0, math.inf)
-        checks.number(here, "value_weight", self.value_weight, 0, math.inf)
-        checks.number(here, "max_grad_norm", self.max_grad_norm, 0, math.inf, open_low=True)
-        checks.number(here, "adam_epsilon", self.adam_epsilon, 0, math.inf, open_low=True)
-        for name in ("num_envs", "window_length", "num_epochs", "num_minibatches"):
-            checks.integer(here, name, getattr(self, name), 1)
+        checks.settings(
+            self,
+            "ppo.Config",
+            unit=("gamma", "gae_lambda"),
+            not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
+            positive=("clip_range", "max_grad_norm", "adam_epsilon"),
+            counts=("num_envs", "window_length", "num_epochs", "num_minibatches"),
+        )
         size = self.num_envs * self.window_length
-        checks.require(
-            size % self.num_minibatches == 0,
-            here,
-            "num_minibatches",
-            f"divide num_envs · window_length = {size}",
-            self.num_minibatches,
-            f"Write {_nearest_divisor(size, self.num_minibatches)}.",
+        checks.divides(
+            "ppo.Config", "num_minibatches", self.num_minibatches, "num_envs · window_length", size
         )
 
 
@@ -267,16 +257,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
-    for name, network, size in (("actor", actor, num_actions), ("critic", critic, 1)):
-        output = nets.apply(network, params[name], torch.zeros(3, *shape, device=key.device))
-        checks.require(
-            tuple(output.shape) == (3, size),
-            "ppo.init",
-            f"config.{name}",
-            f"map observations [B, {', '.join(map(str, shape))}] to [B, {size}]",
-            f"[3, ...] -> {list(output.shape)}",
-        )
-
+    nets.check_output("ppo.init", "config.actor", actor, params["actor"], shape, num_actions)
+    nets.check_output("ppo.init", "config.critic", critic, params["critic"], shape, 1)
     as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device)
     config = tree.map(as_tensor, config)
     return State(
@@ -394,7 +376,3 @@ def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer
         optim.clip_by_global_norm(config.max_grad_norm),
         optim.adam(learning_rate, epsilon=config.adam_epsilon),
     )
-
-
-def _nearest_divisor(size: int, wanted: int) -> int:
-    return min((d for d in range(1, size + 1) if size % d == 0), key=lambda d: abs(d - wanted))

@@ -19,7 +19,7 @@ from funcrl.cli.progress import ProgressBar, summary
 from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.io import Recorder, claim_folder, free_folder, learning_curve
-from funcrl.train import Plan, Progress, Result, make_plan, train
+from funcrl.train import Plan, Progress, Result, execute, make_plan
 
 
 @dataclasses.dataclass
@@ -186,17 +186,7 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) 
             return interrupt.asked
 
         try:
-            result = train(
-                plan.algorithm,
-                plan.env,
-                config=plan.config,
-                seeds=plan.seeds,
-                num_steps=plan.num_steps,
-                device=plan.device,
-                lanes_per_group=plan.lanes_per_group,
-                callback=callback,
-                backend=plan.backend,
-            )
+            result = execute(plan, callback)
         except KeyboardInterrupt:
             interrupt.asked = True
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -67,6 +68,51 @@ def integer(function: str, argument: str, value: Any, low: int) -> None:
         instead = f" Write {int(value)}." if whole else ""
         raise TypeError(f"{function}: {argument} must be an integer, got {value!r}.{instead}")
     require(int(value) >= low, function, argument, f"be at least {low}", value)
+
+
+def settings(
+    config: Any,
+    function: str,
+    *,
+    unit: Iterable[str] = (),
+    not_negative: Iterable[str] = (),
+    positive: Iterable[str] = (),
+    counts: Iterable[str] = (),
+) -> None:
+    """Check the fields of a config by kind.
+
+    Args:
+        config: A dataclass.
+        function: Who complains, `"ppo.Config"`.
+        unit: Fields in [0, 1].
+        not_negative: Fields in [0, ∞].
+        positive: Fields in (0, ∞].
+        counts: Fields that are integers from 1 on.
+
+    Raises:
+        TypeError: When a field is of the wrong kind.
+        ValueError: When it is out of range.
+    """
+    for name in unit:
+        number(function, name, getattr(config, name), 0, 1)
+    for name in not_negative:
+        number(function, name, getattr(config, name), 0, math.inf)
+    for name in positive:
+        number(function, name, getattr(config, name), 0, math.inf, open_low=True)
+    for name in counts:
+        integer(function, name, getattr(config, name), 1)
+
+
+def divides(function: str, argument: str, value: int, what: str, total: int) -> None:
+    """Check that `value` divides `total`, offering the nearest divisor otherwise.
+
+    >>> divides("ppo.Config", "num_minibatches", 5, "num_envs · window_length", 512)
+    Traceback (most recent call last):
+    ValueError: ppo.Config: num_minibatches must divide num_envs · window_length = 512, got 5. Write 4.
+    """
+    divisors = (divisor for divisor in range(1, total + 1) if total % divisor == 0)
+    nearest = min(divisors, key=lambda divisor: abs(divisor - value))
+    require(total % value == 0, function, argument, f"divide {what} = {total}", value, f"Write {nearest}.")
 
 
 def known(function: str, argument: str, value: str, names: Iterable[str]) -> None:

@@ -12,13 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import optree
-import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from funcrl.core import tree
-from funcrl.core.jit import trace
+from funcrl.core.graphs import flatten, trace, unflatten
 
 Noise = list[Tensor]
 
@@ -41,15 +38,12 @@ def hoist(
     >>> early(torch.ones(2)), late(torch.ones(2), [torch.zeros(2)])
     ([tensor([2., 2.])], tensor([1., 1.]))
     """
-    namespace = tree.OPTREE_NAMESPACE
-    example: Any = (carry, key)
-    leaves, spec = optree.tree_flatten(example, namespace=namespace)
+    leaves, spec = flatten((carry, key))
     graph, output_spec = trace(step, leaves, spec)
     early, late = _split(graph, num_carry=len(leaves) - 1)
 
     def run_late(carry: Any, noise: Noise) -> Any:
-        flat = optree.tree_leaves(carry, namespace=namespace)
-        return optree.tree_unflatten(output_spec, late(*flat, *noise))
+        return unflatten(output_spec, late(*flatten(carry)[0], *noise))
 
     return early, run_late
 
@@ -96,8 +90,5 @@ def _subgraph(graph: GraphModule, inputs: list[Node], outputs: list[Node]) -> Gr
         if node in needed:
             copies[node] = part.node_copy(node, lambda original: copies[original])
     part.output([copies[node] for node in outputs])
-    return GraphModule(torch.nn.Module() if not _has_constants(graph) else graph, part)
-
-
-def _has_constants(graph: GraphModule) -> bool:
-    return any(node.op == "get_attr" for node in graph.graph.nodes)
+    # The original module holds the constants that the trace met.
+    return GraphModule(graph, part)

@@ -13,33 +13,20 @@ of being copied, and a state keeps its addresses, which is what a CUDA graph nee
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import tree
 from funcrl.core.checks import require
+from funcrl.core.graphs import check_donation, flatten, inductor, no_fallback, trace, unflatten, write_back
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 """`inductor` compiles, `aot_eager` traces and runs the graph as it is, `eager` calls the function."""
-
-_INDUCTOR_OPTIONS: dict[str, Any] = {
-    # The 20 rounds of Threefry fuse into one huge loop body that code generation walks dozens of
-    # times; storing intermediate results earlier compiles several times faster and runs as fast.
-    "realize_opcount_threshold": 8,
-    # tanh from exp instead of the vector library's: about 1.3 times faster here for whole updates.
-    "cpp.use_decompose_tanh": True,
-}
 
 
 @dataclass
@@ -94,27 +81,26 @@ class Jit:
 
     def __call__(self, *args: Any) -> Any:
         """Run the function, compiling it first where these shapes are new."""
-        leaves, spec = _flatten(args)
+        leaves, spec = flatten(args)
         program = self._program(leaves, spec)
-        return _assemble(program, leaves)
+        return _assemble(program, leaves, program.run(*leaves))
 
     def bind(self, *args: Any) -> Callable[[], Any]:
         """Return a function without arguments that runs on these very tensors each time.
 
         It reads what they hold when it is called. Donated arguments are overwritten each time.
         """
-        leaves, spec = _flatten(args)
+        leaves, spec = flatten(args)
         program = self._program(leaves, spec)
-        if len(program.donated) == program.output_spec.num_leaves:
-            result = _assemble_only_donated(program, leaves)
-            run = program.run
+        if len(program.donated) < program.output_spec.num_leaves:
+            return lambda: _assemble(program, leaves, program.run(*leaves))
+        result = _assemble(program, leaves, [])
 
-            def replay() -> Any:
-                run(*leaves)
-                return result
+        def replay() -> Any:
+            program.run(*leaves)
+            return result
 
-            return replay
-        return lambda: _assemble(program, leaves)
+        return replay
 
     def _program(self, leaves: list[Tensor], spec: Any) -> _Compiled:
         try:
@@ -184,7 +170,7 @@ def capture(calls: Sequence[Callable[[], Any]], state: Any, device: torch.device
 
     if device.type != "cuda":
         return run
-    leaves, _ = _flatten(state)
+    leaves, _ = flatten(state)
     before = [leaf.clone() for leaf in leaves]
     side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
@@ -200,22 +186,9 @@ def capture(calls: Sequence[Callable[[], Any]], state: Any, device: torch.device
     return graph.replay
 
 
-def _flatten(args: Any) -> tuple[list[Tensor], Any]:
-    return optree.tree_flatten(args, namespace=tree.OPTREE_NAMESPACE)
-
-
-def _unflatten(spec: Any, leaves: Sequence[Tensor]) -> Any:
-    return optree.tree_unflatten(spec, leaves)
-
-
-def _assemble(program: _Compiled, leaves: list[Tensor]) -> Any:
-    fresh = program.run(*leaves)
+def _assemble(program: _Compiled, leaves: list[Tensor], fresh: Sequence[Tensor]) -> Any:
     donated = [leaves[position] for position in program.donated]
-    return _unflatten(program.output_spec, [*donated, *fresh])
-
-
-def _assemble_only_donated(program: _Compiled, leaves: list[Tensor]) -> Any:
-    return _unflatten(program.output_spec, [leaves[position] for position in program.donated])
+    return unflatten(program.output_spec, [*donated, *fresh])
 
 
 def _compile(
@@ -229,35 +202,9 @@ def _compile(
     if backend == "eager":
         return _run_eagerly(function, leaves, spec, donated)
     graph, output_spec = trace(function, leaves, spec)
-    _write_back(graph, leaves, donated)
-    run = _inductor(graph, leaves) if backend == "inductor" else graph
+    write_back(graph, leaves, donated)
+    run = inductor(graph, leaves) if backend == "inductor" else graph
     return _Compiled(run, output_spec, donated)
-
-
-def trace(function: Callable[..., Any], leaves: Sequence[Tensor], spec: Any) -> tuple[GraphModule, Any]:
-    """Trace `function(*args)` into a flat graph, args being `leaves` arranged by `spec`.
-
-    Returns:
-        The graph, from leaves to a list of output leaves, and the structure of the output.
-    """
-    output_spec: Any = None
-
-    def flat(*flat_leaves: Tensor) -> list[Tensor]:
-        nonlocal output_spec
-        outputs, output_spec = _flatten(function(*_unflatten(spec, flat_leaves)))
-        return [torch.as_tensor(output) for output in outputs]
-
-    with _no_fallback():
-        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
-    return graph, output_spec
-
-
-@contextlib.contextmanager
-def _no_fallback() -> Iterator[None]:
-    """Turn torch's warning that vmap falls back to a loop over lanes into an error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="There is a performance drop because")
-        yield
 
 
 def _donated_positions(leaves: list[Tensor], spec: Any, donate: tuple[int, ...]) -> tuple[int, ...]:
@@ -278,79 +225,19 @@ def _donated_positions(leaves: list[Tensor], spec: Any, donate: tuple[int, ...])
     return tuple(positions)
 
 
-def _check_donation(leaves: list[Tensor], donated: tuple[int, ...], outputs: Sequence[Tensor]) -> None:
-    require(
-        len(donated) <= len(outputs), "jit", "the first outputs", "match the donated arguments", len(outputs)
-    )
-    for position, output in zip(donated, outputs, strict=False):
-        given, found = leaves[position], output
-        require(
-            given.shape == found.shape and given.dtype == found.dtype,
-            "jit",
-            "an output that overwrites a donated argument",
-            f"be {tuple(given.shape)} {given.dtype}",
-            f"{tuple(found.shape)} {found.dtype}",
-        )
-
-
-def _write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...]) -> None:
-    """Make the graph copy its first outputs into the donated inputs, and return only the others."""
-    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    (end,) = (node for node in graph.graph.nodes if node.op == "output")
-    outputs: list[Node] = list(end.args[0])
-    _check_donation(leaves, donated, [node.meta["val"] for node in outputs])
-    storages = {_storage(node) for node in inputs}
-    with graph.graph.inserting_before(end):
-        sources = []
-        for position, source in zip(donated, outputs, strict=False):
-            # An output that is (a view of) some input must be read before any input is written.
-            aliases = source is not inputs[position] and _storage(source) in storages
-            clone = torch.ops.aten.clone.default
-            sources.append(graph.graph.call_function(clone, (source,)) if aliases else source)
-        for position, source in zip(donated, sources, strict=True):
-            if source is not inputs[position]:
-                graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))
-    end.args = (outputs[len(donated) :],)
-    graph.recompile()
-
-
-def _storage(node: Node) -> int:
-    return node.meta["val"].untyped_storage()._cdata  # type: ignore[no-any-return]
-
-
 def _run_eagerly(
     function: Callable[..., Any], leaves: list[Tensor], spec: Any, donated: tuple[int, ...]
 ) -> _Compiled:
     def call(*flat_leaves: Tensor) -> tuple[list[Tensor], Any]:
-        with _no_fallback():
-            return _flatten(function(*_unflatten(spec, flat_leaves)))
+        with no_fallback():
+            return flatten(function(*unflatten(spec, flat_leaves)))
 
     def run(*flat_leaves: Tensor) -> list[Tensor]:
         outputs, _ = call(*flat_leaves)
-        _check_donation(list(flat_leaves), donated, outputs)
+        check_donation(list(flat_leaves), donated, outputs)
         sources = [source.clone() for source in outputs[: len(donated)]]
         for position, source in zip(donated, sources, strict=True):
             flat_leaves[position].copy_(source)
         return outputs[len(donated) :]
 
     return _Compiled(run, call(*leaves)[1], donated)
-
-
-def _inductor(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Compile a flat graph. The only function that touches torch's private compiler interface."""
-    from torch._guards import TracingContext, tracing
-    from torch._inductor.compile_fx import compile_fx
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    # Without a tracing context that has a ShapeEnv, torch would not use its on-disk cache.
-    context = TracingContext(FakeTensorMode(shape_env=ShapeEnv()))
-    with torch.no_grad(), tracing(context):
-        compiled: Any = compile_fx(graph, leaves, config_patches=dict(_INDUCTOR_OPTIONS))
-
-    def run(*flat_leaves: Tensor) -> Sequence[Tensor]:
-        with torch.no_grad():
-            outputs: Sequence[Tensor] = compiled(*flat_leaves)
-            return outputs
-
-    return run

@@ -7,6 +7,7 @@ read. `init` makes parameters from a key, `apply` runs the module with parameter
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,3 +78,30 @@ def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
     torch.Size([5, 3])
     """
     return torch.func.functional_call(network, params, inputs)
+
+
+def check_output(
+    function: str, argument: str, network: nn.Module, params: Params, input_shape: Sequence[int], size: int
+) -> None:
+    """Check that a network maps `[B, *input_shape]` to `[B, size]`, by running it once on zeros.
+
+    Args:
+        function: Who complains.
+        argument: How the user calls the network: `"config.actor"`.
+        network: The template.
+        params: Its parameters.
+        input_shape: Shape of one input.
+        size: Number of outputs that is needed.
+
+    Raises:
+        ValueError: When the network cannot take the input, or returns another shape.
+    """
+    zeros = torch.zeros(3, *input_shape, device=next(iter(params.values())).device)
+    hold = f"map observations [B, {', '.join(map(str, input_shape))}] to [B, {size}]"
+    try:
+        output = apply(network, params, zeros)
+    except (RuntimeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
+    found = f"[B, {', '.join(map(str, output.shape[1:]))}]"
+    require(tuple(output.shape) == (3, size), function, argument, hold, found)

@@ -3,6 +3,17 @@
 from funcrl.train.evaluation import evaluate
 from funcrl.train.on_policy import Carry, OnPolicyRun, Report
 from funcrl.train.result import Result
-from funcrl.train.training import Plan, Progress, make_plan, train
+from funcrl.train.training import Plan, Progress, execute, make_plan, train
 
-__all__ = ["Carry", "OnPolicyRun", "Plan", "Progress", "Report", "Result", "evaluate", "make_plan", "train"]
+__all__ = [
+    "Carry",
+    "OnPolicyRun",
+    "Plan",
+    "Progress",
+    "Report",
+    "Result",
+    "evaluate",
+    "execute",
+    "make_plan",
+    "train",
+]

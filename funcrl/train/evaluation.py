@@ -11,7 +11,7 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import checks, random, tree
 from funcrl.core.checks import require
-from funcrl.train.collect import Collector, reset_all
+from funcrl.train.collect import Collector, Policy, reset_all
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 
 _WINDOW = 100
@@ -72,6 +72,16 @@ def evaluate(
     checks.integer("evaluate", "max_steps", limit, 1)
     assert limit is not None
 
+    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return algorithm.greedy(agent, obs), {}
+
+    policy = best if greedy else algorithm.act
+    return _first_episodes(policy, env, states, num_episodes, seed, limit, backend)
+
+
+def _first_episodes(
+    policy: Policy, env: envs.Env, states: Any, num_episodes: int, seed: int, limit: int, backend: str
+) -> Tensor:
     device = tree.leaves(states)[0].device
     num_lanes = tree.leaves(states)[0].shape[0]
     k_reset, k_steps = random.split(random.key(seed, device), 2)
@@ -79,11 +89,6 @@ def evaluate(
     running = tree.map(lambda x: x.expand(num_lanes, *x.shape).clone(), begin)
     keys = k_steps.expand(num_lanes, 2).clone()
     count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-
-    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return algorithm.greedy(agent, obs), {}
-
-    policy = best if greedy else algorithm.act
     collect = Collector(policy, env, states, running, keys, count, min(limit, _WINDOW), backend)
     returns = torch.zeros(num_lanes, num_episodes, device=device)
     over = torch.zeros_like(returns, dtype=torch.bool)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from funcrl import envs, ops
 from funcrl.core import jit, random, tree
+from funcrl.core.checks import require
 from funcrl.train.collect import Collector, Window, reset_all
 
 
@@ -113,7 +114,22 @@ class OnPolicyRun:
         self.restore(self._begin(seeds))
 
     def restore(self, carry: Carry) -> None:
-        """Continue from a `carry` that was taken before: the same numbers follow, bit for bit."""
+        """Continue from a `carry` that was taken before: the same numbers follow, bit for bit.
+
+        Args:
+            carry: Of a run with the same settings but for its floats, and as many lanes.
+
+        Raises:
+            ValueError: When it has other shapes.
+        """
+        for own, new in zip(tree.leaves(self._carry), tree.leaves(carry), strict=True):
+            require(
+                own.shape == new.shape,
+                "OnPolicyRun.restore",
+                "carry",
+                f"have {len(self._carry.iteration)} lanes of the same settings",
+                f"a tensor of shape {tuple(new.shape)} for {tuple(own.shape)}",
+            )
         tree.map(lambda own, new: own.copy_(new), self._carry, carry)
 
     def iterate(self) -> Report:
@@ -154,29 +170,15 @@ class OnPolicyRun:
 
     def _calls(self) -> list[Any]:
         """Compile everything and return one iteration as a row of calls."""
-        config, carry, backend = self.config, self._carry, self.backend
-        num_rows = steps_per_iteration(config)
-        num_batches = config.num_epochs * config.num_minibatches
+        carry, backend = self._carry, self.backend
+        num_batches = self.config.num_epochs * self.config.num_minibatches
+        prepare_lanes = torch.vmap(self._prepare_lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0))
 
-        def prepare_lane(
-            agent: Any, window: Window, key: Tensor, iteration: Tensor
-        ) -> tuple[Any, tuple[Tensor, Tensor]]:
-            data = self.algorithm.prepare(agent, window.transition)
-            keys = random.split(random.fold_in(key, iteration), config.num_epochs)
-            order = torch.vmap(lambda k: random.permutation(k, num_rows))(keys)
-            rows = order.reshape(num_batches, num_rows // config.num_minibatches)
-            ended = ops.mean_of_ended(window.episode_return, window.ended)
-            return tree.map(lambda x: x[rows], data), ended
-
-        prepare_lanes = torch.vmap(prepare_lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0))
-
-        def prepare(
-            written: tuple[Any, ...], agent: Any, window: Window, key: Tensor
-        ) -> tuple[tuple[Any, ...]]:
+        def prepare(written: tuple[Any, ...], agent: Any, window: Window, key: Tensor) -> tuple[Any, ...]:
             _, last_return, iteration, _ = written
             batches, (mean, episodes) = prepare_lanes(agent, window, key, iteration)
             returns = torch.where(episodes > 0, mean, last_return)
-            return ((batches, returns, iteration + 1, episodes),)
+            return batches, returns, iteration + 1, episodes
 
         self.collector = Collector(
             self.algorithm.act,
@@ -185,7 +187,7 @@ class OnPolicyRun:
             carry.envs,
             carry.collect_key,
             carry.iteration,
-            config.window_length,
+            self.config.window_length,
             backend,
         )
         prepared = jit.jit(prepare, donate=(0,), backend=backend)
@@ -201,3 +203,16 @@ class OnPolicyRun:
             prepared.bind(written, carry.agent, self.collector.window, carry.shuffle_key),
             *(update.bind(carry.agent, tree.index(batches, i)) for i in range(num_batches)),
         ]
+
+    def _prepare_lane(
+        self, agent: Any, window: Window, key: Tensor, iteration: Tensor
+    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """Return one lane's minibatches of all epochs, `[E · M, B, ...]`, and its ended episodes."""
+        config = self.config
+        data = self.algorithm.prepare(agent, window.transition)
+        num_rows = steps_per_iteration(config)
+        keys = random.split(random.fold_in(key, iteration), config.num_epochs)
+        order = torch.vmap(lambda k: random.permutation(k, num_rows))(keys)
+        rows = order.reshape(-1, num_rows // config.num_minibatches)
+        ended = ops.mean_of_ended(window.episode_return, window.ended)
+        return tree.map(lambda x: x[rows], data), ended

@@ -97,23 +97,7 @@ def train(
         lanes_per_group=lanes_per_group,
         backend=backend,
     )
-    run: OnPolicyRun | None = None
-    results: list[Result] = []
-    for begin in range(0, len(plan.seeds), plan.lanes_per_group):
-        group = plan.seeds[begin : begin + plan.lanes_per_group]
-        # The last group is filled up, so that the same program runs all of them.
-        lanes = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
-        lane_seeds = [plan.seeds[lane] for lane in lanes]
-        lane_config = _take_lanes(plan.config, lanes)
-        if run is None:
-            run = OnPolicyRun(plan.algorithm, plan.env, lane_config, lane_seeds, plan.device, plan.backend)
-        else:
-            run.restart(lane_seeds, lane_config)
-        result, stopped = _train_group(run, group, plan, callback)
-        results.append(result)
-        if stopped:
-            break
-    return concatenate(results)
+    return execute(plan, callback)
 
 
 @dataclass(frozen=True)
@@ -192,6 +176,35 @@ def make_plan(
         device=device,
         backend=backend,
     )
+
+
+def execute(plan: Plan, callback: Callback | None = None) -> Result:
+    """Do what a plan says; `train` is `execute(make_plan(...))`.
+
+    Args:
+        plan: From `make_plan`.
+        callback: See `train`.
+
+    Returns:
+        A `Result`.
+    """
+    run: OnPolicyRun | None = None
+    results: list[Result] = []
+    for begin in range(0, len(plan.seeds), plan.lanes_per_group):
+        group = plan.seeds[begin : begin + plan.lanes_per_group]
+        # The last group is filled up, so that the same program runs all of them.
+        lanes = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
+        lane_seeds = [plan.seeds[lane] for lane in lanes]
+        lane_config = _take_lanes(plan.config, lanes)
+        if run is None:
+            run = OnPolicyRun(plan.algorithm, plan.env, lane_config, lane_seeds, plan.device, plan.backend)
+        else:
+            run.restart(lane_seeds, lane_config)
+        result, stopped = _train_group(run, group, plan, callback)
+        results.append(result)
+        if stopped:
+            break
+    return concatenate(results)
 
 
 def _take_lanes(config: Any, lanes: Tensor) -> Any:
