@@ -34,6 +34,7 @@ def hoist(
         `early(key) -> noise`, a list of tensors, and `late(carry, noise)`, which returns what
         `step` returned. Both are pure and work under `vmap`.
 
+    >>> import torch
     >>> early, late = hoist(lambda x, key: x + 2 * key, torch.ones(2), torch.ones(2))
     >>> early(torch.ones(2)), late(torch.ones(2), [torch.zeros(2)])
     ([tensor([2., 2.])], tensor([1., 1.]))
