@@ -65,20 +65,29 @@ def test_the_gradient_vanishes_where_clipping_says_so():
 
 def test_loss_is_equation_9_from_first_principles():
     state, batch = CASE.init(), CASE.batch()
-    found, figures = ppo.loss(state.params, state, batch)
-    logits = ppo.nets.apply(state.actor, state.params["actor"], batch.obs).double()
-    value = ppo.nets.apply(state.critic, state.params["critic"], batch.obs).double()[:, 0]
+    _, figures = ppo.loss(state.params, state, batch)
+    # The parameters are those that collected the batch: the ratio is one, nothing is clipped.
+    assert float(figures["kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(figures["clip_fraction"]) == 0.0
+
+    params = tree.map(lambda p: 20 * p, state.params)
+    found, figures = ppo.loss(params, state, batch)
+    logits = ppo.nets.apply(state.actor, params["actor"], batch.obs).double()
+    value = ppo.nets.apply(state.critic, params["critic"], batch.obs).double()[:, 0]
     policy = torch.distributions.Categorical(logits=logits)
     advantage = batch.advantage.double()
     advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
     ratio = torch.exp(policy.log_prob(batch.action) - batch.log_prob.double())
     objective = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
-    error = 0.5 * ((value - batch.target.double()) ** 2).mean()
+    assert abs(float(objective)) > 1e-3
+    assert float(figures["policy_loss"]) == pytest.approx(-float(objective), rel=1e-3)
+    old, target = batch.value.double(), batch.target.double()
+    clipped = old + (value - old).clamp(-0.2, 0.2)
+    error = 0.5 * torch.maximum((value - target) ** 2, (clipped - target) ** 2).mean()
     expected = -objective + 0.5 * error - 0.01 * policy.entropy().mean()
-    assert float(found) == pytest.approx(float(expected), abs=1e-5)
-    # The parameters are those that collected the batch: the ratio is one, nothing is clipped.
-    assert float(figures["kl"]) == pytest.approx(0.0, abs=1e-6)
-    assert float(figures["clip_fraction"]) == 0.0
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert float(figures["clip_fraction"]) == pytest.approx(float(((ratio - 1).abs() > 0.2).double().mean()))
+    assert float(figures["kl"]) == pytest.approx(float((ratio - 1 - ratio.log()).mean()), rel=1e-4)
 
 
 def test_a_whole_update_equals_torchs_autograd_and_adam():

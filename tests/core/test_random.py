@@ -8,6 +8,7 @@ import torch
 from funcrl.core import jit, random
 
 NUM = 20_000
+KEY = random.key(0)
 # A test that compares random numbers with a distribution fails by chance with this probability;
 # the keys are fixed, so it either always does or never.
 ALPHA = 1e-3
@@ -116,6 +117,13 @@ def test_categorical_never_draws_what_is_impossible(possible):
     logits = torch.full((5,), -torch.inf)
     logits[possible] = 3.0
     assert (random.categorical(random.key(6), logits.expand(NUM, 5)) == possible).all()
+
+
+@pytest.mark.parametrize("unit", [0.0, 1 - 2**-24])
+def test_categorical_never_draws_what_is_impossible_at_either_end_of_the_interval(monkeypatch, unit):
+    monkeypatch.setattr(random, "uniform", lambda key, shape: torch.full(tuple(shape), unit))
+    logits = torch.tensor([-torch.inf, 0.3, -torch.inf, 0.1, -torch.inf])
+    assert int(random.categorical(KEY, logits)) == (1 if unit == 0.0 else 3)
 
 
 def test_permutation_is_one_and_every_place_is_equally_likely():

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ import torch._dynamo
 
 from funcrl import envs
 from funcrl.algos import ppo
-from funcrl.core import jit, tree
+from funcrl.core import jit, random, tree
 from funcrl.train import OnPolicyRun, Progress, evaluate, train
-from tests.probes import Counter
+from tests.probes import Choice, Counter
 
 SMALL = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 
@@ -150,6 +151,44 @@ def test_a_run_continues_from_its_carry_with_the_same_bits():
     other.restore(carry)
     assert same([other.iterate() for _ in range(3)], later)
     assert same(other.carry, whole.carry)
+
+
+def test_every_iteration_draws_other_numbers():
+    run = OnPolicyRun(ppo, Choice(), SMALL, [0, 1], backend="eager")
+    seen = []
+    for _ in range(3):
+        run.iterate()
+        seen.append(tree.map(torch.clone, run.collector.window.transition))
+    for before, after in pairwise(seen):
+        for lane in range(2):
+            assert not torch.equal(before.obs[:, lane], after.obs[:, lane])
+            assert not torch.equal(before.action[:, lane], after.action[:, lane])
+
+
+def test_every_epoch_shuffles_all_rows_anew():
+    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
+    run.iterate()
+    agent, window = (
+        tree.index(run.agent, 0),
+        tree.index(tree.map(lambda x: x.movedim(1, 0), run.collector.window), 0),
+    )
+    orders = []
+    for iteration in range(2):
+        batches, _ = run._prepare_lane(agent, window, random.key(0), torch.tensor(iteration))
+        data = ppo.prepare(agent, window.transition)
+        for epoch in batches.obs.reshape(2, 16, 4):
+            # Which row of the data each row of the epoch is; observations are all different.
+            order = (epoch[:, None] == data.obs).all(-1).float().argmax(dim=1)
+            assert sorted(order.tolist()) == list(range(16))
+            orders.append(tuple(order.tolist()))
+    assert len(set(orders)) == 4
+
+
+def test_restoring_another_number_of_lanes_is_refused():
+    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0, 1], backend="eager")
+    other = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
+    with pytest.raises(ValueError, match=r"OnPolicyRun.restore: carry must have 2 lanes"):
+        run.restore(other.carry)
 
 
 def test_final_returns_weigh_episodes():
