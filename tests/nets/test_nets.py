@@ -52,6 +52,15 @@ def test_orthogonal_weights_are_orthogonal_with_their_gain():
     assert not weight["layers.0.bias"].any()
 
 
+def test_orthogonal_weights_favour_no_direction():
+    """Without the rule of signs a QR decomposition returns some orthogonal matrices and never others."""
+    keys = random.split(KEY, 400)
+    single = torch.vmap(lambda k: initialisers.orthogonal()(k, (1, 1)))(keys)
+    assert 140 < int((single > 0).sum()) < 260
+    square = torch.vmap(lambda k: initialisers.orthogonal()(k, (3, 3)))(keys)
+    assert square.mean(dim=0).abs().max() < 0.12
+
+
 @pytest.mark.parametrize(
     ("ours", "std"),
     [
