@@ -74,9 +74,10 @@ class Config:
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
     actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations to logits, instead of hidden and activation"""
+    """your own network from observations to logits, instead of hidden and activation; a template:
+    its parameters are drawn anew from each lane's key, its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
-    """your own network from observations to one value"""
+    """your own network from observations to one value, likewise"""
 
     def __post_init__(self) -> None:
         checks.settings(
@@ -85,7 +86,8 @@ class Config:
             unit=("gamma", "gae_lambda"),
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("clip_range", "max_grad_norm", "adam_epsilon"),
-            counts=("num_envs", "window_length", "num_epochs", "num_minibatches"),
+            counts=("num_envs", "window_length", "num_epochs", "num_minibatches", "hidden"),
+            flags=("normalize_advantage", "clip_value_loss"),
         )
         size = self.num_envs * self.window_length
         checks.divides(
@@ -250,10 +252,11 @@ def init(key: Tensor, config: Config, env: object) -> State:
     )
     num_actions = int(action_space.n)
     shape = obs_space.shape
-    actor = config.actor or nets.mlp(
-        shape, config.hidden, num_actions, activation=config.activation, output_gain=0.01
-    )
-    critic = config.critic or nets.mlp(shape, config.hidden, 1, activation=config.activation)
+    actor, critic = config.actor, config.critic
+    if actor is None:
+        actor = nets.mlp(shape, config.hidden, num_actions, activation=config.activation, output_gain=0.01)
+    if critic is None:
+        critic = nets.mlp(shape, config.hidden, 1, activation=config.activation)
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
@@ -343,7 +346,16 @@ def update(state: State, batch: Batch) -> State:
 
     Returns:
         The agent after.
+
+    Raises:
+        ValueError: When the rows' shapes differ.
     """
+    for name in ("log_prob", "value", "advantage", "target"):
+        shape = tuple(getattr(batch, name).shape)
+        expected = tuple(batch.action.shape)
+        checks.require(
+            shape == expected, "ppo.update", f"batch.{name}", "have the shape of batch.action", shape
+        )
     grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
     learning_rate = _learning_rate(state)
     optimizer = _optimizer(state.config, learning_rate)
@@ -362,10 +374,14 @@ def update(state: State, batch: Batch) -> State:
 def _learning_rate(state: State) -> Tensor:
     """Constant within a window, falling from window to window, as in the references."""
     config = state.config
-    # Not `//`: torch.compile turns integers that differ between two configs into symbols, which
-    # integer division refuses under vmap. Half a step keeps the quotient off the whole numbers.
-    windows = torch.floor((state.step + 0.5) / (config.num_epochs * config.num_minibatches))
-    fraction = windows * (config.num_envs * config.window_length) / config.anneal_steps
+    # As tensors: torch.compile turns integers that differ between two configs into symbols, which
+    # arithmetic with a batched tensor refuses under vmap.
+    device = state.step.device
+    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=device)
+    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=device)
+    # Half a step keeps the quotient off the whole numbers, where rounding would matter.
+    windows = torch.floor((state.step + 0.5) / updates_per_window)
+    fraction = windows * steps_per_window / config.anneal_steps
     # anneal_steps = 0 makes the fraction inf or NaN: no length is known, so no annealing.
     known = torch.as_tensor(config.anneal_steps) > 0
     return config.learning_rate * torch.where(known, 1.0 - torch.clamp(fraction, 0.0, 1.0), 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,9 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "×" is no reason to fail
     try:
         return _run(words)
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, FileNotFoundError) else 1
+    except (ValueError, TypeError) as error:
         if not _is_about_input(error):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TextIO
 
-import torch
 from torch import Tensor
 
 from funcrl import ops
@@ -19,6 +19,13 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:.3g}"
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line, to the error stream by default; a reader that has gone away stops nothing."""
+    stream = sys.stderr if stream is None else stream
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=stream, flush=True)
 
 
 class ProgressBar:
@@ -41,10 +48,10 @@ class ProgressBar:
         self._after_compiling = (0, self.began)
         self._last_line = self.began
         lanes = plan.lanes_per_group
-        stream.write(
-            f"{label}: compiling for {lanes} lanes on {plan.device} (once; about half a minute on a CPU)\n"
+        say(
+            f"{label}: compiling for {lanes} lanes on {plan.device} (the first time under a minute, then seconds)",
+            stream,
         )
-        stream.flush()
 
     def __call__(self, progress: Progress) -> None:
         """Move on by one iteration."""
@@ -53,14 +60,15 @@ class ProgressBar:
         self.done += new
         now = time.monotonic()
         if first:
-            self.stream.write(f"{self.label}: compiled in {now - self.began:.0f} s\n")
+            say(f"{self.label}: compiled in {now - self.began:.0f} s", self.stream)
             self._after_compiling = (self.done, now)
             self._open_bar()
+            self._last_line = now
         if self.bar is not None:
             self.bar.update(new if not first else 0)
             if self.bar.n == self.bar.last_print_n or progress.iteration == progress.num_iterations:
                 self.bar.set_postfix_str(f"mean return {self._mean(progress.report.returns)}", refresh=False)
-        elif now - self._last_line > 10 or self.done >= self.total:
+        elif now - self._last_line > 10 or (self.done >= self.total and not first):
             self._last_line = now
             self._print_line(progress, now)
 
@@ -83,11 +91,11 @@ class ProgressBar:
         steps, since = self._after_compiling
         rate = (self.done - steps) / max(now - since, 1e-9)
         left = (self.total - self.done) / rate if rate else float("nan")
-        self.stream.write(
+        say(
             f"{self.label}: {self.done / self.total:4.0%}, {_short(self.done)} of {_short(self.total)} steps, "
-            f"{_short(rate)} steps/s, mean return {self._mean(progress.report.returns)}, {left:.0f} s left\n"
+            f"{_short(rate)} steps/s, mean return {self._mean(progress.report.returns)}, {left:.0f} s left",
+            self.stream,
         )
-        self.stream.flush()
 
     @staticmethod
     def _mean(returns: Tensor) -> str:
@@ -122,11 +130,10 @@ def summary(label: str, plan: Plan, result: Result) -> str:
         lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
     if len(known):
         low, high = ops.bootstrap_interval(random.key(0), known)
-        best, worst = int(finals.nan_to_num(-torch.inf).argmax()), int(finals.nan_to_num(torch.inf).argmin())
         lines += [
             f"  interquartile mean  {float(ops.iqm(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",
-            f"  best                {float(finals[best]):>9.2f}   seed {result.seeds[best]}",
-            f"  worst               {float(finals[worst]):>9.2f}   seed {result.seeds[worst]}",
+            f"  best                {float(known.max()):>9.2f}   {_holders(result.seeds, finals, known.max())}",
+            f"  worst               {float(known.min()):>9.2f}   {_holders(result.seeds, finals, known.min())}",
         ]
     if len(known) < len(finals):
         silent = [seed for seed, final in zip(result.seeds, finals.tolist(), strict=True) if final != final]
@@ -138,6 +145,14 @@ def summary(label: str, plan: Plan, result: Result) -> str:
         f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
     ]
     return "\n".join(lines)
+
+
+def _holders(seeds: tuple[int, ...], finals: Tensor, value: Tensor) -> str:
+    """Say which seeds reached a value."""
+    holders = [seed for seed, final in zip(seeds, finals, strict=True) if final == value]
+    if len(holders) == len(seeds) > 1:
+        return "all seeds"
+    return f"seed {holders[0]}" + (f" and {len(holders) - 1} more" if len(holders) > 1 else "")
 
 
 def _listed(seeds: list[int]) -> str:

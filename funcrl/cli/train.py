@@ -15,10 +15,10 @@ import torch
 
 import funcrl
 from funcrl import algos, envs
-from funcrl.cli.progress import ProgressBar, summary
+from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core import checks
 from funcrl.core.checks import require
-from funcrl.io import Recorder, claim_folder, free_folder, learning_curve
+from funcrl.io import Recorder, check_folder, free_folder, learning_curve
 from funcrl.train import Plan, Progress, Result, execute, make_plan
 
 
@@ -73,7 +73,7 @@ def train_command(words: list[str]) -> int:
         lanes_per_group=options.lanes_per_group,
     )
     folder = options.out or free_folder(Path("runs") / f"{name}-{env_name}")
-    claim_folder(folder, options.replace)
+    check_folder(folder, options.replace)
     return _train_into(
         folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan)
     )
@@ -142,7 +142,6 @@ def _settings(
         "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
         "seeds": list(plan.seeds),
         "num_steps": options.steps,
-        "steps_done": plan.num_steps,
         "lanes_per_group": plan.lanes_per_group,
         "device": str(plan.device),
         "versions": {
@@ -171,6 +170,7 @@ class _Interrupt:
         if self.asked or not self.measured:
             raise KeyboardInterrupt
         self.asked = True
+        say("\nstopping after this iteration; once more stops at once, without a checkpoint")
 
 
 def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) -> int:
@@ -194,18 +194,16 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) 
             recorder.finish(
                 result, {"algorithm": settings["algorithm"], "environment": settings["environment"]}
             )
-    if result is None:
-        kept = (
-            "what was measured until then is"
-            if interrupt.measured
-            else "nothing was measured yet, only config.json is"
-        )
-        print(f"\ninterrupted: {kept} in {folder}", file=sys.stderr)
-        return 130
-    print("\n" + summary(label, plan, result))
-    learning_curve(result, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
-    print(f"  wrote {folder}: curve.png, returns.csv, metrics.jsonl, config.json, checkpoint/")
+    if result is not None:
+        learning_curve(result, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
+        say("\n" + summary(label, plan, result), sys.stdout)
+        say(f"  wrote {folder}: curve.png, returns.csv, metrics.jsonl, config.json, checkpoint/", sys.stdout)
     if interrupt.asked:
-        print(f"\ninterrupted: what was measured until then is in {folder}", file=sys.stderr)
+        kept = (
+            f"what was measured until then is in {folder}"
+            if interrupt.measured
+            else "nothing was measured yet"
+        )
+        say(f"\ninterrupted: {kept}")
         return 130
     return 0

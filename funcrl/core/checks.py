@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 
 def require(condition: bool, function: str, argument: str, hold: str, value: Any, instead: str = "") -> None:
     """Raise a `ValueError` in the house's voice unless `condition` holds.
@@ -44,7 +46,7 @@ def number(
     """
     if not isinstance(value, numbers.Real):
         if hasattr(value, "dtype") or isinstance(value, (list, tuple)):
-            return
+            return  # one value a lane: `train` checks each
         raise TypeError(f"{function}: {argument} must be a number, got {value!r}.")
     value = float(value)
     inside = (low < value if open_low else low <= value) and value <= high
@@ -78,6 +80,7 @@ def settings(
     not_negative: Iterable[str] = (),
     positive: Iterable[str] = (),
     counts: Iterable[str] = (),
+    flags: Iterable[str] = (),
 ) -> None:
     """Check the fields of a config by kind.
 
@@ -87,7 +90,8 @@ def settings(
         unit: Fields in [0, 1].
         not_negative: Fields in [0, ∞].
         positive: Fields in (0, ∞].
-        counts: Fields that are integers from 1 on.
+        counts: Fields that are integers from 1 on, or tuples of such.
+        flags: Fields that are True or False.
 
     Raises:
         TypeError: When a field is of the wrong kind.
@@ -100,7 +104,13 @@ def settings(
     for name in positive:
         number(function, name, getattr(config, name), 0, math.inf, open_low=True)
     for name in counts:
-        integer(function, name, getattr(config, name), 1)
+        value = getattr(config, name)
+        for count in value if isinstance(value, (tuple, list)) else [value]:
+            integer(function, name, count, 1)
+    for name in flags:
+        value = getattr(config, name)
+        if not isinstance(value, bool):
+            raise TypeError(f"{function}: {name} must be True or False, got {value!r}.")
 
 
 def divides(function: str, argument: str, value: int, what: str, total: int) -> None:
@@ -110,9 +120,10 @@ def divides(function: str, argument: str, value: int, what: str, total: int) -> 
     Traceback (most recent call last):
     ValueError: ppo.Config: num_minibatches must divide num_envs · window_length = 512, got 5. Write 4.
     """
-    divisors = (divisor for divisor in range(1, total + 1) if total % divisor == 0)
-    nearest = min(divisors, key=lambda divisor: abs(divisor - value))
-    require(total % value == 0, function, argument, f"divide {what} = {total}", value, f"Write {nearest}.")
+    if total % value:
+        near = (d for offset in range(total) for d in (value - offset, value + offset) if 0 < d <= total)
+        nearest = next(d for d in near if total % d == 0)
+        require(False, function, argument, f"divide {what} = {total}", value, f"Write {nearest}.")
 
 
 def known(function: str, argument: str, value: str, names: Iterable[str]) -> None:
@@ -126,6 +137,30 @@ def known(function: str, argument: str, value: str, names: Iterable[str]) -> Non
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
     instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
     require(value in names, function, argument, f"be one of {', '.join(map(repr, names))}", value, instead)
+
+
+def device(function: str, name: torch.device | str) -> torch.device:
+    """Return the device, if this machine has it.
+
+    Raises:
+        ValueError: When the device is unknown to torch or not present.
+    """
+    try:
+        resolved = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{function}: device must be cpu or cuda, got {name!r}. Write 'cpu'.") from error
+    require(resolved.type in ("cpu", "cuda"), function, "device", "be cpu or cuda", str(name), "Write 'cpu'.")
+    if resolved.type == "cuda":
+        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        require(
+            (resolved.index or 0) < present,
+            function,
+            "device",
+            "be present",
+            str(name),
+            f"This machine has {present} CUDA devices that torch can use. Write 'cpu'.",
+        )
+    return resolved
 
 
 def fields(function: str, cls: type, given: Iterable[str]) -> None:

@@ -48,8 +48,22 @@ def trace(function: Callable[..., Any], leaves: Sequence[Tensor], spec: Any) -> 
         outputs, output_spec = flatten(function(*unflatten(spec, flat_leaves)))
         return [torch.as_tensor(output) for output in outputs]
 
+    # Functionalised: an in-place operation on a copy is a write that no later node refers to, and
+    # whoever takes the graph apart would lose it.
+    pure = torch.func.functionalize(flat)
     with no_fallback():
-        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+        graph = make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+    inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:
+            require(
+                node.args[0] not in inputs,
+                "jit",
+                "the function",
+                "not change its arguments in place",
+                getattr(function, "__name__", function),
+                "Work on a copy: x = x.clone().",
+            )
     return graph, output_spec
 
 
@@ -88,17 +102,21 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
     outputs: list[Node] = list(end.args[0])
     check_donation(leaves, donated, [node.meta["val"] for node in outputs])
     storages = {_storage(node) for node in inputs}
+
+    def clone(node: Node) -> Node:
+        return graph.graph.call_function(torch.ops.aten.clone.default, (node,))
+
     with graph.graph.inserting_before(end):
         sources = []
         for position, source in zip(donated, outputs, strict=False):
             # An output that is (a view of) some input must be read before any input is written.
             aliases = source is not inputs[position] and _storage(source) in storages
-            clone = torch.ops.aten.clone.default
-            sources.append(graph.graph.call_function(clone, (source,)) if aliases else source)
+            sources.append(clone(source) if aliases else source)
+        fresh = [clone(node) if _storage(node) in storages else node for node in outputs[len(donated) :]]
         for position, source in zip(donated, sources, strict=True):
             if source is not inputs[position]:
                 graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))
-    end.args = (outputs[len(donated) :],)
+    end.args = (fresh if donated else outputs,)
     graph.recompile()
 
 

@@ -235,9 +235,13 @@ def _run_eagerly(
     def run(*flat_leaves: Tensor) -> list[Tensor]:
         outputs, _ = call(*flat_leaves)
         check_donation(list(flat_leaves), donated, outputs)
+        written = {flat_leaves[position].untyped_storage().data_ptr() for position in donated}
+        fresh = [
+            x.clone() if x.untyped_storage().data_ptr() in written else x for x in outputs[len(donated) :]
+        ]
         sources = [source.clone() for source in outputs[: len(donated)]]
         for position, source in zip(donated, sources, strict=True):
             flat_leaves[position].copy_(source)
-        return outputs[len(donated) :]
+        return fresh
 
     return _Compiled(run, call(*leaves)[1], donated)

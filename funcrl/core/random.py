@@ -254,10 +254,14 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
     >>> categorical(key(0), torch.tensor([-torch.inf, 0.0]))
     tensor(1)
     """
-    cumulative = loops.prefix_sum(torch.softmax(logits, dim=-1), dim=-1)
+    probability = torch.softmax(logits, dim=-1)
+    cumulative = loops.prefix_sum(probability, dim=-1)
     threshold = uniform(key, logits.shape[:-1]).unsqueeze(-1) * cumulative[..., -1:]
-    # The last class is never compared: it takes what is left, so that the index stays below A.
-    return (cumulative[..., :-1] <= threshold).sum(dim=-1)
+    # The last possible class that begins at or below the threshold. Asking for possible ones is not
+    # redundant: rounding differs from class to class in a prefix sum, so it may rise where p = 0.
+    begins = torch.cat([torch.zeros_like(cumulative[..., :1]), cumulative[..., :-1]], dim=-1)
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    return torch.where((probability > 0) & (begins <= threshold), classes, 0).amax(dim=-1)
 
 
 def permutation(key: Tensor, num: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from funcrl.core import random, tree
+from funcrl.core import checks, random, tree
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def _spaces(x_threshold: float, angle_threshold: float) -> tuple[spaces.Box, spa
 
 @tree.struct
 class CartPole:
-    """The environment; its numbers may be tensors, to let them differ between lanes.
+    """The environment; its numbers may be tensors, to `vmap` the dynamics over them.
 
     State: `[4]` float32, the position of the cart in metres, its velocity in m/s, the angle of the
     pole from the vertical in radians, and its angular velocity in rad/s. The observation is the
@@ -51,8 +51,18 @@ class CartPole:
     """m; beyond it the episode terminates"""
     initial_range: float = 0.05
     """every component starts uniformly in ± this"""
-    max_episode_steps: int = tree.static(default=500)
-    """time limit"""
+    max_episode_steps: int | None = tree.static(default=500)
+    """time limit; None for none"""
+
+    def __post_init__(self) -> None:
+        checks.settings(
+            self,
+            "CartPole",
+            not_negative=("gravity", "force", "initial_range"),
+            positive=("cart_mass", "pole_mass", "half_length", "time_step", "angle_threshold", "x_threshold"),
+        )
+        if self.max_episode_steps is not None:
+            checks.integer("CartPole", "max_episode_steps", self.max_episode_steps, 1)
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -40,7 +41,7 @@ class TorchVectorEnv(VectorEnv):
         checks.integer("make_vec", "num_envs", num_envs, 1)
         self.env = env
         self.num_envs = num_envs
-        self.device = torch.device(device)
+        self.device = checks.device("make_vec", device)
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
@@ -64,14 +65,16 @@ class TorchVectorEnv(VectorEnv):
 
         Args:
             seed: Decides everything that follows; without one the stream goes on, or begins anew.
-            options: Not used.
+            options: None are known.
 
         Returns:
             `[N, ...]` observations and an empty dict.
 
         Raises:
             TypeError: When the seed is not an integer.
+            ValueError: When there are options.
         """
+        require(not options, "TorchVectorEnv.reset", "options", "be empty", options)
         if seed is not None or self._key is None:
             super().reset(seed=seed)
             fresh = int(self.np_random.integers(2**63)) if seed is None else seed
@@ -82,7 +85,7 @@ class TorchVectorEnv(VectorEnv):
         # What is the same in every environment comes out of vmap as a view of one element.
         states = tree.map(lambda x: x.contiguous(), states)
         self._states = states
-        return states.obs, {}
+        return _copy(states.obs), {}
 
     def step(self, actions: Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Take one step everywhere.
@@ -99,6 +102,19 @@ class TorchVectorEnv(VectorEnv):
         """
         require(self._states is not None, "TorchVectorEnv.step", "the environment", "be reset first", None)
         actions = torch.as_tensor(actions, device=self.device)
+        self._check(actions)
+        self._states, row, self._count = self._step(self._states, actions, self._key, self._count)
+        assert self._states is not None
+        ended = row.terminated | row.truncated
+        infos = {
+            "final_obs": _copy(row.next_obs),
+            "_final_obs": ended,
+            "episode_return": row.episode_return,
+            "episode_length": row.episode_length,
+        }
+        return _copy(self._states.obs), row.reward, row.terminated, row.truncated, infos
+
+    def _check(self, actions: Tensor) -> None:
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
         require(
             tuple(actions.shape) == expected,
@@ -107,16 +123,25 @@ class TorchVectorEnv(VectorEnv):
             f"have shape {expected}",
             tuple(actions.shape),
         )
-        self._states, row, self._count = self._step(self._states, actions, self._key, self._count)
-        assert self._states is not None
-        ended = row.terminated | row.truncated
-        infos = {
-            "final_obs": row.next_obs,
-            "_final_obs": ended,
-            "episode_return": row.episode_return,
-            "episode_length": row.episode_length,
-        }
-        return self._states.obs, row.reward, row.terminated, row.truncated, infos
+        space = self.single_action_space
+        if isinstance(space, Discrete):
+            require(
+                not actions.is_floating_point() and actions.dtype != torch.bool,
+                "TorchVectorEnv.step",
+                "actions",
+                "be integers",
+                actions.dtype,
+            )
+            if self.device.type == "cpu":  # reading values would make the host wait for a GPU
+                low, high = int(space.start), int(space.start + space.n) - 1
+                inside = bool(((actions >= low) & (actions <= high)).all())
+                wrong = [] if inside else sorted(set(actions.tolist()) - set(range(low, high + 1)))
+                require(inside, "TorchVectorEnv.step", "actions", f"lie between {low} and {high}", wrong)
+
+
+def _copy(value: Any) -> Any:
+    """What is handed out may be changed by whoever gets it; the state must not be."""
+    return tree.map(torch.clone, value)
 
 
 def make_vector(

@@ -2,6 +2,6 @@
 
 from funcrl.io.checkpoint import load, save
 from funcrl.io.plots import learning_curve
-from funcrl.io.recorder import Recorder, claim_folder, free_folder
+from funcrl.io.recorder import Recorder, check_folder, free_folder
 
-__all__ = ["Recorder", "claim_folder", "free_folder", "learning_curve", "load", "save"]
+__all__ = ["Recorder", "check_folder", "free_folder", "learning_curve", "load", "save"]

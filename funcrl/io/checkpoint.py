@@ -15,6 +15,7 @@ import torch
 import torch.utils._pytree as torch_pytree
 
 from funcrl.core import tree
+from funcrl.core.checks import require
 from funcrl.io.files import write_atomically
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ def save(path: str | Path, state: object, metadata: dict[str, str] | None = None
     """Write every leaf of a tree to a file.
 
     Args:
-        path: File to write, by custom `something.safetensors`; replaced in one step if it exists.
+        path: File to write, `something.safetensors` by custom; replaced in one step if it exists.
         state: Tree of tensors (numbers are stored as tensors).
         metadata: Text to put into the header.
 
@@ -60,6 +61,7 @@ def load(path: str | Path, like: T) -> T:
         ValueError: When the file is damaged or holds another structure.
     """
     path = Path(path)
+    require(not path.is_dir(), "load", "path", "be a file", str(path), "Write .../states.safetensors.")
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:

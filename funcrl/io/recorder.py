@@ -18,7 +18,7 @@ from funcrl.io.checkpoint import save
 from funcrl.io.files import write_atomically
 from funcrl.train import Progress, Result
 
-_OWN_FILES = ("config.json", "metrics.jsonl", "returns.csv", "curve.png", "checkpoint")
+_OWN_FILES = ("config.json", "metrics.jsonl", "returns.csv", "curve.png", "checkpoint/states.safetensors")
 
 
 def free_folder(base: Path) -> Path:
@@ -30,32 +30,44 @@ def free_folder(base: Path) -> Path:
     return candidate
 
 
-def claim_folder(folder: Path, replace: bool) -> None:
-    """Make an empty folder for a run.
+def check_folder(folder: Path, replace: bool) -> None:
+    """Check that a run may be written into a folder, and make it; nothing in it is touched yet.
 
-    With `replace` the files of an earlier run are removed, and nothing else: a folder that holds
-    anything besides is left alone.
+    Args:
+        folder: Where the run is to go.
+        replace: Whether an earlier run in it may be replaced. A folder that holds anything else
+            besides is refused even then.
 
     Raises:
-        ValueError: When the folder is not free and may not be replaced, or is a file.
+        ValueError: When the folder is not free and may not be replaced, or cannot be written to.
     """
-    require(not folder.exists() or folder.is_dir(), "train", "--out", "be a folder", str(folder))
+
+    def hold(condition: bool, what: str, value: Any, instead: str = "") -> None:
+        require(condition, "train", "--out", what, value, instead)
+
+    hold(not folder.exists() or folder.is_dir(), "be a folder", str(folder), "This is a file.")
     if not _is_free(folder):
-        require(
-            replace,
-            "train",
-            "--out",
-            "be an empty folder",
-            str(folder),
-            "Write another one, or --replace to replace the run in it.",
-        )
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES)
-        require(not foreign, "train", "--out", "hold nothing but an earlier run to be replaced", foreign)
-        for name in _OWN_FILES[:-1]:
-            (folder / name).unlink(missing_ok=True)
-        for file in (folder / "checkpoint").glob("*"):
-            file.unlink()
-    (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+        instead = "Write another one, or --replace to replace the run in it."
+        hold(replace, "be an empty folder", str(folder), instead)
+        inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        foreign = sorted(inside - {*_OWN_FILES, "checkpoint"})
+        links = sorted(path.name for path in folder.rglob("*") if path.is_symlink())
+        what = "hold nothing but an earlier run to be replaced"
+        hold(not foreign and not links, what, foreign[:5] or links[:5])
+        hold(_is_run(folder), what, sorted(inside)[:5])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hold(False, "be a folder that can be made", str(folder), f"{error.strerror}.")
+    hold(os.access(folder, os.W_OK), "be writable", str(folder))
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and {"command", "algorithm", "seeds"} <= settings.keys()
 
 
 def _is_free(folder: Path) -> bool:
@@ -69,20 +81,32 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Write `config.json` and open the two tables.
+        """Remember where to write; nothing is written before the first iteration is done.
+
+        Until then an earlier run in the folder is left as it was.
 
         Args:
-            folder: An empty folder.
+            folder: A folder that `check_folder` has approved.
             settings: What to put into `config.json`.
         """
         self.folder = folder
+        self.settings = settings
         self._waiting: list[Progress] = []
-        self._written = time.monotonic()
         self._began = time.monotonic()
-        write_atomically(folder / "config.json", (json.dumps(_plain(settings), indent=2) + "\n").encode())
-        self._metrics: IO[str] = open(folder / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115
-        self._returns: IO[str] = open(folder / "returns.csv", "w", encoding="utf-8")  # noqa: SIM115
-        self._returns.write("seed,step,return\n")
+        self._written = -math.inf
+        self._metrics: IO[str] | None = None
+        self._returns: IO[str] | None = None
+
+    def _begin(self) -> tuple[IO[str], IO[str]]:
+        for name in _OWN_FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / "checkpoint").mkdir(exist_ok=True)
+        settings = json.dumps(_plain(self.settings), indent=2) + "\n"
+        write_atomically(self.folder / "config.json", settings.encode())
+        metrics = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115
+        returns = open(self.folder / "returns.csv", "w", encoding="utf-8")  # noqa: SIM115
+        returns.write("seed,step,return\n")
+        return metrics, returns
 
     def __call__(self, progress: Progress) -> None:
         """Keep an iteration, and write those that wait if the last time is a second ago."""
@@ -92,20 +116,23 @@ class Recorder:
 
     def flush(self) -> None:
         """Write everything that waits, down to the disk."""
-        if self._waiting:
-            reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in self._waiting))
-            for row, progress in enumerate(self._waiting):
-                self._write(progress, tree.index(reports, row))
-            self._waiting = []
+        if not self._waiting:
+            return
+        if self._metrics is None or self._returns is None:
+            self._metrics, self._returns = self._begin()
+        reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in self._waiting))
+        for row, progress in enumerate(self._waiting):
+            self._write(progress, tree.index(reports, row), self._metrics, self._returns)
+        self._waiting = []
         for file in (self._metrics, self._returns):
             file.flush()
             os.fsync(file.fileno())
         self._written = time.monotonic()
 
-    def _write(self, progress: Progress, report: Any) -> None:
+    def _write(self, progress: Progress, report: Any, metrics: IO[str], curves: IO[str]) -> None:
         returns = report.returns
         for seed, value in zip(progress.seeds, returns.tolist(), strict=True):
-            self._returns.write(f"{seed},{progress.step},{value:.6g}\n")
+            curves.write(f"{seed},{progress.step},{value:.6g}\n")
         known = returns[returns.isfinite()]
         row = {
             "iteration": progress.iteration,
@@ -117,7 +144,7 @@ class Recorder:
             "return_mean": float(known.mean()) if len(known) else None,
             **{name: _finite_mean(values) for name, values in report.metrics.items()},
         }
-        self._metrics.write(json.dumps(_plain(row)) + "\n")
+        metrics.write(json.dumps(_plain(row)) + "\n")
 
     def finish(self, result: Result | None, metadata: dict[str, str]) -> None:
         """Write what waits and the checkpoint.
@@ -127,8 +154,9 @@ class Recorder:
             metadata: Text for the checkpoint's header.
         """
         self.flush()
-        self._metrics.close()
-        self._returns.close()
+        for file in (self._metrics, self._returns):
+            if file is not None:
+                file.close()
         if result is not None:
             save(self.folder / "checkpoint" / "states.safetensors", result.states, metadata)
 

@@ -41,6 +41,8 @@ def init(network: nn.Module, key: Tensor) -> Params:
     >>> sorted(init(nn.Linear(2, 3, device="meta"), random.key(0)))
     ['bias', 'weight']
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"nets.init: network must be an nn.Module, got {network!r}. Write nn.Linear(4, 2).")
     buffers = [name for name, _ in network.named_buffers()]
     require(
         not buffers, "nets.init", "network", "have no buffers", buffers, "Use layer instead of batch norm."
@@ -96,11 +98,11 @@ def check_output(
     Raises:
         ValueError: When the network cannot take the input, or returns another shape.
     """
-    zeros = torch.zeros(3, *input_shape, device=next(iter(params.values())).device)
+    zeros = torch.zeros(3, *input_shape, device=next((p.device for p in params.values()), None))
     hold = f"map observations [B, {', '.join(map(str, input_shape))}] to [B, {size}]"
     try:
         output = apply(network, params, zeros)
-    except (RuntimeError, IndexError) as error:
+    except Exception as error:  # whatever a user's forward raises
         reason = str(error).splitlines()[0]
         raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
     found = f"[B, {', '.join(map(str, output.shape[1:]))}]"

@@ -60,6 +60,7 @@ def evaluate(
     env = resolve_env("evaluate", env)
     checks.integer("evaluate", "num_episodes", num_episodes, 1)
     checks.integer("evaluate", "seed", seed, 0)
+    _check_states(algorithm, states)
     limit = env.max_episode_steps if max_steps is None else max_steps
     require(
         limit is not None,
@@ -77,6 +78,24 @@ def evaluate(
 
     policy = best if greedy else algorithm.act
     return _first_episodes(policy, env, states, num_episodes, seed, limit, backend)
+
+
+def _check_states(algorithm: ModuleType, states: Any) -> None:
+    name = algorithm.__name__.rpartition(".")[2]
+    if not isinstance(states, algorithm.State):
+        raise TypeError(
+            f"evaluate: states must be a {name}.State with a lane axis, got {type(states).__name__}. "
+            "Write result.states."
+        )
+    lanes = {leaf.shape[:1] for leaf in tree.leaves(states)}
+    require(
+        len(lanes) == 1 and lanes != {()} and lanes != {(0,)},
+        "evaluate",
+        "states",
+        "have a lane axis in front of every tensor",
+        f"tensors that begin with {sorted(tuple(shape) for shape in lanes)}",
+        "Write tree.stack([state]) for a single state.",
+    )
 
 
 def _first_episodes(

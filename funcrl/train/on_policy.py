@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from funcrl import envs, ops
-from funcrl.core import jit, random, tree
+from funcrl.core import checks, jit, random, tree
 from funcrl.core.checks import require
 from funcrl.train.collect import Collector, Window, reset_all
+from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env
 
 
 @tree.struct
@@ -66,8 +67,8 @@ class OnPolicyRun:
 
     def __init__(
         self,
-        algorithm: ModuleType,
-        env: envs.Env,
+        algorithm: str | ModuleType,
+        env: str | envs.Env,
         config: Any,
         seeds: Sequence[int],
         device: torch.device | str = "cpu",
@@ -76,19 +77,19 @@ class OnPolicyRun:
         """Make the lanes; programs are compiled by the first `iterate`.
 
         Args:
-            algorithm: An on-policy algorithm, for example `ppo`.
+            algorithm: An on-policy algorithm, for example `ppo` or `"ppo"`.
             env: The environment of every lane.
-            config: Its settings; a float may be a tensor `[S]`, one value a lane.
+            config: Its settings; a float may be a list or a tensor `[S]`, one value a lane.
             seeds: One lane each.
             device: Where everything lives.
             backend: See `jit`.
         """
-        self.algorithm = algorithm
-        self.env = env
-        self.config = config
-        self.device = torch.device(device)
+        here = "OnPolicyRun"
+        self.algorithm = resolve_algorithm(here, algorithm)
+        self.env = resolve_env(here, env)
+        self.device = checks.device(here, device)
         self.backend = backend
-        self._carry = self._begin(seeds)
+        self.config, self._carry = self._begin(seeds, config)
         self._episodes = torch.zeros_like(self._carry.last_return)
         self._iterate: Any = None
         self._programs: list[jit.Jit] = []
@@ -110,8 +111,9 @@ class OnPolicyRun:
 
     def restart(self, seeds: Sequence[int], config: Any = None) -> None:
         """Put other lanes, as many as before, in the place of these; nothing is compiled again."""
-        self.config = self.config if config is None else config
-        self.restore(self._begin(seeds))
+        config, carry = self._begin(seeds, self.config if config is None else config)
+        self.restore(carry)
+        self.config = config
 
     def restore(self, carry: Carry) -> None:
         """Continue from a `carry` that was taken before: the same numbers follow, bit for bit.
@@ -144,19 +146,21 @@ class OnPolicyRun:
         report = Report(self._carry.last_return, self._episodes, self._carry.agent.metrics)
         return tree.map(torch.clone, report)  # type: ignore[no-any-return]
 
-    def _begin(self, seeds: Sequence[int]) -> Carry:
+    def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Carry]:
         num_lanes = len(seeds)
+        require(num_lanes > 0, "OnPolicyRun", "seeds", "hold at least one integer", seeds)
+        config = resolve_config("OnPolicyRun", self.algorithm, config, num_lanes)
         keys = torch.stack([random.key(seed) for seed in seeds]).to(self.device)
-        config = tree.map(
+        columns = tree.map(
             lambda x: torch.as_tensor(x, dtype=torch.float32, device=self.device).expand(num_lanes),
-            self.config,
+            config,
         )
 
-        def lane(key: Tensor, config: Any) -> Carry:
+        def lane(key: Tensor, settings: Any) -> Carry:
             k_agent, k_envs, k_collect, k_shuffle = random.split(key, 4)
             return Carry(
-                agent=self.algorithm.init(k_agent, config, self.env),
-                envs=reset_all(self.env, k_envs, self.config.num_envs),
+                agent=self.algorithm.init(k_agent, settings, self.env),
+                envs=reset_all(self.env, k_envs, config.num_envs),
                 collect_key=k_collect,
                 shuffle_key=k_shuffle,
                 iteration=torch.zeros((), dtype=torch.int32, device=key.device),
@@ -164,8 +168,8 @@ class OnPolicyRun:
             )
 
         # Fields that do not depend on the lane come out of vmap as views of one element.
-        return tree.map(  # type: ignore[no-any-return]
-            lambda x: torch.clone(x, memory_format=torch.contiguous_format), torch.vmap(lane)(keys, config)
+        return config, tree.map(
+            lambda x: torch.clone(x, memory_format=torch.contiguous_format), torch.vmap(lane)(keys, columns)
         )
 
     def _calls(self) -> list[Any]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import algos, envs
-from funcrl.core import checks, tree
+from funcrl.core import checks, random, tree
 from funcrl.core.checks import require
 
 
@@ -44,7 +46,12 @@ def resolve_env(function: str, env: str | envs.Env) -> envs.Env:
     if isinstance(env, str):
         checks.known(function, "env", env, envs.REGISTRY)
         return envs.make(env)
-    verbs = ("initial", "transition", "observation", "reward", "terminal", "action_space")
+    if isinstance(env, type):
+        raise TypeError(
+            f"{function}: env must be an environment, got the class {env.__name__}. Write {env.__name__}()."
+        )
+    verbs = ["initial", "transition", "observation", "reward", "terminal"]
+    verbs += ["observation_space", "action_space", "max_episode_steps"]
     missing = [verb for verb in verbs if not hasattr(env, verb)]
     if missing:
         raise TypeError(
@@ -55,53 +62,35 @@ def resolve_env(function: str, env: str | envs.Env) -> envs.Env:
 
 
 def resolve_seeds(function: str, seeds: Iterable[int]) -> tuple[int, ...]:
-    """Return the seeds as a tuple of different integers from 0 to 2⁶³ - 1.
+    """Return the seeds as a tuple of different integers from 0 to 2⁶⁴ - 1.
 
     Raises:
         ValueError: When there is none, one is negative, or one stands twice.
         TypeError: When they are not integers.
     """
-    if isinstance(seeds, (int, float, str)):
-        instead = f"range({int(seeds)})" if isinstance(seeds, (int, float)) and seeds >= 1 else "range(16)"
+    if isinstance(seeds, Tensor):
+        seeds = seeds.reshape(-1).tolist()
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        instead = f"range({seeds})" if isinstance(seeds, int) and seeds >= 1 else "range(16)"
         raise TypeError(f"{function}: seeds must be several integers, got {seeds!r}. Write seeds={instead}.")
-    given = list(seeds.tolist() if isinstance(seeds, Tensor) else seeds)
+    if isinstance(seeds, range):
+        _limit_seeds(function, len(seeds))
+    given = list(seeds)
     require(len(given) > 0, function, "seeds", "hold at least one integer", given, "Write range(16).")
+    _limit_seeds(function, len(given))
     for seed in given:
         checks.integer(function, "each of seeds", seed, 0)
-    unique = tuple(int(seed) for seed in given)
-    twice = (
-        sorted({seed for seed in unique if unique.count(seed) > 1}) if len(set(unique)) < len(unique) else []
-    )
-    require(
-        not twice, function, "seeds", "all differ", twice, "A repeated seed is the same experiment again."
-    )
-    return unique
+        require(seed < 2**64, function, "each of seeds", "be below 2**64", seed)
+    counts = Counter(int(seed) for seed in given)
+    twice = sorted(seed for seed, count in counts.items() if count > 1)
+    instead = "A repeated seed is the same experiment again."
+    require(not twice, function, "seeds", "all differ", twice[:5], instead)
+    return tuple(counts)
 
 
-def resolve_device(function: str, device: torch.device | str) -> torch.device:
-    """Return the device, if this machine has it.
-
-    Raises:
-        ValueError: When the device is unknown to torch or not present.
-    """
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"{function}: device must be cpu or cuda, got {device!r}. Write 'cpu'.") from error
-    require(
-        resolved.type in ("cpu", "cuda"), function, "device", "be cpu or cuda", str(device), "Write 'cpu'."
-    )
-    if resolved.type == "cuda":
-        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        require(
-            (resolved.index or 0) < present,
-            function,
-            "device",
-            "be present",
-            str(device),
-            f"This machine has {present} CUDA devices that torch can use. Write 'cpu'.",
-        )
-    return resolved
+def _limit_seeds(function: str, count: int) -> None:
+    instead = "For the one seed N write [N] (--seeds N, on the command line)."
+    require(count <= 1_000_000, function, "seeds", "be at most a million", count, instead)
 
 
 def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes: int) -> Any:
@@ -121,8 +110,14 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
     columns: dict[str, list[float]] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, (list, tuple, Tensor)) and not field.metadata.get("static", False):
-            column = torch.as_tensor(value, dtype=torch.float32)
+        several = isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+        if several and not field.metadata.get("static", False):
+            try:
+                column = torch.as_tensor(value, dtype=torch.float32)
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(
+                    f"{function}: config.{field.name} must be one number or a list of numbers, got {value!r}."
+                ) from None
             if column.ndim == 0:
                 column = column.expand(num_lanes)
             require(
@@ -136,3 +131,41 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
     for lane in range(num_lanes if columns else 0):
         tree.replace(config, **{name: column[lane] for name, column in columns.items()})
     return tree.replace(config, **{name: torch.tensor(column) for name, column in columns.items()})
+
+
+def check_step(function: str, env: envs.Env) -> None:
+    """Take one step of an environment and check what its methods return.
+
+    Raises:
+        ValueError: When an observation is not in its space, or a reward or a terminal flag is not
+            one number.
+        TypeError: When one of them is not a tensor.
+    """
+    k_reset, k_step, k_action = random.split(random.key(0), 3)
+    action = torch.zeros(env.action_space.shape or (), dtype=torch.float32)
+    if isinstance(env.action_space, spaces.Discrete):
+        action = random.randint(k_action, (), 0, int(env.action_space.n)) + int(env.action_space.start)
+    before = env.initial(k_reset)
+    after = env.transition(before, action, k_step)
+    name = type(env).__name__
+    returned = {
+        "observation": env.observation(after, k_step),
+        "reward": env.reward(before, action, after, k_step),
+        "terminal": env.terminal(after, k_step),
+    }
+    space = env.observation_space
+    wanted: dict[str, tuple[tuple[int, ...], torch.dtype | None]] = {
+        "reward": ((), None),
+        "terminal": ((), torch.bool),
+    }
+    if isinstance(space, spaces.Box):
+        wanted["observation"] = (tuple(space.shape), torch.float32)
+    for method, (shape, dtype) in wanted.items():
+        value = returned[method]
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{function}: {name}.{method} must return a tensor, got {value!r}. Write torch.tensor(...)."
+            )
+        hold = f"return a tensor of shape {list(shape)}" + (f" and {dtype}" if dtype else "")
+        fine = tuple(value.shape) == shape and dtype in (None, value.dtype)
+        require(fine, function, f"{name}.{method}", hold, f"{list(value.shape)} {value.dtype}")

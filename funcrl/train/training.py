@@ -16,9 +16,9 @@ from funcrl.core import checks, jit, random, tree
 from funcrl.core.checks import require
 from funcrl.train.on_policy import OnPolicyRun, Report, steps_per_iteration
 from funcrl.train.resolve import (
+    check_step,
     resolve_algorithm,
     resolve_config,
-    resolve_device,
     resolve_env,
     resolve_seeds,
 )
@@ -146,7 +146,7 @@ def make_plan(
     algorithm = resolve_algorithm("train", algorithm)
     env = resolve_env("train", env)
     seeds = resolve_seeds("train", seeds)
-    device = resolve_device("train", device)
+    device = checks.device("train", device)
     config = resolve_config("train", algorithm, config, len(seeds))
     require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
     checks.integer("train", "num_steps", num_steps, 1)
@@ -163,6 +163,7 @@ def make_plan(
     config = _fill_anneal_steps(config, num_iterations * size)
     lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
     checks.integer("train", "lanes_per_group", lanes_per_group, 1)
+    check_step("train", env)
     # One throw-away agent: what its spaces and networks cannot be shows here.
     algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), env)
     return Plan(
@@ -188,6 +189,8 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
     Returns:
         A `Result`.
     """
+    if callback is not None and not callable(callback):
+        raise TypeError(f"train: callback must be a function of a Progress, got {callback!r}.")
     run: OnPolicyRun | None = None
     results: list[Result] = []
     for begin in range(0, len(plan.seeds), plan.lanes_per_group):
@@ -241,10 +244,12 @@ def _train_group(
             compiling, compile_seconds, began = False, now - began, now
         else:
             timed += 1
-        progress = Progress(seeds, iteration, num_iterations, iteration * size, report)
-        if callback is not None and callback(progress):
-            stopped = True
-            break
+        if callback is not None:
+            # A copy: what a callback does to its report must not change the result.
+            shown = tree.map(torch.clone, report)
+            if callback(Progress(seeds, iteration, num_iterations, iteration * size, shown)):
+                stopped = True
+                break
     history = tree.map(lambda *xs: torch.stack(xs, dim=1).cpu(), *reports)
     result = Result(
         seeds=seeds,

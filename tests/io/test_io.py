@@ -10,7 +10,7 @@ import torch
 
 from funcrl.algos import ppo
 from funcrl.core import tree
-from funcrl.io import Recorder, claim_folder, free_folder, learning_curve, load, save
+from funcrl.io import Recorder, check_folder, free_folder, learning_curve, load, save
 from funcrl.train import train
 
 TREE = {"a": torch.arange(3), "b": (torch.tensor(True), torch.tensor(1.5, dtype=torch.float64))}
@@ -68,7 +68,7 @@ def test_a_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_the_recorder_writes_tidy_returns_and_strict_json(tmp_path):
-    claim_folder(tmp_path / "run", replace=False)
+    check_folder(tmp_path / "run", replace=False)
     recorder = Recorder(tmp_path / "run", {"rate": math.inf, "hidden": (4,)})
     result = train(
         "ppo", "CartPole-v1", config=SMALL, seeds=[4, 2], num_steps=80, callback=recorder, backend="eager"
@@ -97,28 +97,79 @@ def test_the_recorder_writes_tidy_returns_and_strict_json(tmp_path):
     )
 
 
-def test_folders_are_claimed_with_care(tmp_path):
+RUN = '{"command": "funcrl train", "algorithm": "ppo", "seeds": [0]}'
+
+
+def earlier_run(folder):
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "config.json").write_text(RUN)
+    (folder / "checkpoint" / "states.safetensors").write_text("x")
+    return folder
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_free_folder_is_made_and_a_taken_one_is_refused(tmp_path):
     folder = tmp_path / "a" / "run"
     assert free_folder(folder) == folder
-    claim_folder(folder, replace=False)
-    (folder / "config.json").write_text("{}")
-    (folder / "checkpoint" / "states.safetensors").write_text("x")
+    check_folder(folder, replace=False)
+    assert folder.is_dir()
+    folder.rmdir()
+    earlier_run(folder)
     assert free_folder(folder) == tmp_path / "a" / "run-2"
     with pytest.raises(ValueError, match="--out must be an empty folder"):
-        claim_folder(folder, replace=False)
-    assert (folder / "config.json").exists()
-    (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(
-        ValueError, match=r"hold nothing but an earlier run to be replaced, got \['thesis.tex'\]"
-    ):
-        claim_folder(folder, replace=True)
-    assert (folder / "config.json").exists()
-    (folder / "thesis.tex").unlink()
-    claim_folder(folder, replace=True)
-    assert sorted(path.name for path in folder.rglob("*")) == ["checkpoint"]
+        check_folder(folder, replace=False)
+    check_folder(folder, replace=True)
+    assert files(folder) == ["checkpoint", "checkpoint/states.safetensors", "config.json"]
+
+
+@pytest.mark.parametrize("foreign", ["thesis.tex", "checkpoint/my_best.safetensors", "checkpoint/keep/a"])
+def test_replacing_refuses_a_folder_with_anything_else_in_it(tmp_path, foreign):
+    folder = earlier_run(tmp_path / "run")
+    (folder / foreign).parent.mkdir(exist_ok=True)
+    (folder / foreign).write_text("years of work")
+    with pytest.raises(ValueError, match="hold nothing but an earlier run to be replaced"):
+        check_folder(folder, replace=True)
+    assert (folder / foreign).read_text() == "years of work"
+
+
+def test_replacing_refuses_links_and_what_is_no_run(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "states.safetensors").write_text("elsewhere")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "config.json").write_text(RUN)
+    (linked / "checkpoint").symlink_to(other)
+    somebodys = tmp_path / "somebodys"
+    somebodys.mkdir()
+    (somebodys / "config.json").write_text('{"editor": "vim"}')
+    for folder in (linked, somebodys):
+        with pytest.raises(ValueError, match="hold nothing but an earlier run to be replaced"):
+            check_folder(folder, replace=True)
+    assert (other / "states.safetensors").exists()
+
+
+def test_folders_that_cannot_be_made_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="--out must be a folder"):
-        claim_folder(tmp_path / "file", replace=True)
+        check_folder(tmp_path / "file", replace=True)
+    with pytest.raises(ValueError, match="--out must be a folder that can be made"):
+        check_folder(tmp_path / "file" / "below", replace=False)
+
+
+def test_an_earlier_run_is_left_alone_until_the_first_iteration_is_done(tmp_path):
+    folder = earlier_run(tmp_path / "run")
+    recorder = Recorder(folder, {})
+    recorder.finish(None, {})
+    assert (folder / "config.json").read_text() == RUN
+    recorder = Recorder(folder, {"new": 1})
+    train("ppo", "CartPole-v1", config=SMALL, seeds=[0], num_steps=16, callback=recorder, backend="eager")
+    recorder.finish(None, {})
+    assert "new" in (folder / "config.json").read_text()
+    assert files(folder) == ["checkpoint", "config.json", "metrics.jsonl", "returns.csv"]
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
