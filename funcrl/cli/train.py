@@ -7,6 +7,7 @@ import platform
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Annotated, Any
@@ -107,14 +108,14 @@ def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any
     return parsed.environment, parsed.config, parsed.options
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> Sequence[int]:
     """Return the seeds that a person wrote: `16`, `100:116` or `3,5,8`.
 
     Raises:
         ValueError: When it is none of these, or no seed at all.
 
     >>> parse_seeds("3"), parse_seeds("10:12"), parse_seeds("7,")
-    ([0, 1, 2], [10, 11], [7])
+    (range(0, 3), range(10, 12), [7])
     """
     instead = "Write 16 for seeds 0 to 15, 100:116 for a range, 3,5,8 for a list."
     try:
@@ -122,9 +123,9 @@ def parse_seeds(text: str) -> list[int]:
             return [int(word) for word in text.split(",") if word.strip()]
         if ":" in text:
             begin, end = text.split(":")
-            seeds = list(range(int(begin), int(end)))
+            seeds = range(int(begin), int(end))
         else:
-            seeds = list(range(int(text)))
+            seeds = range(int(text))
     except ValueError:
         require(False, "train", "--seeds", "be a number, a range or a list", text, instead)
     require(len(seeds) > 0, "train", "--seeds", "name at least one seed", text, instead)

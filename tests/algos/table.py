@@ -52,7 +52,7 @@ ON_POLICY = [
         ppo,
         ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,), anneal_steps=4800.0),
         envs.make("CartPole-v1"),
-        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12},
+        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12, "num_envs": 4},
     ),
 ]
 

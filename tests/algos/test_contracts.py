@@ -1,0 +1,209 @@
+"""What every algorithm promises."""
+
+import dataclasses
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.utils._pytree as torch_pytree
+
+from funcrl.algos import REGISTRY
+from funcrl.core import random, tree
+from funcrl.io import load, save
+from tests.algos.table import ON_POLICY, lanes
+
+cases = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.name)
+KEY = random.key(5)
+
+
+def same_bits(a, b):
+    return all(
+        torch.equal(x.nan_to_num(), y.nan_to_num()) and torch.equal(x.isnan(), y.isnan())
+        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
+    )
+
+
+def layout(value):
+    return torch_pytree.tree_structure(value), [(x.shape, x.dtype, x.device) for x in tree.leaves(value)]
+
+
+def close(a, b, tolerance=1e-5):
+    return all(
+        torch.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True)
+        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
+    )
+
+
+def float_fields(config):
+    return [field.name for field in dataclasses.fields(config) if not field.metadata.get("static", False)]
+
+
+def test_every_algorithm_is_in_the_table():
+    assert {case.name for case in ON_POLICY} == set(REGISTRY)
+
+
+@cases
+def test_no_input_is_changed(case):
+    state, window, batch = case.init(), case.window(), case.batch()
+    obs = window.obs[0]
+    before = tree.map(torch.clone, (state, window, batch, obs, KEY))
+    case.algorithm.act(state, obs, KEY)
+    case.algorithm.greedy(state, obs)
+    case.algorithm.prepare(state, window)
+    case.algorithm.update(state, batch)
+    assert same_bits(before, (state, window, batch, obs, KEY))
+
+
+@cases
+def test_structure_shapes_and_dtypes_are_kept(case):
+    state = case.init()
+    assert layout(case.algorithm.update(state, case.batch())) == layout(state)
+
+
+@cases
+def test_same_input_same_bits(case):
+    assert same_bits(case.init(), case.init())
+    update = case.algorithm.update
+    assert same_bits(update(case.init(), case.batch()), update(case.init(), case.batch()))
+    obs = case.window().obs[0]
+    assert same_bits(case.algorithm.act(case.init(), obs, KEY), case.algorithm.act(case.init(), obs, KEY))
+
+
+@cases
+def test_different_keys_give_different_agents_and_actions(case):
+    assert not same_bits(case.init(0), case.init(1))
+    obs = torch.zeros(50, *case.env.observation_space.shape)
+    first, _ = case.algorithm.act(case.init(), obs, random.key(1))
+    second, _ = case.algorithm.act(case.init(), obs, random.key(2))
+    assert not torch.equal(first, second)
+
+
+@cases
+def test_vmapped_lanes_equal_a_loop(case):
+    states, batches = lanes(case)
+    together = torch.vmap(case.algorithm.update)(states, batches)
+    for lane in range(3):
+        alone = case.algorithm.update(tree.index(states, lane), tree.index(batches, lane))
+        assert close(tree.index(together, lane), alone)
+
+
+@cases
+def test_init_and_prepare_vmap(case):
+    keys = torch.stack([random.key(seed) for seed in range(3)])
+    states = torch.vmap(lambda k: case.algorithm.init(k, case.config, case.env))(keys)
+    windows = tree.stack([case.window(seed) for seed in range(3)])
+    prepared = torch.vmap(case.algorithm.prepare)(states, windows)
+    for lane in range(3):
+        assert close(tree.index(states, lane), case.init(lane))
+        assert close(tree.index(prepared, lane), case.batch(lane))
+
+
+@cases
+def test_every_float_of_the_config_can_be_swept(case):
+    batch = case.batch()
+    for name in float_fields(case.config):
+        value = float(getattr(case.config, name))
+        values = torch.tensor([value, value * 0.9 + 0.01])
+
+        def lane(x, name=name):
+            config = tree.replace(case.config, **{name: x})
+            return case.algorithm.update(case.init(config=config), batch)
+
+        swept = torch.vmap(lane)(values)
+        assert torch.equal(getattr(swept.config, name), values)
+        for i in range(2):
+            assert close(tree.index(swept, i), lane(values[i])), name
+
+
+@cases
+def test_floats_of_the_config_are_tensors_inside_a_state(case):
+    config = case.init().config
+    for name in float_fields(config):
+        assert getattr(config, name).shape == ()
+        assert getattr(config, name).dtype == torch.float32
+
+
+@cases
+def test_the_state_is_frozen(case):
+    state = case.init()
+    for field in dataclasses.fields(state):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(state, field.name, None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        case.config.num_envs = 7
+
+
+@cases
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_torch_compile_takes_it_whole_and_once(case, backend):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend(backend)
+    states, batches = lanes(case)
+    expected = torch.vmap(case.algorithm.update)(states, batches)
+    compiled = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend=counter)
+    once = compiled(states, batches)
+    assert close(once, expected)
+    compiled(once, batches)
+    assert counter.frame_count == 1
+
+
+@cases
+def test_torch_compile_takes_other_settings_and_other_numbers_of_lanes(case):
+    """torch.compile makes integers symbolic once it has seen two values of them."""
+    torch._dynamo.reset()
+    compiled = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend="aot_eager")
+    compiled(*lanes(case, 3))
+    for name, value in case.other_integers.items():
+        other = replace(case, config=tree.replace(case.config, **{name: value}))
+        states, batches = lanes(other, 4)
+        assert close(compiled(states, batches), torch.vmap(case.algorithm.update)(states, batches)), name
+
+
+@cases
+def test_nothing_falls_back_to_a_loop_over_lanes(case):
+    states, batches = lanes(case)
+    windows = tree.stack([case.window(seed) for seed in range(3)])
+    keys = random.split(KEY, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.vmap(case.algorithm.update)(states, batches)
+        torch.vmap(case.algorithm.prepare)(states, windows)
+        torch.vmap(case.algorithm.act)(states, windows.obs[:, 0], keys)
+        torch.vmap(case.algorithm.greedy)(states, windows.obs[:, 0])
+
+
+@cases
+def test_a_checkpoint_has_the_same_bits(case, tmp_path):
+    state = case.algorithm.update(case.init(), case.batch())
+    save(tmp_path / "state.safetensors", state)
+    again = load(tmp_path / "state.safetensors", like=case.init(9))
+    assert layout(again) == layout(state)
+    assert same_bits(again, state)
+
+
+@cases
+def test_metrics_have_the_same_names_from_the_beginning_and_are_finite(case):
+    state = case.init()
+    updated = case.algorithm.update(state, case.batch())
+    assert list(updated.metrics) == list(state.metrics)
+    for name, value in updated.metrics.items():
+        assert value.shape == ()
+        assert value.isfinite(), name
+
+
+@cases
+def test_a_diverged_lane_touches_no_other(case):
+    states, batches = lanes(case)
+    fine = torch.vmap(case.algorithm.update)(states, batches)
+    rate = states.config.learning_rate.clone()
+    rate[1] = torch.inf
+    broken = tree.replace(states, config=tree.replace(states.config, learning_rate=rate))
+    for _ in range(2):
+        broken = torch.vmap(case.algorithm.update)(broken, batches)
+    fine = torch.vmap(case.algorithm.update)(fine, batches)
+    assert not all(leaf.isfinite().all() for leaf in tree.leaves(tree.index(broken, 1).params))
+    for lane in (0, 2):
+        assert same_bits(tree.index(broken, lane), tree.index(fine, lane))

@@ -166,7 +166,7 @@ QUICK = {
 
 def learn(env, num_iterations=60, **changes):
     config = ppo.Config(**(QUICK | changes))
-    return train(ppo, env, config=config, seeds=range(3), num_steps=32 * num_iterations, backend="eager")
+    return train(ppo, env, config=config, seeds=range(3), num_steps=32 * num_iterations, backend="aot_eager")
 
 
 def values(states, obs):
@@ -238,9 +238,29 @@ def test_own_networks_are_used_and_checked():
         ({"num_envs": 4.0}, TypeError, r"num_envs must be an integer, got 4\.0\. Write 4\."),
         ({"num_envs": 0}, ValueError, "num_envs must be at least 1"),
         ({"num_minibatches": 5}, ValueError, "num_minibatches must divide .* 512, got 5. Write 4"),
+        ({"normalize_advantage": "no"}, TypeError, "normalize_advantage must be True or False, got 'no'"),
+        ({"hidden": 64.5}, TypeError, "hidden must be an integer"),
+        ({"hidden": (64, 0)}, ValueError, "hidden must be at least 1"),
         ({"num_minibatches": True}, TypeError, "num_minibatches must be an integer"),
     ],
 )
 def test_settings_are_checked(changes, error, message):
     with pytest.raises(error, match=r"ppo\.Config: " + message):
         ppo.Config(**changes)
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [nn.Flatten(), nn.Sequential(), lambda x: x, nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(3, 2))],
+)
+def test_networks_that_cannot_serve_are_refused(actor):
+    with pytest.raises((ValueError, TypeError), match=r"(ppo\.init: config\.actor|nets\.init: network) must"):
+        ppo.init(random.key(0), ppo.Config(actor=actor), envs.make("CartPole-v1"))
+
+
+def test_rows_of_different_shapes_are_refused():
+    state, batch = CASE.init(), CASE.batch()
+    with pytest.raises(
+        ValueError, match=r"ppo\.update: batch\.advantage must have the shape of batch\.action"
+    ):
+        ppo.update(state, tree.replace(batch, advantage=batch.advantage[:, None]))

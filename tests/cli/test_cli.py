@@ -70,6 +70,9 @@ def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
         (["train", "ppo", "CartPole-v1", "--gama", "0.9"], "--gamma"),
         (["train", "ppo", "CartPole-v1", "--activation", "tan"], "Did you mean 'tanh'"),
         (["train", "ppo"], "ENVIRONMENT"),
+        (["train", "ppo", "CartPole-v1", "--seeds", "1000000000"], "seeds must be at most a million"),
+        (["train", "ppo", "CartPole-v1", "--num-envs", "1000000007", "--num-minibatches", "3"], "Write 2."),
+        (["train", "ppo", "CartPole-v1", "--out", "/dev/null/x"], "--out must"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
@@ -85,21 +88,21 @@ def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
 def test_nothing_is_overwritten_unless_told_to(capsys, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "config.json").write_text("precious")
+    run_before = '{"command": "funcrl train", "algorithm": "ppo", "seeds": [0]}'
+    (folder / "config.json").write_text(run_before)
     status, _, err = run(capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), *TINY)
     assert status == 2
     assert "--replace" in err
     # Also with --replace, bad settings are found before anything is removed.
-    status, _, _ = run(
-        capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), "--replace", "--gamma", "7"
-    )
-    assert status == 2
-    assert (folder / "config.json").read_text() == "precious"
+    for bad in (["--gamma", "7"], ["--seeds", f"{2**64},"], ["--activation", "tan"]):
+        status, *_ = run(capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), "--replace", *bad)
+        assert status == 2
+    assert (folder / "config.json").read_text() == run_before
 
 
 def test_seeds_are_written_in_three_ways():
-    assert parse_seeds("4") == [0, 1, 2, 3]
-    assert parse_seeds("3:6") == [3, 4, 5]
+    assert parse_seeds("4") == range(4)
+    assert parse_seeds("3:6") == range(3, 6)
     assert parse_seeds("9,2") == [9, 2]
     for text in ("", "1:2:3", "6:3", "x", "1.5"):
         with pytest.raises(ValueError, match="--seeds must"):

@@ -135,6 +135,30 @@ def test_hoist_moves_what_depends_on_the_key_alone_and_nothing_else():
     assert torch.equal(late(carry, early(other))[0]["x"], step(carry, other)[0]["x"])
 
 
+def test_hoist_keeps_in_place_work_on_copies():
+    def step(x, key):
+        y = x.clone()
+        y[0] += 10 * key[0]
+        y[1:].mul_(2)
+        return y
+
+    early, late = hoist(step, torch.ones(3), torch.ones(2))
+    assert late(torch.ones(3), early(torch.ones(2))).tolist() == [11.0, 2.0, 2.0]
+
+
+def test_a_function_that_changes_its_arguments_is_refused():
+    for backend in ("aot_eager", "inductor"):
+        with pytest.raises(ValueError, match="jit: the function must not change its arguments in place"):
+            jit.jit(lambda x: x.add_(1), backend=backend)(torch.ones(2))
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_other_outputs_show_a_donated_argument_as_it_was(backend):
+    f = jit.jit(lambda x: (x + 1, x, x[:1]), donate=(0,), backend=backend)
+    after, before, part = f(torch.ones(2))
+    assert (after.tolist(), before.tolist(), part.tolist()) == ([2.0, 2.0], [1.0, 1.0], [1.0])
+
+
 def test_hoist_works_where_there_is_nothing_to_move():
     early, late = hoist(lambda x, key: x * 2, torch.ones(2), torch.ones(2))
     assert early(torch.ones(2)) == []

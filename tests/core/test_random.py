@@ -126,6 +126,21 @@ def test_categorical_never_draws_what_is_impossible_at_either_end_of_the_interva
     assert int(random.categorical(KEY, logits)) == (1 if unit == 0.0 else 3)
 
 
+def test_categorical_never_draws_what_is_impossible_where_rounding_makes_a_sum_rise(monkeypatch):
+    """Every threshold near a masked class, for many masks: sums over a prefix round differently."""
+    for seed in range(100):
+        k_logits, k_mask = random.split(random.key(seed), 2)
+        logits = torch.where(random.bernoulli(k_mask, 0.5, (7,)), -torch.inf, random.normal(k_logits, (7,)))
+        if logits.isinf().all():
+            continue
+        sums = torch.softmax(logits, -1).cumsum(-1)
+        near = (sums[:, None] * 2**24 + torch.arange(-8, 9)).flatten().round().clamp(0, 2**24 - 1) / 2**24
+        with monkeypatch.context() as patch:
+            patch.setattr(random, "uniform", lambda key, shape, near=near: near)
+            drawn = random.categorical(KEY, logits.expand(len(near), 7))
+        assert logits[drawn].isfinite().all()
+
+
 def test_permutation_is_one_and_every_place_is_equally_likely():
     rows = torch.vmap(lambda k: random.permutation(k, 5))(random.split(random.key(7), 5000))
     assert (rows.sort(dim=1).values == torch.arange(5)).all()

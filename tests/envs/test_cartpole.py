@@ -97,3 +97,11 @@ def test_unknown_names_and_parameters_are_refused_with_the_nearest():
         envs.make("CartPole-v0")
     with pytest.raises(ValueError, match="Did you mean 'gravity'"):
         envs.make("CartPole-v1", gravty=3.0)
+
+
+@pytest.mark.parametrize(
+    "params", [{"gravity": float("nan")}, {"half_length": 0.0}, {"max_episode_steps": 0}]
+)
+def test_impossible_parameters_are_refused(params):
+    with pytest.raises(ValueError, match="CartPole: "):
+        envs.make("CartPole-v1", **params)

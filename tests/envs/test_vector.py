@@ -63,6 +63,18 @@ def test_ended_episodes_show_their_true_last_observation():
     assert seen > 3
 
 
+def test_what_is_handed_out_may_be_changed():
+    env, other = make(), make()
+    env.reset(seed=0)[0].zero_()
+    other.reset(seed=0)
+    for _ in range(3):
+        obs, *_, infos = env.step(torch.ones(3, dtype=torch.int64))
+        expected = other.step(torch.ones(3, dtype=torch.int64))[0]
+        assert torch.equal(obs, expected)
+        obs.zero_()
+        infos["final_obs"].zero_()
+
+
 def test_parameters_reach_the_environment():
     env = make(max_episode_steps=2)
     env.reset(seed=0)
@@ -96,6 +108,15 @@ def test_bad_use_is_refused():
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions must have shape \(3,\), got \(2,\)"):
         env.step(torch.zeros(2, dtype=torch.int64))
+    for actions in ([7, -1, 0], [2, 0, 0]):
+        with pytest.raises(ValueError, match="actions must lie between 0 and 1"):
+            env.step(torch.tensor(actions))
+    with pytest.raises(ValueError, match="actions must be integers"):
+        env.step(torch.tensor([0.5, 1.0, 0.0]))
+    with pytest.raises(ValueError, match="options must be empty"):
+        env.reset(options={"reset_mask": [True]})
+    with pytest.raises(ValueError, match="make_vec: device must be present"):
+        make(device="cuda:99")
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make(num_envs=0)
     with pytest.raises(ValueError, match="Did you mean 'gravity'"):

@@ -4,9 +4,9 @@ import math
 import warnings
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-import torch._dynamo
 
 from funcrl import envs
 from funcrl.algos import ppo
@@ -222,6 +222,49 @@ def test_evaluate_gives_up_at_the_limit():
     assert returns.tolist() == [[130.0], [130.0]]
 
 
+@pytest.mark.parametrize("wrong", ["a dict", "no lanes", "the result"])
+def test_evaluate_refuses_what_has_no_lanes(wrong):
+    result = small(iterations=1)
+    states = {"a dict": {}, "no lanes": tree.index(result.states, 0), "the result": result}[wrong]
+    with pytest.raises((ValueError, TypeError), match="evaluate: states must"):
+        evaluate("ppo", "CartPole-v1", states, backend="eager")
+
+
+class InPlace(Counter):
+    def transition(self, state, action, key):
+        after = state.clone()
+        after += 1.0
+        return after
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_an_environment_may_work_in_place_on_copies(backend):
+    config = tree.replace(SMALL, anneal_steps=0.0)
+    result = train(ppo, InPlace(end=4), config=config, seeds=[0], num_steps=16, backend=backend)
+    assert float(result.returns[0, 0]) == 4.0
+
+
+class Watched(Counter):
+    def transition(self, state, action, key):
+        CALLS.append(1)
+        return state + 1
+
+
+CALLS: list[int] = []
+
+
+def test_eager_calls_the_users_functions_at_every_step():
+    train(ppo, Watched(), config=SMALL, seeds=[0], num_steps=32, backend="eager")
+    assert len(CALLS) >= 16
+
+
+def test_a_callback_cannot_change_the_result():
+    def callback(progress):
+        progress.report.returns.fill_(-7.0)
+
+    assert not (small(callback=callback).returns == -7.0).any()
+
+
 def test_evaluate_does_not_change_the_states():
     states = _states_for_counter()
     before = tree.map(torch.clone, states)
@@ -232,6 +275,16 @@ def test_evaluate_does_not_change_the_states():
 def _states_for_counter():
     config = tree.replace(SMALL, anneal_steps=0.0)
     return train(ppo, Counter(), config=config, seeds=[0, 1], num_steps=16, backend="eager").states
+
+
+class WrongReward(Counter):
+    def reward(self, state, action, next_state, key):
+        return 1.0
+
+
+class WrongTerminal(Counter):
+    def terminal(self, state, key):
+        return (state >= 3).reshape(1)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +298,27 @@ def _states_for_counter():
         ({"seeds": 16}, TypeError, r"seeds must be several integers, got 16. Write seeds=range\(16\)"),
         ({"seeds": [1, 1, 2]}, ValueError, r"seeds must all differ, got \[1\]"),
         ({"seeds": [0, -1]}, ValueError, "each of seeds must be at least 0, got -1"),
+        ({"seeds": None}, TypeError, "seeds must be several integers, got None"),
+        ({"seeds": [2**64]}, ValueError, r"each of seeds must be below 2\*\*64"),
+        ({"seeds": range(10**9)}, ValueError, "seeds must be at most a million"),
+        ({"callback": 3}, TypeError, "callback must be a function"),
+        ({"env": Counter}, TypeError, r"got the class Counter. Write Counter\(\)"),
+        ({"env": WrongReward()}, TypeError, "WrongReward.reward must return a tensor, got 1.0"),
+        (
+            {"env": WrongTerminal()},
+            ValueError,
+            r"WrongTerminal.terminal must return a tensor of shape \[\] and torch.bool",
+        ),
+        (
+            {"config": tree.replace(SMALL, gamma=np.array([0.9, 5.0, 0.9]))},
+            ValueError,
+            r"gamma must lie in \[0, 1\], got 5.0",
+        ),
+        (
+            {"config": tree.replace(SMALL, gamma=["a", "b", "c"])},
+            TypeError,
+            "config.gamma must be one number or a list",
+        ),
         ({"seeds": [0.5]}, TypeError, "each of seeds must be an integer"),
         ({"num_steps": 15}, ValueError, "num_steps must be at least 16, one iteration"),
         ({"num_steps": 64.0}, TypeError, "num_steps must be an integer, got 64.0. Write 64"),
