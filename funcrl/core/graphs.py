@@ -25,6 +25,21 @@ _INDUCTOR_OPTIONS: dict[str, Any] = {
 }
 
 
+@torch.library.custom_op("funcrl::copy", mutates_args=())
+def _copy(x: Tensor) -> Tensor:
+    """Copy a tensor, in a way that no compiler pass takes for nothing.
+
+    Inductor drops `clone` where it sees no use for it; when two donated tensors change places there
+    is one, and without it both end up with the same content.
+    """
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@_copy.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
 def flatten(value: Any) -> tuple[list[Tensor], Any]:
     """Return the leaves of a tree and its structure, by optree: five times as fast as torch's."""
     return optree.tree_flatten(value, namespace=tree.OPTREE_NAMESPACE)
@@ -103,16 +118,16 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
     check_donation(leaves, donated, [node.meta["val"] for node in outputs])
     storages = {_storage(node) for node in inputs}
 
-    def clone(node: Node) -> Node:
-        return graph.graph.call_function(torch.ops.aten.clone.default, (node,))
+    def copy(node: Node) -> Node:
+        return graph.graph.call_function(torch.ops.funcrl.copy.default, (node,))
 
     with graph.graph.inserting_before(end):
         sources = []
         for position, source in zip(donated, outputs, strict=False):
             # An output that is (a view of) some input must be read before any input is written.
             aliases = source is not inputs[position] and _storage(source) in storages
-            sources.append(clone(source) if aliases else source)
-        fresh = [clone(node) if _storage(node) in storages else node for node in outputs[len(donated) :]]
+            sources.append(copy(source) if aliases else source)
+        fresh = [copy(node) if _storage(node) in storages else node for node in outputs[len(donated) :]]
         for position, source in zip(donated, sources, strict=True):
             if source is not inputs[position]:
                 graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))

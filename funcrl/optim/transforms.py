@@ -108,7 +108,10 @@ def adam(
 
 
 def _power(base: Number, exponent: Tensor) -> Tensor:
-    return torch.pow(torch.as_tensor(base, dtype=torch.float64, device=exponent.device), exponent)
+    if not isinstance(base, Tensor):
+        # Made on the device: a number copied there from the host could not be captured in a CUDA graph.
+        base = torch.full((), base, device=exponent.device, dtype=torch.float64)
+    return torch.pow(base.to(torch.float64), exponent)
 
 
 def sgd(learning_rate: Number, momentum: Number = 0.0) -> Optimizer:

@@ -124,15 +124,14 @@ class OnPolicyRun:
         Raises:
             ValueError: When it has other shapes.
         """
-        for own, new in zip(tree.leaves(self._carry), tree.leaves(carry), strict=True):
-            require(
-                own.shape == new.shape,
-                "OnPolicyRun.restore",
-                "carry",
-                f"have {len(self._carry.iteration)} lanes of the same settings",
-                f"a tensor of shape {tuple(new.shape)} for {tuple(own.shape)}",
-            )
-        tree.map(lambda own, new: own.copy_(new), self._carry, carry)
+        hold = f"hold {len(self._carry.iteration)} lanes of a run with these settings"
+        own, new = tree.named_leaves(self._carry), tree.named_leaves(carry)
+        for name in own.keys() | new.keys():
+            shapes = [tuple(leaves[name].shape) if name in leaves else None for leaves in (own, new)]
+            value = f"{name} of shape {shapes[1]} for {shapes[0]}"
+            require(shapes[0] == shapes[1], "OnPolicyRun.restore", "carry", hold, value)
+        for name, leaf in own.items():
+            leaf.copy_(new[name])
 
     def iterate(self) -> Report:
         """Collect one window and learn from it.

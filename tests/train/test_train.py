@@ -187,7 +187,7 @@ def test_every_epoch_shuffles_all_rows_anew():
 def test_restoring_another_number_of_lanes_is_refused():
     run = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0, 1], backend="eager")
     other = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
-    with pytest.raises(ValueError, match=r"OnPolicyRun.restore: carry must have 2 lanes"):
+    with pytest.raises(ValueError, match=r"OnPolicyRun.restore: carry must hold 2 lanes"):
         run.restore(other.carry)
 
 
