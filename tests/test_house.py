@@ -70,5 +70,6 @@ def readme_python():
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("block", readme_python())
-def test_the_readmes_python_runs(block):
+def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
