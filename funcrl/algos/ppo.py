@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.core import Transition, checks, random, tree
+from funcrl.ops import schedules
 
 
 @tree.struct
@@ -381,10 +382,11 @@ def _learning_rate(state: State) -> Tensor:
     steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=device)
     # Half a step keeps the quotient off the whole numbers, where rounding would matter.
     windows = torch.floor((state.step + 0.5) / updates_per_window)
-    fraction = windows * steps_per_window / config.anneal_steps
-    # anneal_steps = 0 makes the fraction inf or NaN: no length is known, so no annealing.
+    done = windows * steps_per_window
+    # anneal_steps = 0 divides by zero there: no length is known, so no annealing.
+    remaining = schedules.linear(1.0, 0.0, config.anneal_steps, done)
     known = torch.as_tensor(config.anneal_steps) > 0
-    return config.learning_rate * torch.where(known, 1.0 - torch.clamp(fraction, 0.0, 1.0), 1.0)
+    return config.learning_rate * torch.where(known, remaining, 1.0)
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

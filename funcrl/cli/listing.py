@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from funcrl import algos, envs
 from funcrl.core.checks import require
 
@@ -19,13 +21,9 @@ def list_command(words: list[str]) -> int:
     for name, env in sorted(envs.REGISTRY.items()):
         made = envs.make(name)
         spaces = f"{made.observation_space} -> {made.action_space}"
-        print(f"  {name:<16}{_first_sentence(env.__doc__, env.__module__)}\n  {'':<16}{spaces}")
+        print(f"  {name:<16}{_first_sentence(sys.modules[env.__module__].__doc__)}\n  {'':<16}{spaces}")
     return 0
 
 
-def _first_sentence(doc: str | None, module: str | None = None) -> str:
-    if module is not None:
-        import importlib
-
-        doc = importlib.import_module(module).__doc__
+def _first_sentence(doc: str | None) -> str:
     return " ".join((doc or "").split("\n\n")[0].split())

@@ -49,12 +49,13 @@ def check_folder(folder: Path, replace: bool) -> None:
     if not _is_free(folder):
         instead = "Write another one, or --replace to replace the run in it."
         hold(replace, "be an empty folder", str(folder), instead)
-        inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-        foreign = sorted(inside - {*_OWN_FILES, "checkpoint"})
-        links = sorted(path.name for path in folder.rglob("*") if path.is_symlink())
         what = "hold nothing but an earlier run to be replaced"
-        hold(not foreign and not links, what, foreign[:5] or links[:5])
-        hold(_is_run(folder), what, sorted(inside)[:5])
+        # First, so that a home folder given by mistake is refused without walking through it.
+        hold(_is_run(folder), what, sorted(path.name for path in folder.iterdir())[:5])
+        inside = {path.relative_to(folder).as_posix(): path.is_symlink() for path in folder.rglob("*")}
+        own = {*_OWN_FILES, "checkpoint"}
+        foreign = sorted(name for name, is_link in inside.items() if is_link or name not in own)
+        hold(not foreign, what, foreign[:5])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,7 +142,7 @@ class Recorder:
             "seeds": [progress.seeds[0], progress.seeds[-1]],
             "episodes": int(report.episodes.sum()),
             "return_iqm": float(ops.iqm(known)) if len(known) else None,
-            "return_mean": float(known.mean()) if len(known) else None,
+            "return_mean": _finite_mean(returns),
             **{name: _finite_mean(values) for name, values in report.metrics.items()},
         }
         metrics.write(json.dumps(_plain(row)) + "\n")

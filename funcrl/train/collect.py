@@ -104,12 +104,9 @@ class Collector:
             lane = lambda agent, states, key: step_all(policy, env, agent, states, key)
             return torch.vmap(lane)(*carry, key)
 
-        early: Callable[[Tensor], list[Tensor]]
-        late: Callable[[tuple[Any, envs.EnvState], list[Tensor]], tuple[envs.EnvState, Window]]
-        if backend == "eager":  # for debugging: real tensors in the user's own functions
-            early, late = (lambda key: [key]), (lambda carry, noise: step(carry, noise[0]))
-        else:
-            early, late = hoist(step, (agent, states), key)
+        # Eager is for debugging: there the user's own functions are called at every step.
+        whole = (lambda key: [key]), (lambda carry, noise: step(carry, noise[0]))
+        early, late = whole if backend == "eager" else hoist(step, (agent, states), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor) -> list[Tensor]:
             split = lambda k, i: random.split(random.fold_in(k, i), num_steps)
