@@ -1,0 +1,85 @@
+"""Pictures of environments, drawn in world coordinates with Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+"""`[H, W, 3]`, red, green and blue from 0 to 255"""
+Point = tuple[float, float]
+Color = str | tuple[int, int, int]
+
+INK, GROUND, BLUE, RED, GREEN, YELLOW = "#222222", "#b8b8b8", "#3b6ea8", "#c44e52", "#55a868", "#e0a83a"
+
+# Everything is drawn this many times larger and then averaged, which smooths the edges.
+_SCALE = 2
+
+
+def _pillow() -> tuple[ModuleType, ModuleType]:
+    try:
+        from PIL import Image, ImageDraw
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "render: Pillow is missing. Write: pip install 'funcrl[render]'", name="PIL"
+        ) from error
+    return Image, ImageDraw
+
+
+class Canvas:
+    """A picture of a rectangle of the world; x grows to the right and y upwards.
+
+    The scale is the same along both axes.
+    """
+
+    def __init__(
+        self, x: tuple[float, float], y: tuple[float, float], width: int = 480, background: Color = "white"
+    ) -> None:
+        """Begin an empty picture.
+
+        Args:
+            x: Left and right end of what is seen, in the world's units.
+            y: Lower and upper end.
+            width: Of the picture in pixels; the height follows.
+            background: Colour by name, `"#rrggbb"` or a triple.
+        """
+        self._image_module, draw_module = _pillow()
+        self._left, self._top = x[0], y[1]
+        self._pixels = width / (x[1] - x[0])
+        self._size = (width, max(1, round(self._pixels * (y[1] - y[0]))))
+        scaled = (self._size[0] * _SCALE, self._size[1] * _SCALE)
+        self._image: Any = self._image_module.new("RGB", scaled, background)
+        self._draw: Any = draw_module.Draw(self._image)
+
+    def _at(self, point: Point) -> Point:
+        scale = self._pixels * _SCALE
+        return ((float(point[0]) - self._left) * scale, (self._top - float(point[1])) * scale)
+
+    def polygon(self, points: Iterable[Point], color: Color) -> None:
+        """Fill a polygon."""
+        self._draw.polygon([self._at(point) for point in points], fill=color)
+
+    def rectangle(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
+        """Fill a rectangle whose sides are parallel to the axes."""
+        self.polygon([(left, bottom), (right, bottom), (right, top), (left, top)], color)
+
+    def line(self, points: Iterable[Point], color: Color = INK, width: float = 2.0) -> None:
+        """Draw a line from point to point, `width` pixels wide."""
+        self._draw.line(
+            [self._at(point) for point in points], fill=color, width=round(width * _SCALE), joint="curve"
+        )
+
+    def circle(self, center: Point, radius: float, color: Color) -> None:
+        """Fill a circle; the radius is in the world's units."""
+        x, y = self._at(center)
+        r = radius * self._pixels * _SCALE
+        self._draw.ellipse([x - r, y - r, x + r, y + r], fill=color)
+
+    def frame(self) -> Frame:
+        """Return what has been drawn, `[H, W, 3]`."""
+        small = self._image.resize(self._size, self._image_module.Resampling.BOX)
+        return np.array(small, dtype=np.uint8)
