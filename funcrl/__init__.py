@@ -4,8 +4,33 @@ import gymnasium
 
 __version__ = "0.1.0"
 
-gymnasium.register(
-    id="funcrl/CartPole-v1",
-    vector_entry_point="funcrl.envs.vector:make_vector",
-    kwargs={"name": "CartPole-v1"},
-)
+# Names and time limits stand here so that importing funcrl stays quick; `funcrl.envs.REGISTRY` has
+# the environments themselves, and a test holds the two together.
+_TIME_LIMITS: dict[str, int | None] = {
+    "Acrobot-v1": 500,
+    "Blackjack-v1": None,
+    "CartPole-v1": 500,
+    "CliffWalking-v1": None,
+    "CliffWalkingSlippery-v1": None,
+    "Corridor-v0": 100,
+    "Driving-v0": 500,
+    "FrozenLake-v1": 100,
+    "FrozenLake8x8-v1": 200,
+    "GridNavigation-v0": 50,
+    "MountainCar-v0": 200,
+    "MountainCarContinuous-v0": 999,
+    "Pendulum-v1": 200,
+    "Taxi-v3": 200,
+    "Taxi-v4": 200,
+}
+
+for _name, _limit in _TIME_LIMITS.items():
+    gymnasium.register(
+        id=f"funcrl/{_name}",
+        entry_point="funcrl.envs.single:make_single",
+        vector_entry_point="funcrl.envs.vector:make_vector",
+        max_episode_steps=_limit,
+        # Gymnasium's passive checker takes numpy arrays only; `funcrl.envs.check_env` checks more.
+        disable_env_checker=True,
+        kwargs={"name": _name},
+    )

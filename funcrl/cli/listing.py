@@ -18,10 +18,10 @@ def list_command(words: list[str]) -> int:
     for name, module in sorted(algos.REGISTRY.items()):
         print(f"  {name:<16}{_first_sentence(module.__doc__)}")
     print("\nenvironments")
-    for name, env in sorted(envs.REGISTRY.items()):
+    for name, entry in sorted(envs.REGISTRY.items()):
         made = envs.make(name)
         spaces = f"{made.observation_space} -> {made.action_space}"
-        print(f"  {name:<16}{_first_sentence(sys.modules[env.__module__].__doc__)}\n  {'':<16}{spaces}")
+        print(f"  {name:<16}{_first_sentence(sys.modules[entry.cls.__module__].__doc__)}\n  {'':<16}{spaces}")
     return 0
 
 

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs.drawing import BLUE, GROUND, INK, RED, YELLOW, Canvas, Frame
 
 
 @functools.cache
@@ -111,3 +112,19 @@ class CartPole:
         """Return whether the cart is off the track or the pole has fallen, `[]` boolean."""
         x, _, angle, _ = state.unbind(-1)
         return (x.abs() > self.x_threshold) | (angle.abs() > self.angle_threshold)
+
+    def render(self, state: Tensor) -> Frame:
+        """Return a picture of one state, `[H, W, 3]`; the marks on the track are where an episode ends."""
+        x, _, angle, _ = state.tolist()
+        edge, length = float(self.x_threshold), 2 * float(self.half_length)
+        canvas = Canvas((-1.15 * edge, 1.15 * edge), (-0.4, length + 0.6))
+        canvas.rectangle(-1.15 * edge, -0.4, 1.15 * edge, 0.0, GROUND)
+        for mark in (-edge, edge):
+            canvas.line([(mark, -0.2), (mark, 0.0)], RED, 3)
+        canvas.rectangle(x - 0.28, 0.12, x + 0.28, 0.36, INK)
+        for wheel in (x - 0.16, x + 0.16):
+            canvas.circle((wheel, 0.09), 0.09, BLUE)
+        axle = (x, 0.32)
+        canvas.rod(axle, (x + length * math.sin(angle), 0.32 + length * math.cos(angle)), 0.1, YELLOW)
+        canvas.circle(axle, 0.035, INK)
+        return canvas.frame()

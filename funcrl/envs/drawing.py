@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -78,6 +79,15 @@ class Canvas:
         x, y = self._at(center)
         r = radius * self._pixels * _SCALE
         self._draw.ellipse([x - r, y - r, x + r, y + r], fill=color)
+
+    def rod(self, start: Point, end: Point, width: float, color: Color) -> None:
+        """Draw a line with round ends; unlike `line`, the width is in the world's units."""
+        along = math.atan2(end[1] - start[1], end[0] - start[0])
+        x, y = -math.sin(along) * width / 2, math.cos(along) * width / 2
+        sides = [(start, 1), (end, 1), (end, -1), (start, -1)]
+        self.polygon([(point[0] + sign * x, point[1] + sign * y) for point, sign in sides], color)
+        self.circle(start, width / 2, color)
+        self.circle(end, width / 2, color)
 
     def frame(self) -> Frame:
         """Return what has been drawn, `[H, W, 3]`."""

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from funcrl.core import checks
+from funcrl.envs.acrobot import Acrobot
+from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
-from funcrl.envs.stepping import Env
+from funcrl.envs.cliff_walking import CliffWalking
+from funcrl.envs.corridor import Corridor
 
-REGISTRY: dict[str, type[Any]] = {"CartPole-v1": CartPole}
-"""Environments that live on the device, by their Gymnasium name."""
+from funcrl.envs.driving import Driving
+from funcrl.envs.frozen_lake import FrozenLake
+from funcrl.envs.grid_navigation import GridNavigation
+from funcrl.envs.mountain_car import MountainCar
+from funcrl.envs.mountain_car_continuous import MountainCarContinuous
+from funcrl.envs.pendulum import Pendulum
+from funcrl.envs.stepping import Env
+from funcrl.envs.taxi import Taxi
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How to make a named environment."""
+
+    cls: type[Any]
+    params: dict[str, Any] = field(default_factory=dict)
+    """what the name changes in the class's defaults"""
+
+
+REGISTRY: dict[str, Entry] = {
+    "Acrobot-v1": Entry(Acrobot),
+    "Blackjack-v1": Entry(Blackjack, {"sab": True}),
+    "CartPole-v1": Entry(CartPole),
+    "CliffWalking-v1": Entry(CliffWalking),
+    "CliffWalkingSlippery-v1": Entry(CliffWalking, {"is_slippery": True}),
+    "Corridor-v0": Entry(Corridor),
+    "Driving-v0": Entry(Driving),
+    "FrozenLake-v1": Entry(FrozenLake),
+    "FrozenLake8x8-v1": Entry(FrozenLake, {"map_name": "8x8"}),
+    "GridNavigation-v0": Entry(GridNavigation),
+    "MountainCar-v0": Entry(MountainCar),
+    "MountainCarContinuous-v0": Entry(MountainCarContinuous),
+    "Pendulum-v1": Entry(Pendulum),
+    "Taxi-v3": Entry(Taxi),
+    "Taxi-v4": Entry(Taxi),
+}
+"""Environments that live on the device, by name: Gymnasium's where it has the same environment."""
 
 
 def make(name: str, **params: Any) -> Env:
@@ -17,7 +56,8 @@ def make(name: str, **params: Any) -> Env:
 
     Args:
         name: One of `REGISTRY`, for example `"CartPole-v1"`.
-        **params: Fields of the environment to change, for example `half_length=0.7`.
+        **params: Fields of the environment to change, for example `half_length=0.7`. A list of
+            numbers gives each seed (in `train`) or each environment (in `make_vec`) its own.
 
     Returns:
         The environment, a struct whose numbers are leaves.
@@ -29,5 +69,6 @@ def make(name: str, **params: Any) -> Env:
     0.7
     """
     checks.known("envs.make", "name", name, REGISTRY)
-    checks.fields(f"envs.make({name!r})", REGISTRY[name], params)
-    return REGISTRY[name](**params)  # type: ignore[no-any-return]
+    entry = REGISTRY[name]
+    checks.fields(f"envs.make({name!r})", entry.cls, params)
+    return entry.cls(**(entry.params | params))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Stepping an environment: time limit, autoreset and episode statistics, as pure functions.
 
 An environment itself knows states and transitions only. `reset` and `step` add what every learner
-needs. Both are for one environment: `vmap` them for many.
+needs, for one environment; `reset_all` and `step_all` do so for the N environments of a lane.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from funcrl.core import TimeStep, random, tree
 
 
 class Env(Protocol):
-    """What an environment must have: the methods of Gymnasium's FuncEnv, each a pure function."""
+    """What an environment must have: the methods of Gymnasium's FuncEnv, each a pure function.
+
+    It may have more: `render(state)` returns a picture, `[H, W, 3]` uint8, on the host;
+    `next_episode(state, key)` takes the place of `initial` after the first episode, for states of
+    which a part outlives episodes; `initial_all(keys)` and `transition_all(states, actions, keys)`
+    step N environments at once that learn from each other. Wrappers have them.
+    """
 
     @property
     def max_episode_steps(self) -> int | None:
@@ -63,7 +69,7 @@ class EnvState:
 
 
 def reset(env: Env, key: Tensor) -> EnvState:
-    """Begin an episode.
+    """Begin the first episode.
 
     Args:
         env: The environment.
@@ -73,13 +79,41 @@ def reset(env: Env, key: Tensor) -> EnvState:
         The state; `.obs` is the first observation.
     """
     k_initial, k_observation = random.split(key, 2)
-    inner = env.initial(k_initial)
-    return EnvState(
-        inner=inner,
-        obs=env.observation(inner, k_observation),
-        episode_return=torch.zeros((), device=key.device),
-        episode_length=torch.zeros((), dtype=torch.int32, device=key.device),
-    )
+    return _at_start(env, env.initial(k_initial), k_observation)
+
+
+def restart(env: Env, state: EnvState, key: Tensor) -> EnvState:
+    """Begin another episode; what outlives episodes, as running moments do, is kept.
+
+    Args:
+        env: The environment.
+        state: Where the last episode was left.
+        key: `[2]` int32.
+
+    Returns:
+        The state; for an environment where nothing outlives an episode, that of `reset(env, key)`.
+    """
+    k_initial, k_observation = random.split(key, 2)
+    following = getattr(env, "next_episode", None)
+    inner = env.initial(k_initial) if following is None else following(state.inner, k_initial)
+    return _at_start(env, inner, k_observation)
+
+
+def advance(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvState, TimeStep]:
+    """Take one step and stay where it led, also where the episode is over.
+
+    Args:
+        env: The environment.
+        state: Where it is, in an episode that is not over.
+        action: `[...]` what to do.
+        key: `[2]` int32.
+
+    Returns:
+        The state after, and the time step.
+    """
+    k_transition, k_rest = _step_keys(key)
+    inner = env.transition(state.inner, action, k_transition)
+    return _look(env, state, action, inner, k_rest)
 
 
 def step(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvState, TimeStep]:
@@ -97,8 +131,88 @@ def step(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvSta
     Returns:
         The state to go on from, and the time step.
     """
-    k_transition, k_observation, k_reward, k_terminal, k_reset = random.split(key, 5)
-    inner = env.transition(state.inner, action, k_transition)
+    after, time_step = advance(env, state, action, key)
+    fresh = restart(env, after, _reset_key(key))
+    return tree.where(time_step.terminated | time_step.truncated, fresh, after), time_step
+
+
+def reset_all(env: Env, keys: Tensor) -> EnvState:
+    """Begin the first episode in each of N environments that belong together.
+
+    Args:
+        env: The environment.
+        keys: `[N, 2]` int32.
+
+    Returns:
+        `[N]` states.
+    """
+    split = torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
+    return torch.vmap(lambda inner, key: _at_start(env, inner, key))(initial_all(env, split[0]), split[1])
+
+
+def advance_all(env: Env, states: EnvState, actions: Tensor, keys: Tensor) -> tuple[EnvState, TimeStep]:
+    """Take one step in each of N environments that belong together, see `advance`.
+
+    It differs from `vmap` of `advance` only for environments whose states learn from each other,
+    as those of `NormalizeObservation` do.
+
+    Args:
+        env: The environment.
+        states: `[N]`.
+        actions: `[N, ...]`.
+        keys: `[N, 2]` int32.
+
+    Returns:
+        `[N]` states after, and `[N]` time steps.
+    """
+    k_transition, k_rest = torch.vmap(_step_keys)(keys)
+    inner = transition_all(env, states.inner, actions, k_transition)
+    look = lambda state, action, inner, key: _look(env, state, action, inner, key)
+    return torch.vmap(look)(states, actions, inner, k_rest)
+
+
+def step_all(env: Env, states: EnvState, actions: Tensor, keys: Tensor) -> tuple[EnvState, TimeStep]:
+    """Take one step in each of N environments that belong together, with autoreset, see `step`."""
+    after, time_steps = advance_all(env, states, actions, keys)
+    fresh = torch.vmap(lambda state, key: restart(env, state, _reset_key(key)))(after, keys)
+    return tree.where(time_steps.terminated | time_steps.truncated, fresh, after), time_steps
+
+
+def initial_all(env: Env, keys: Tensor) -> Any:
+    """Return the first states of N environments: by the environment's own `initial_all`, if it has one."""
+    own = getattr(env, "initial_all", None)
+    return torch.vmap(env.initial)(keys) if own is None else own(keys)
+
+
+def transition_all(env: Env, states: Any, actions: Tensor, keys: Tensor) -> Any:
+    """Return the states that follow: by the environment's own `transition_all`, if it has one."""
+    own = getattr(env, "transition_all", None)
+    return torch.vmap(env.transition)(states, actions, keys) if own is None else own(states, actions, keys)
+
+
+def _step_keys(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the key of the transition, and `[3, 2]` those of observation, reward and terminal."""
+    keys = random.split(key, 5)
+    return keys[0], keys[1:4]
+
+
+def _reset_key(key: Tensor) -> Tensor:
+    """Return the key of the episode that follows a step; the step itself does not use it."""
+    return random.split(key, 5)[4]
+
+
+def _at_start(env: Env, inner: Any, key: Tensor) -> EnvState:
+    return EnvState(
+        inner=inner,
+        obs=env.observation(inner, key),
+        episode_return=torch.zeros((), device=key.device),
+        episode_length=torch.zeros((), dtype=torch.int32, device=key.device),
+    )
+
+
+def _look(env: Env, state: EnvState, action: Tensor, inner: Any, keys: Tensor) -> tuple[EnvState, TimeStep]:
+    """Return what a transition from `state` to `inner` looks like from outside."""
+    k_observation, k_reward, k_terminal = keys
     obs = env.observation(inner, k_observation)
     reward = env.reward(state.inner, action, inner, k_reward).to(torch.float32)
     terminated = env.terminal(inner, k_terminal)
@@ -114,5 +228,5 @@ def step(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvSta
         episode_return=state.episode_return + reward,
         episode_length=length,
     )
-    going_on = EnvState(inner=inner, obs=obs, episode_return=time_step.episode_return, episode_length=length)
-    return tree.where(terminated | truncated, reset(env, k_reset), going_on), time_step
+    after = EnvState(inner=inner, obs=obs, episode_return=time_step.episode_return, episode_length=length)
+    return after, time_step

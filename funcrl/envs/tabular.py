@@ -6,7 +6,10 @@ Such an environment has a method `outcomes(position, action)` that lists what ma
 
 from __future__ import annotations
 
+import functools
+
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import random, tree
@@ -57,7 +60,7 @@ def begin(position: Tensor) -> Place:
 
 
 def draw(key: Tensor, outcomes: Outcomes) -> Place:
-    """Return one of the outcomes, drawn with its probability.
+    """Return one of the outcomes, drawn with its probability; a single one costs no random number.
 
     Args:
         key: `[2]` int32.
@@ -67,9 +70,31 @@ def draw(key: Tensor, outcomes: Outcomes) -> Place:
     >>> int(draw(random.key(0), two).position)
     4
     """
-    choice = random.categorical(key, torch.log(outcomes.probability))
-    return Place(
-        position=outcomes.position[choice],
-        reward=outcomes.reward[choice],
-        terminated=outcomes.terminated[choice],
-    )
+    possibilities = Place(outcomes.position, outcomes.reward, outcomes.terminated)
+    if outcomes.probability.shape[0] == 1:
+        return tree.index(possibilities, 0)
+    return tree.index(possibilities, random.categorical(key, torch.log(outcomes.probability)))
+
+
+def headings(action: Tensor, is_slippery: bool) -> Tensor:
+    """Return the directions in which an agent may really move.
+
+    Args:
+        action: `[]` the direction it wants, 0 to 3 clockwise or anticlockwise around.
+        is_slippery: Whether it may slip to either side instead.
+
+    Returns:
+        `[1]`, or `[3]` with the one it wants in the middle.
+
+    >>> headings(torch.tensor(0), True)
+    tensor([3, 0, 1])
+    """
+    if not is_slippery:
+        return action.reshape(1)
+    return (action + torch.arange(-1, 2, device=action.device)) % 4
+
+
+@functools.cache
+def discrete(size: int) -> spaces.Discrete:
+    """Return the space of the numbers 0 to `size` - 1."""
+    return spaces.Discrete(size)

@@ -2,146 +2,266 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from funcrl.core import checks, jit, random, tree
+from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.envs.actions import check_actions
+from funcrl.envs.autoreset import Stepping, VectorState
+from funcrl.envs.drawing import Frame
 from funcrl.envs.registry import make
-from funcrl.envs.stepping import Env, EnvState, reset, step
+from funcrl.envs.stepping import Env
 
 
 class TorchVectorEnv(VectorEnv):
     """N environments that take and return torch tensors on their device.
 
-    An episode that ends is followed by the next one in the same step (SAME_STEP autoreset):
-    `infos["final_obs"]` holds what each step truly led to and `infos["_final_obs"]` says where an
-    episode ended. Unlike Gymnasium's own vector environments, both are there at every step, because
-    asking whether any episode ended would wait for the device.
+    What follows the end of an episode is decided by `autoreset_mode`, with the meanings that
+    Gymnasium gives them:
+
+    - `SAME_STEP` (the default): the next episode begins in the same step. `infos["final_obs"]`
+      holds what each step truly led to, `infos["_final_obs"]` says where an episode ended.
+    - `NEXT_STEP`: the next step ignores the action, pays 0 and returns the first observation.
+    - `DISABLED`: nothing, until `reset(options={"reset_mask": ...})` names the environments.
+
+    Unlike Gymnasium's own vector environments, `final_obs` is a full tensor that is there at every
+    step, because asking whether any episode ended would wait for the device.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
-
     def __init__(
-        self, env: Env, num_envs: int, device: torch.device | str = "cpu", backend: str = "inductor"
+        self,
+        env: Env,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        backend: str = "inductor",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
     ) -> None:
         """Make the environments; the step is compiled when it is first taken.
 
         Args:
-            env: What to run.
+            env: What to run. A float field that holds N numbers holds one an environment.
             num_envs: N.
             device: Where tensors live.
             backend: See `jit`.
+            autoreset_mode: One of Gymnasium's three.
+            render_mode: `"rgb_array"` or None.
+
+        Raises:
+            ValueError: When an argument has a value that cannot be.
         """
         checks.integer("make_vec", "num_envs", num_envs, 1)
-        self.env = env
+        self.name = type(env).__name__
         self.num_envs = num_envs
         self.device = checks.device("make_vec", device)
-        self.single_observation_space = env.observation_space
-        self.single_action_space = env.action_space
-        self.observation_space = batch_space(env.observation_space, num_envs)
-        self.action_space = batch_space(env.action_space, num_envs)
-        self._key: Tensor | None = None
-        self._count = torch.zeros((), dtype=torch.int32, device=self.device)
-        self._states: EnvState | None = None
-        self._step = jit.jit(self._step_all, backend=backend)
-
-    def _step_all(
-        self, states: EnvState, actions: Tensor, key: Tensor, count: Tensor
-    ) -> tuple[EnvState, Any, Tensor]:
-        keys = random.split(random.fold_in(key, count), self.num_envs)
-        states, rows = torch.vmap(lambda s, a, k: step(self.env, s, a, k))(states, actions, keys)
-        return states, rows, count + 1
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        modes = ["rgb_array"] if hasattr(env, "render") else []
+        require(
+            render_mode in (None, *modes),
+            "make_vec",
+            "render_mode",
+            f"be {' or '.join(map(repr, (None, *modes)))} for {self.name}",
+            render_mode,
+        )
+        self.render_mode = render_mode
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": modes}
+        self._lanes = lanes.Lanes(lanes.spread("make_vec", self.name, env, num_envs))
+        self._values = [column.to(self.device) for column in self._lanes.values]
+        self.env: Env = self._lanes.first
+        self.single_observation_space = self.env.observation_space
+        self.single_action_space = self.env.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._state: VectorState | None = None
+        self._stepping = Stepping(self._lanes)
+        steps = {
+            AutoresetMode.SAME_STEP: self._stepping.same_step,
+            AutoresetMode.NEXT_STEP: self._stepping.next_step,
+            AutoresetMode.DISABLED: self._stepping.plain_step,
+        }
+        self._step = jit.jit(steps[self.autoreset_mode], backend=backend)
+        self._restart = jit.jit(self._stepping.restart_some, backend=backend)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Begin an episode in every environment.
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every environment, or in those of a mask.
+
+        Environment i has a random stream of its own. An integer seed gives different streams to
+        all; unlike Gymnasium's `seed + i`, neighbouring seeds then share none. The first N streams
+        do not depend on how many environments there are.
 
         Args:
-            seed: Decides everything that follows; without one the stream goes on, or begins anew.
-            options: None are known.
+            seed: Decides everything that follows; a list has one seed (or None) an environment.
+                Where there is no seed the stream goes on, or begins from fresh entropy.
+            options: `{"reset_mask": mask}` with `[N]` booleans, of numpy or torch, resets only some.
 
         Returns:
-            `[N, ...]` observations and an empty dict.
+            `[N, ...]` observations of all environments, and an empty dict.
 
         Raises:
-            TypeError: When the seed is not an integer.
-            ValueError: When there are options.
+            TypeError: When a seed is not an integer or the mask not boolean.
+            ValueError: When seeds or mask have another length, another option is given, or the
+                environment is closed.
         """
-        require(not options, "TorchVectorEnv.reset", "options", "be empty", options)
-        if seed is not None or self._key is None:
-            super().reset(seed=seed)
-            fresh = int(self.np_random.integers(2**63)) if seed is None else seed
-            self._key = random.key(fresh, self.device)
-            self._count = torch.zeros_like(self._count)
-        self._key, k_reset = random.split(self._key, 2)
-        states = torch.vmap(lambda k: reset(self.env, k))(random.split(k_reset, self.num_envs))
-        # What is the same in every environment comes out of vmap as a view of one element.
-        states = tree.map(lambda x: x.contiguous(), states)
-        self._states = states
-        return _copy(states.obs), {}
+        self._require_open("reset")
+        mask = self._mask(options)
+        if mask is not None:
+            require(self._state is not None, f"{self.name}.reset", "all environments", "be reset first", None)
+        keys = self._seeded_keys(seed)
+        state = self._state
+        if state is not None and mask is None and all(key is None for key in keys):
+            mask = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        if state is None or any(key is not None for key in keys):
+            state = self._seeded(state, keys, mask)
+        else:
+            state = self._restart(self._values, state, mask)
+        self._state = state
+        return tree.map(torch.clone, state.envs.obs), {}
 
-    def step(self, actions: Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def _seeded_keys(self, seed: Any) -> list[Tensor | None]:
+        """Return a fresh key for each environment that is to get one."""
+        if isinstance(seed, (list, tuple, np.ndarray)):
+            length = len(seed)
+            require(
+                length == self.num_envs, f"{self.name}.reset", "seed", f"hold {self.num_envs} seeds", length
+            )
+            return [None if s is None else random.split(random.key(s), 1)[0] for s in seed]
+        if seed is None and self._state is not None:
+            return [None] * self.num_envs
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        return list(random.split(random.key(seed), self.num_envs))
+
+    def _seeded(
+        self, state: VectorState | None, keys: list[Tensor | None], mask: Tensor | None
+    ) -> VectorState:
+        """Begin the streams that have a new key, and an episode in every environment of the mask."""
+        if state is None and any(key is None for key in keys):
+            entropy = np.random.SeedSequence().generate_state(len(keys), np.uint64)
+            keys = [random.key(int(e)) if k is None else k for k, e in zip(keys, entropy, strict=True)]
+        given = torch.tensor([key is not None for key in keys], device=self.device)
+        zeros = torch.zeros(2, dtype=torch.int32)
+        new = torch.stack([zeros if key is None else key for key in keys]).to(self.device)
+        begun = self._stepping.begin(self._values, new)
+        if state is None:
+            return begun
+        chosen = torch.ones_like(given) if mask is None else mask
+        state = self._restart(self._values, state, chosen & ~given)
+        return tree.where(chosen & given, begun, state)
+
+    def _mask(self, options: dict[str, Any] | None) -> Tensor | None:
+        options = options or {}
+        unknown = sorted(set(options) - {"reset_mask"})
+        hold = "be empty or hold reset_mask alone"
+        require(not unknown, f"{self.name}.reset", "options", hold, unknown)
+        if "reset_mask" not in options:
+            return None
+        mask = options["reset_mask"]
+        if not isinstance(mask, (Tensor, np.ndarray)) or mask.dtype not in (torch.bool, np.bool_):
+            raise TypeError(
+                f"{self.name}.reset: options['reset_mask'] must be a boolean tensor or array, "
+                f"got {mask!r}. Write terminated | truncated."
+            )
+        shape = tuple(mask.shape)
+        argument = "options['reset_mask']"
+        require(
+            shape == (self.num_envs,), f"{self.name}.reset", argument, f"have shape ({self.num_envs},)", shape
+        )
+        mask = torch.as_tensor(mask, device=self.device)
+        require(
+            bool(mask.any()), f"{self.name}.reset", argument, "name at least one environment", mask.tolist()
+        )
+        return mask
+
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Take one step everywhere.
 
+        Values of actions are checked on the CPU; on a GPU that would wait for the device.
+
         Args:
-            actions: `[N, ...]` of the action space's dtype, or anything `torch.as_tensor` takes.
+            actions: `[N, ...]` in the action space: a tensor, or anything `torch.as_tensor` takes.
 
         Returns:
-            Observations `[N, ...]`, rewards `[N]`, terminations `[N]`, truncations `[N]`, and infos
-            with `final_obs`, `_final_obs`, `episode_return` and `episode_length`.
+            Observations `[N, ...]`, rewards `[N]` float32, terminations `[N]`, truncations `[N]`,
+            and infos with `episode_return` and `episode_length` `[N]`, and in SAME_STEP mode
+            `final_obs` and `_final_obs`.
 
         Raises:
-            ValueError: Before `reset`, or when the actions' shape is wrong.
+            TypeError: When the actions are not numbers.
+            ValueError: When their dtype, shape or values are wrong, before `reset`, after `close`, or when an
+                episode is over that nobody reset.
         """
-        require(self._states is not None, "TorchVectorEnv.step", "the environment", "be reset first", None)
-        actions = torch.as_tensor(actions, device=self.device)
-        self._check(actions)
-        self._states, row, self._count = self._step(self._states, actions, self._key, self._count)
-        assert self._states is not None
-        ended = row.terminated | row.truncated
-        infos = {
-            "final_obs": _copy(row.next_obs),
-            "_final_obs": ended,
-            "episode_return": row.episode_return,
-            "episode_length": row.episode_length,
-        }
-        return _copy(self._states.obs), row.reward, row.terminated, row.truncated, infos
-
-    def _check(self, actions: Tensor) -> None:
-        expected = (self.num_envs, *(self.single_action_space.shape or ()))
+        here = f"{self.name}.step"
+        self._require_open("step")
         require(
-            tuple(actions.shape) == expected,
-            "TorchVectorEnv.step",
-            "actions",
-            f"have shape {expected}",
-            tuple(actions.shape),
+            self._state is not None,
+            here,
+            "the environment",
+            "be reset first",
+            None,
+            "Write env.reset(seed=0).",
         )
-        space = self.single_action_space
-        if isinstance(space, Discrete):
+        assert self._state is not None
+        actions = check_actions(here, self.single_action_space, actions, self.num_envs, self.device)
+        if self.autoreset_mode == AutoresetMode.DISABLED:
+            over = self._state.ended.nonzero().flatten().tolist()
             require(
-                not actions.is_floating_point() and actions.dtype != torch.bool,
-                "TorchVectorEnv.step",
-                "actions",
-                "be integers",
-                actions.dtype,
+                not over,
+                here,
+                "every episode that is over",
+                "be reset before the next step",
+                over,
+                "Write env.reset(options={'reset_mask': terminated | truncated}).",
             )
-            if self.device.type == "cpu":  # reading values would make the host wait for a GPU
-                low, high = int(space.start), int(space.start + space.n) - 1
-                inside = bool(((actions >= low) & (actions <= high)).all())
-                wrong = [] if inside else sorted(set(actions.tolist()) - set(range(low, high + 1)))
-                require(inside, "TorchVectorEnv.step", "actions", f"lie between {low} and {high}", wrong)
+        self._state, outputs, infos = self._step(self._values, self._state, actions)
+        # What is handed out may be changed by whoever gets it; the state must not be.
+        if self.autoreset_mode != AutoresetMode.SAME_STEP:
+            outputs = (tree.map(torch.clone, outputs[0]), *outputs[1:])
+        return (*outputs, infos)
+
+    def render(self) -> tuple[Frame, ...] | None:
+        """Return a picture of each environment, `[H, W, 3]` uint8, where `render_mode` asks for it.
+
+        Raises:
+            ValueError: Before `reset`, or after `close`.
+        """
+        self._require_open("render")
+        require(self._state is not None, f"{self.name}.render", "the environment", "be reset first", None)
+        assert self._state is not None
+        if self.render_mode is None:
+            return None
+        inner = tree.map(lambda x: x.cpu(), self._state.envs.inner)
+        values = [column.cpu() for column in self._values]
+        pictures = []
+        for i in range(self.num_envs):
+            env: Any = self._lanes.one([float(column[i]) for column in values])
+            pictures.append(env.render(tree.index(inner, i)))
+        return tuple(pictures)
+
+    def _require_open(self, method: str) -> None:
+        require(not self.closed, f"{self.name}.{method}", "the environment", "be open", "a closed one")
 
 
-def _copy(value: Any) -> Any:
-    """What is handed out may be changed by whoever gets it; the state must not be."""
-    return tree.map(torch.clone, value)
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    names = [known.value for known in AutoresetMode]
+    if not isinstance(mode, AutoresetMode):
+        by_name = {known.value: known for known in AutoresetMode} | {
+            known.name: known for known in AutoresetMode
+        }
+        require(mode in by_name, "make_vec", "autoreset_mode", f"be one of {', '.join(names)}", mode)
+        mode = by_name[mode]
+    return mode
 
 
 def make_vector(
@@ -149,6 +269,8 @@ def make_vector(
     num_envs: int = 1,
     device: torch.device | str = "cpu",
     backend: str = "inductor",
+    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+    render_mode: str | None = None,
     **params: Any,
 ) -> TorchVectorEnv:
     """Entry point of `gymnasium.make_vec("funcrl/<name>", num_envs=..., device=...)`.
@@ -158,9 +280,11 @@ def make_vector(
         num_envs: N.
         device: Where tensors live.
         backend: See `jit`.
-        **params: Fields of the environment to change.
+        autoreset_mode: See `TorchVectorEnv`.
+        render_mode: `"rgb_array"` or None.
+        **params: Fields of the environment to change; a float may be a list with N numbers.
 
     >>> make_vector("CartPole-v1", num_envs=3, backend="eager").reset(seed=0)[0].shape
     torch.Size([3, 4])
     """
-    return TorchVectorEnv(make(name, **params), num_envs, device, backend)
+    return TorchVectorEnv(make(name, **params), num_envs, device, backend, autoreset_mode, render_mode)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
@@ -13,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import algos, envs
-from funcrl.core import checks, random, tree
+from funcrl.core import checks, lanes, random
 from funcrl.core.checks import require
 
 
@@ -107,30 +106,7 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
         raise TypeError(
             f"{function}: config must be a {name}.Config, got {config!r}. Write config={name}.Config()."
         )
-    columns: dict[str, list[float]] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        several = isinstance(value, (list, tuple)) or hasattr(value, "__array__")
-        if several and not field.metadata.get("static", False):
-            try:
-                column = torch.as_tensor(value, dtype=torch.float32)
-            except (TypeError, ValueError, RuntimeError):
-                raise TypeError(
-                    f"{function}: config.{field.name} must be one number or a list of numbers, got {value!r}."
-                ) from None
-            if column.ndim == 0:
-                column = column.expand(num_lanes)
-            require(
-                tuple(column.shape) == (num_lanes,),
-                function,
-                f"config.{field.name}",
-                f"be one number or hold one for each of {num_lanes} seeds",
-                list(column.shape),
-            )
-            columns[field.name] = column.tolist()
-    for lane in range(num_lanes if columns else 0):
-        tree.replace(config, **{name: column[lane] for name, column in columns.items()})
-    return tree.replace(config, **{name: torch.tensor(column) for name, column in columns.items()})
+    return lanes.spread(function, "config", config, num_lanes)
 
 
 def check_step(function: str, env: envs.Env) -> None:

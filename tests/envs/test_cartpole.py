@@ -7,6 +7,8 @@ import torch
 
 from funcrl import envs
 from funcrl.core import random, tree
+from funcrl.envs import drawing
+from tests.envs import classic
 
 ENV = envs.make("CartPole-v1")
 KEY = random.key(0)
@@ -105,3 +107,17 @@ def test_unknown_names_and_parameters_are_refused_with_the_nearest():
 def test_impossible_parameters_are_refused(params):
     with pytest.raises(ValueError, match="CartPole: "):
         envs.make("CartPole-v1", **params)
+
+
+def test_pictures_show_the_pole_where_it_is():
+    states = [[0.0] * 4, [0.0, 0.0, 0.15, 0.0], [0.0, 0.0, -0.15, 0.0], [1.0, 0.0, 0.0, 0.0]]
+    classic.assert_pictures(ENV, states)
+    meter, middle = 480 / 5.52, 240
+    for x, angle in ((0.0, 0.0), (1.0, 0.0), (-2.4, 0.0), (0.0, 0.2), (0.0, -0.2), (1.0, 1.2)):
+        frame = ENV.render(torch.tensor([x, 1.0, angle, 1.0]))
+        # The centre of the pole: half a metre from the axle, which is 0.32 m above the ground.
+        columns, rows = classic.pixels(frame, drawing.YELLOW)
+        assert columns.mean() - middle == pytest.approx((x + 0.5 * np.sin(angle)) * meter, abs=3)
+        assert (1.6 - 0.32 - 0.5 * np.cos(angle)) * meter == pytest.approx(rows.mean(), abs=5)
+        cart, _ = classic.pixels(frame, drawing.INK)
+        assert cart.mean() - middle == pytest.approx(x * meter, abs=3)

@@ -113,8 +113,24 @@ def test_bad_use_is_refused():
             env.step(torch.tensor(actions))
     with pytest.raises(ValueError, match="actions must be integers"):
         env.step(torch.tensor([0.5, 1.0, 0.0]))
-    with pytest.raises(ValueError, match="options must be empty"):
+    with pytest.raises(ValueError, match="options must be empty or hold reset_mask"):
+        env.reset(options={"mask": [True]})
+    with pytest.raises(TypeError, match=r"options\['reset_mask'\] must be a boolean tensor"):
         env.reset(options={"reset_mask": [True]})
+    with pytest.raises(ValueError, match=r"options\['reset_mask'\] must have shape \(3,\), got \(1,\)"):
+        env.reset(options={"reset_mask": np.ones(1, dtype=bool)})
+    with pytest.raises(ValueError, match="must name at least one environment"):
+        env.reset(options={"reset_mask": torch.zeros(3, dtype=torch.bool)})
+    with pytest.raises(ValueError, match="seed must hold 3 seeds, got 2"):
+        env.reset(seed=[1, 2])
+    with pytest.raises(ValueError, match="autoreset_mode must be one of"):
+        make(autoreset_mode="sometimes")
+    with pytest.raises(ValueError, match="render_mode must be None or 'rgb_array' for CartPole, got 'human'"):
+        make(render_mode="human")
+    env.close()
+    for method in (env.reset, lambda: env.step(torch.zeros(3, dtype=torch.int64)), env.render):
+        with pytest.raises(ValueError, match=r"CartPole\.\w+: the environment must be open"):
+            method()
     with pytest.raises(ValueError, match="make_vec: device must be present"):
         make(device="cuda:99")
     with pytest.raises(ValueError, match="num_envs must be at least 1"):

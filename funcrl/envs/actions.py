@@ -1,0 +1,86 @@
+"""Actions that come from outside: checked where Python runs, never inside compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from funcrl.core.checks import require
+
+
+def check_actions(
+    function: str, space: spaces.Space[Any], actions: Any, num_envs: int, device: torch.device
+) -> Tensor:
+    """Return actions as a tensor of the dtype that environments take: int64, or float32 for a Box.
+
+    Args:
+        function: Who complains.
+        space: Space of one action: Discrete, MultiDiscrete, MultiBinary or Box.
+        actions: `[N, ...]`, anything `torch.as_tensor` takes.
+        num_envs: N.
+        device: Where they are needed. Values are read, and checked, on the CPU only.
+
+    Returns:
+        `[N, ...]` on the device.
+
+    Raises:
+        TypeError: When the actions are not numbers.
+        ValueError: When their dtype or shape is wrong, or a value lies outside the space.
+
+    >>> check_actions("step", spaces.Discrete(2), [0, 1], 2, torch.device("cpu"))
+    tensor([0, 1])
+    """
+    try:
+        tensor = torch.as_tensor(actions, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{function}: actions must be a tensor or an array, got {actions!r}.") from None
+    shape = (num_envs, *(space.shape or ()))
+    require(tuple(tensor.shape) == shape, function, "actions", f"have shape {shape}", tuple(tensor.shape))
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        fine = tensor.is_floating_point()
+        require(
+            fine, function, "actions", "be floating-point numbers", tensor.dtype, "Write actions.float()."
+        )
+        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+        instead = f"Write actions.clamp({float(space.low.min()):g}, {float(space.high.max()):g})."
+        _check_values(function, tensor, low, high, instead)
+        return tensor.to(torch.float32)
+    fine = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    require(fine, function, "actions", "be integers", tensor.dtype, "Write actions.long().")
+    low, high = _integer_bounds(space)
+    _check_values(function, tensor, low, high, "")
+    return tensor.to(torch.int64)
+
+
+def _integer_bounds(space: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(space, spaces.Discrete):
+        start = torch.tensor(int(space.start))
+        return start, start + int(space.n) - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        begin = torch.from_numpy(np.asarray(space.start))
+        return begin, begin + torch.from_numpy(np.asarray(space.nvec)) - 1
+    if isinstance(space, spaces.MultiBinary):
+        return torch.tensor(0), torch.tensor(1)
+    return torch.from_numpy(space.low), torch.from_numpy(space.high)
+
+
+def _check_values(function: str, actions: Tensor, low: Tensor, high: Tensor, instead: str) -> None:
+    if actions.device.type != "cpu":  # reading values would make the host wait for a GPU
+        return
+    inside = (actions >= low) & (actions <= high)
+    if not bool(inside.all()):
+        first = (
+            int((~inside).flatten(1).any(1).nonzero()[0]) if inside.ndim > 1 else int((~inside).nonzero()[0])
+        )
+        bounds = f"{_short(low)} and {_short(high)}"
+        value = f"{actions[first].tolist()} for environment {first}"
+        raise ValueError(f"{function}: actions must lie between {bounds}, got {value}. {instead}".rstrip())
+
+
+def _short(bound: Tensor) -> str:
+    values = bound.flatten().tolist()
+    return f"{values[0]:g}" if len(set(values)) == 1 else str(bound.tolist())

@@ -1,0 +1,121 @@
+"""What follows the end of an episode, in Gymnasium's three ways, as pure functions of N environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl.core import random, tree
+from funcrl.core.lanes import Lanes
+from funcrl.envs.stepping import Env, EnvState, advance, advance_all, reset, reset_all, restart
+
+
+@tree.struct
+class VectorState:
+    """N environments, each with a random stream of its own.
+
+    Event number `count` of an environment, a step or a beginning, uses `fold_in(key, count)`, in
+    whatever autoreset mode.
+    """
+
+    envs: EnvState
+    """`[N]`"""
+    key: Tensor
+    """`[N, 2]` int32"""
+    count: Tensor
+    """`[N]` int32, number of the next event"""
+    ended: Tensor
+    """`[N]` boolean: the episode is over, and what comes next is a reset"""
+
+
+class Stepping:
+    """The programs of a `TorchVectorEnv`; `values` are the numbers in which its environments differ.
+
+    Each of the three steps takes `(values, state, actions)` and returns the state after, the
+    `(obs, reward, terminated, truncated)` to hand out, and a dict of infos.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        """Keep what to step.
+
+        Args:
+            lanes: The environment, taken apart.
+        """
+        self._lanes = lanes
+        self._env: Env = lanes.first
+
+    def begin(self, values: list[Tensor], keys: Tensor) -> VectorState:
+        """Begin N streams, and an episode in each environment.
+
+        Args:
+            values: `[N]` each.
+            keys: `[N, 2]` int32.
+        """
+        number = torch.zeros(keys.shape[0], dtype=torch.int32, device=keys.device)
+        first = _keys(keys, number)
+        if values:
+            envs = torch.vmap(lambda v, k: reset(self._lanes.one(v), k))(values, first)
+        else:
+            envs = reset_all(self._env, first)
+        # What is the same in every environment comes out of vmap as a view of one element.
+        envs = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), envs)
+        ended = torch.zeros(keys.shape[0], dtype=torch.bool, device=keys.device)
+        return VectorState(envs=envs, key=keys, count=number + 1, ended=ended)
+
+    def _advance(self, values: list[Tensor], envs: EnvState, actions: Tensor, keys: Tensor) -> Any:
+        if not values:
+            return advance_all(self._env, envs, actions, keys)
+        one = lambda v, e, a, k: advance(self._lanes.one(v), e, a, k)
+        return torch.vmap(one)(values, envs, actions, keys)
+
+    def _begin_again(self, values: list[Tensor], envs: EnvState, keys: Tensor) -> EnvState:
+        one = lambda v, e, k: restart(self._lanes.one(v), e, k)
+        return torch.vmap(one)(values, envs, keys)
+
+    def plain_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """DISABLED: stay where the episode ended."""
+        envs, rows = self._advance(values, state.envs, actions, _keys(state.key, state.count))
+        after = tree.replace(state, envs=envs, count=state.count + 1, ended=rows.terminated | rows.truncated)
+        outputs = (rows.next_obs, rows.reward, rows.terminated, rows.truncated)
+        return after, outputs, _statistics(rows)
+
+    def same_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """SAME_STEP: begin the next episode at once and keep what the last step led to."""
+        after, (final_obs, *figures), infos = self.plain_step(values, state, actions)
+        ended = after.ended
+        fresh = self._begin_again(values, after.envs, _keys(after.key, after.count))
+        envs = tree.where(ended, fresh, after.envs)
+        after = tree.replace(after, envs=envs, count=after.count + ended, ended=torch.zeros_like(ended))
+        infos = {"final_obs": final_obs, "_final_obs": ended, **infos}
+        return after, (tree.map(torch.clone, envs.obs), *figures), infos
+
+    def next_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """NEXT_STEP: where the last step ended an episode, begin the next one in place of a step."""
+        begins = state.ended
+        fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
+        after, (obs, reward, *flags), infos = self.plain_step(values, state, actions)
+        envs = tree.where(begins, fresh, after.envs)
+        after = tree.replace(after, envs=envs, ended=after.ended & ~begins)
+        outputs = (
+            tree.where(begins, fresh.obs, obs),
+            torch.where(begins, 0.0, reward),
+            *(flag & ~begins for flag in flags),
+        )
+        zero = {name: torch.zeros_like(value) for name, value in infos.items()}
+        return after, outputs, tree.where(begins, zero, infos)
+
+    def restart_some(self, values: list[Tensor], state: VectorState, mask: Tensor) -> VectorState:
+        """Begin an episode in the environments of a mask, `[N]` boolean."""
+        fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
+        envs = tree.where(mask, fresh, state.envs)
+        return tree.replace(state, envs=envs, count=state.count + mask, ended=state.ended & ~mask)
+
+
+def _keys(key: Tensor, count: Tensor) -> Tensor:
+    return torch.vmap(random.fold_in)(key, count)
+
+
+def _statistics(rows: Any) -> dict[str, Tensor]:
+    return {"episode_return": rows.episode_return.clone(), "episode_length": rows.episode_length.clone()}

@@ -1,0 +1,226 @@
+"""What the tests of Gymnasium's classic control share: recording theirs, and running ours on it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from funcrl import envs
+from funcrl.core import random, tree
+from funcrl.core.jit import jit
+
+KEY = random.key(0)
+
+
+@dataclasses.dataclass
+class Steps:
+    """Steps of Gymnasium's environment, each from a state that was put into it."""
+
+    state: np.ndarray
+    action: np.ndarray
+    obs: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    next_state: np.ndarray
+
+
+def record(reference, action, walks, states=()):
+    """Step Gymnasium's environment through random walks, then once from each of some given states.
+
+    Every state is rounded to float32 before it is put in, so that ours can be given the same.
+
+    Args:
+        reference: The environment, unwrapped.
+        action: Called with the generator; the next action.
+        walks: Lengths of the walks; walk `i` begins at `reset(seed=i)`, and again where one ends.
+        states: `[K, ...]` float64.
+    """
+    generator = np.random.default_rng(0)
+    rows = []
+
+    def one(state):
+        state = np.float64(np.float32(state))
+        reference.state = state.copy()
+        chosen = action(generator)
+        obs, reward, terminated, _, _ = reference.step(chosen)
+        rows.append((state, chosen, obs, reward, terminated, np.array(reference.state, dtype=np.float64)))
+        return terminated
+
+    for seed, length in enumerate(walks):
+        reference.reset(seed=seed)
+        for _ in range(length):
+            if one(reference.state):
+                reference.reset()
+    reference.reset()
+    for state in states:
+        one(state)
+    return Steps(*(np.stack([np.asarray(row[i]) for row in rows]) for i in range(6)))
+
+
+def run(env, state, action):
+    """Return next state, observation, reward and terminal of ours for a batch, `[B, ...]` each."""
+
+    def one(state, action):
+        following = env.transition(state, action, KEY)
+        reward = env.reward(state, action, following, KEY)
+        return following, env.observation(following, KEY), reward, env.terminal(following, KEY)
+
+    return torch.vmap(one)(torch.as_tensor(state), torch.as_tensor(action))
+
+
+def assert_same_spaces(env, reference):
+    assert env.observation_space == reference.observation_space
+    assert env.action_space == reference.action_space
+    assert env.max_episode_steps == reference.spec.max_episode_steps
+
+
+def assert_float32(env, steps):
+    """Ours keeps to float32 and to its space from what Gymnasium visits."""
+    following, obs, reward, terminal = run(env, np.float32(steps.state), steps.action)
+    assert (following.dtype, obs.dtype, reward.dtype, terminal.dtype) == (
+        *(torch.float32,) * 3,
+        torch.bool,
+    )
+    count = len(steps.state)
+    assert (obs.shape, reward.shape, terminal.shape) == (steps.obs.shape, (count,), (count,))
+    assert np.all(obs.numpy() >= env.observation_space.low)
+    assert np.all(obs.numpy() <= env.observation_space.high)
+
+
+def assert_whole_episodes(env, references, policy, lanes_end, atol):
+    """Step both from Gymnasium's beginnings to the end without putting the state back.
+
+    Args:
+        env: Ours.
+        references: One of Gymnasium's a lane, wrapped, so that it has its time limit.
+        policy: From a lane's number and observation to an action.
+        lanes_end: How each lane must end: "terminated" or "truncated".
+        atol: Of observations and returns.
+    """
+    observations = [reference.reset(seed=lane)[0] for lane, reference in enumerate(references)]
+    begin = torch.tensor(np.array([reference.unwrapped.state for reference in references])).double()
+    keys = random.split(KEY, len(references))
+    state = torch.vmap(lambda key: envs.reset(env, key))(keys)
+    seen = torch.vmap(lambda s: env.observation(s, KEY))(begin)
+    state = tree.replace(state, inner=begin, obs=seen)
+    step = torch.vmap(lambda state, action, key: envs.step(env, state, action, key))
+    returns, ends = [0.0] * len(references), [None] * len(references)
+    for length in range(1, env.max_episode_steps + 1):
+        actions = [policy(lane, obs) for lane, obs in enumerate(observations)]
+        state, ours = step(state, torch.tensor(np.array(actions)), keys)
+        for lane, reference in enumerate(references):
+            if ends[lane]:
+                continue
+            observations[lane], reward, terminated, truncated, _ = reference.step(actions[lane])
+            returns[lane] += float(reward)
+            np.testing.assert_allclose(ours.next_obs[lane], observations[lane], atol=atol, rtol=1e-6)
+            np.testing.assert_allclose(ours.reward[lane], reward, atol=1e-5, rtol=1e-6)
+            assert (bool(ours.terminated[lane]), bool(ours.truncated[lane])) == (terminated, truncated)
+            np.testing.assert_allclose(ours.episode_return[lane], returns[lane], atol=1e-2, rtol=1e-5)
+            assert int(ours.episode_length[lane]) == length
+            if terminated or truncated:
+                ends[lane] = "terminated" if terminated else "truncated"
+                assert int(state.episode_length[lane]) == 0
+    assert ends == lanes_end
+
+
+def assert_uniform(samples, low, high):
+    """Kolmogorov and Smirnov's distance to the uniform distribution, well below 1% significance."""
+    ordered = torch.sort((samples.double() - low) / (high - low)).values
+    assert ordered[0] >= 0
+    assert ordered[-1] <= 1
+    ranks = torch.arange(1, len(samples) + 1) / len(samples)
+    assert (ordered - ranks).abs().max() < 1.6 / len(samples) ** 0.5
+
+
+def assert_every_number_can_differ_between_lanes(env, steps, factors=(0.8, 1.0)):
+    """A field that is a tensor of two lanes does what two environments do, and each field matters."""
+    keys = random.split(KEY, 64)
+    state, action = torch.as_tensor(np.float32(steps.state)), torch.as_tensor(steps.action)
+
+    def all_of_it(env):
+        begin = torch.vmap(env.initial)(keys)
+        outcome = torch.vmap(
+            lambda state, action, key: (
+                (following := env.transition(state, action, key)),
+                env.observation(following, key),
+                env.reward(state, action, following, key),
+                env.terminal(following, key),
+            ),
+            in_dims=(0, 0, None),
+        )(state, action, keys[0])
+        return begin, *outcome
+
+    for name in [path.removeprefix(".") for path in tree.named_leaves(env)]:
+        # A field that is 0 by default (noise, the velocity at the goal) takes other values.
+        values = [getattr(env, name) * factor or 0.02 * factor for factor in factors]
+        lanes = tree.replace(env, **{name: torch.tensor(values)})
+        in_dims = tree.map(lambda x: 0 if isinstance(x, torch.Tensor) else None, lanes)
+        together = torch.vmap(all_of_it, in_dims=(in_dims,))(lanes)
+        alone = [all_of_it(tree.replace(env, **{name: value})) for value in values]
+        for lane in range(2):
+            for ours, expected in zip(tree.index(together, lane), alone[lane], strict=True):
+                assert ours.dtype == expected.dtype, name
+                close = torch.isclose(ours.double(), expected.double(), atol=1e-4, rtol=1e-4)
+                # Few, next to a threshold, may fall on the other side by rounding.
+                assert close.double().mean() > 0.999, name
+        assert any(not torch.equal(a, b) for a, b in zip(*alone, strict=True)), f"{name} has no effect"
+
+
+def assert_traced_equals_eager(env, steps):
+    """A traced program of reset and step gives what they give eagerly."""
+    state, action = torch.as_tensor(np.float32(steps.state)), torch.as_tensor(steps.action)
+    keys = random.split(KEY, len(state))
+
+    def program(state, action, keys):
+        begin = torch.vmap(lambda key: envs.reset(env, key))(keys)
+        return torch.vmap(lambda state, action, key: envs.step(env, state, action, key))(
+            tree.replace(begin, inner=state), action, keys
+        )
+
+    traced = jit(program, backend="aot_eager")(state, action, keys)
+    for ours, expected in zip(tree.leaves(traced), tree.leaves(program(state, action, keys)), strict=True):
+        assert ours.dtype == expected.dtype
+        assert (
+            torch.allclose(ours, expected, atol=1e-6)
+            if ours.is_floating_point()
+            else torch.equal(ours, expected)
+        )
+
+
+def assert_stays_on_its_device(env, action):
+    """On the device "meta" any tensor that is created elsewhere fails or shows."""
+    keys = random.split(KEY, 3).to("meta")
+    actions = torch.as_tensor(np.array([action] * 3)).to("meta")
+    state = torch.vmap(lambda key: envs.reset(env, key))(keys)
+    outcome = torch.vmap(lambda state, action, key: envs.step(env, state, action, key))(state, actions, keys)
+    inner = state.inner
+    single = [
+        torch.vmap(env.terminal, in_dims=(0, None))(inner, keys[0]),
+        torch.vmap(env.reward, in_dims=(0, 0, 0, None))(inner, actions, inner, keys[0]),
+    ]
+    assert {leaf.device.type for leaf in tree.leaves((state, outcome, single))} == {"meta"}
+
+
+def assert_pictures(env, states):
+    """One picture a state, the same each time, and different states look different."""
+    frames = [env.render(torch.tensor(state)) for state in states]
+    for frame, state in zip(frames, states, strict=True):
+        assert frame.dtype == np.uint8
+        assert frame.shape == frames[0].shape
+        assert frame.shape[2] == 3
+        assert min(frame.shape[:2]) > 100
+        assert np.array_equal(frame, env.render(torch.tensor(state)))
+    for i, frame in enumerate(frames):
+        for other in frames[:i]:
+            assert (frame != other).any(axis=2).mean() > 0.002
+
+
+def pixels(frame, color):
+    """Return the columns and rows of the pixels that have exactly this colour, `"#rrggbb"`."""
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    rows, columns = np.nonzero((frame == wanted).all(axis=2))
+    assert len(rows) > 10, f"nothing is {color}"
+    return columns, rows

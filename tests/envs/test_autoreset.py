@@ -1,0 +1,140 @@
+"""The three autoreset modes against Gymnasium's SyncVectorEnv on the same dynamics, step by step."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from funcrl.core import random, tree
+from funcrl.envs.single import TorchEnv
+from funcrl.envs.vector import TorchVectorEnv
+
+NUM = 3
+MASKS = st.lists(st.booleans(), min_size=NUM, max_size=NUM).filter(any)
+SEEDS = st.lists(st.one_of(st.none(), st.integers(0, 5)), min_size=NUM, max_size=NUM)
+
+
+@tree.struct
+class Walk:
+    """A random walk with drift: random beginnings, noisy steps, ends of both kinds within 5 steps."""
+
+    end: float = 1.5
+    max_episode_steps: int | None = tree.static(default=4)
+    observation_space = gymnasium.spaces.Box(-100.0, 100.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def initial(self, key):
+        return torch.cat([random.uniform(key, (1,), -1.0, 1.0), torch.zeros(1, device=key.device)])
+
+    def transition(self, state, action, key):
+        moved = state[0] + (2.0 * action - 1.0) * random.uniform(key)
+        return torch.stack([moved, state[1] + 1.0])
+
+    def observation(self, state, key):
+        return state
+
+    def reward(self, state, action, next_state, key):
+        return next_state[0] * 2.0
+
+    def terminal(self, state, key):
+        return state[0].abs() > self.end
+
+
+class Machine(RuleBasedStateMachine):
+    mode: AutoresetMode
+
+    @initialize(seeds=st.lists(st.integers(0, 5), min_size=NUM, max_size=NUM))
+    def begin(self, seeds):
+        self.ours = TorchVectorEnv(Walk(), NUM, backend="eager", autoreset_mode=self.mode)
+        make = lambda: TorchEnv(Walk(), backend="eager")
+        self.theirs = SyncVectorEnv([make] * NUM, autoreset_mode=self.mode)
+        self.over = np.zeros(NUM, dtype=bool)
+        self._reset(seeds, None)
+
+    def _reset(self, seeds, mask):
+        # Gymnasium takes the mask out of the dict that it is given, so each gets its own.
+        options = lambda: None if mask is None else {"reset_mask": np.array(mask)}
+        obs, _ = self.ours.reset(seed=seeds, options=options())
+        expected, _ = self.theirs.reset(seed=seeds, options=options())
+        assert np.array_equal(obs.numpy(), expected)
+        self.over = np.zeros(NUM, dtype=bool) if mask is None else self.over & ~np.array(mask)
+
+    @rule(seeds=st.one_of(st.none(), SEEDS))
+    def reset_all(self, seeds):
+        self._reset(seeds, None)
+
+    @rule(mask=MASKS, seeds=st.one_of(st.none(), SEEDS))
+    def reset_some(self, mask, seeds):
+        self._reset(seeds, mask)
+
+    @precondition(lambda self: self.mode != AutoresetMode.DISABLED or not self.over.any())
+    @rule(actions=st.lists(st.integers(0, 1), min_size=NUM, max_size=NUM))
+    def step(self, actions):
+        obs, reward, terminated, truncated, infos = self.ours.step(torch.tensor(actions))
+        expected = self.theirs.step(np.array(actions))
+        for ours, theirs in zip((obs, reward, terminated, truncated), expected[:4], strict=True):
+            assert np.array_equal(ours.numpy(), theirs.astype(ours.numpy().dtype))
+        self.over = expected[2] | expected[3]
+        if self.mode == AutoresetMode.SAME_STEP:
+            assert infos["_final_obs"].tolist() == self.over.tolist()
+            for i in self.over.nonzero()[0]:
+                assert np.array_equal(infos["final_obs"][i].numpy(), expected[4]["final_obs"][i])
+        else:
+            assert "final_obs" not in infos
+
+    @precondition(lambda self: self.mode == AutoresetMode.DISABLED and self.over.any())
+    @rule()
+    def step_over_an_end(self):
+        with pytest.raises(ValueError, match="Walk.step: every episode that is over must be reset"):
+            self.ours.step(torch.zeros(NUM, dtype=torch.int64))
+        # Gymnasium refuses too, but only after it has stepped the environments before that one.
+
+    @precondition(lambda self: self.mode == AutoresetMode.DISABLED and self.over.any())
+    @rule()
+    def reset_what_is_over(self):
+        self._reset(None, self.over.tolist())
+
+
+def machine(mode):
+    case = type(f"Machine{mode.name}", (Machine,), {"mode": mode}).TestCase
+    case.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+    return case
+
+
+TestSameStep = machine(AutoresetMode.SAME_STEP)
+TestNextStep = machine(AutoresetMode.NEXT_STEP)
+TestDisabled = machine(AutoresetMode.DISABLED)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_compiled_modes_equal_eager_ones(mode, backend):
+    ours, eager = (TorchVectorEnv(Walk(), NUM, backend=b, autoreset_mode=mode) for b in (backend, "eager"))
+    assert torch.allclose(ours.reset(seed=3)[0], eager.reset(seed=3)[0])
+    for t in range(30):
+        actions = torch.tensor([0, 1, t % 2])
+        row, expected = ours.step(actions), eager.step(actions)
+        for a, b in zip(tree.leaves(row), tree.leaves(expected), strict=True):
+            assert torch.allclose(a.float(), b.float(), atol=1e-5)
+        over = row[2] | row[3]
+        if mode == AutoresetMode.DISABLED and over.any():
+            for env in (ours, eager):
+                env.reset(options={"reset_mask": over})
+    assert ours._step.num_graphs == 1
+    assert ours._restart.num_graphs == (mode == AutoresetMode.DISABLED)
+
+
+def test_a_step_of_an_ended_environment_in_next_step_mode_statistics_begin_anew():
+    env = TorchVectorEnv(Walk(max_episode_steps=1), NUM, backend="eager", autoreset_mode="NextStep")
+    env.reset(seed=0)
+    actions = torch.zeros(NUM, dtype=torch.int64)
+    assert env.step(actions)[4]["episode_length"].tolist() == [1] * NUM
+    _, reward, _, truncated, infos = env.step(actions)
+    assert infos["episode_length"].tolist() == [0] * NUM
+    assert reward.tolist() == [0.0] * NUM
+    assert not truncated.any()
+    assert env.step(actions)[3].all()
