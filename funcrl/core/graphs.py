@@ -66,8 +66,11 @@ def trace(function: Callable[..., Any], leaves: Sequence[Tensor], spec: Any) -> 
     # Functionalised: an in-place operation on a copy is a write that no later node refers to, and
     # whoever takes the graph apart would lose it.
     pure = torch.func.functionalize(flat)
+    # A tensor that is given twice now may be two tensors in the next call; the tracer takes one
+    # object for one input, so each gets an object of its own.
+    examples = [leaf.detach() for leaf in leaves]
     with no_fallback():
-        graph = make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+        graph = make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:

@@ -84,6 +84,27 @@ def _column(function: str, name: str, item: Any, num_lanes: int) -> Tensor:
     return column.clone()
 
 
+def first(value: Any) -> Any:
+    """Return a struct with the first number of every float field that holds several.
+
+    >>> from funcrl.core import tree
+    >>> @tree.struct
+    ... class Env:
+    ...     length: float = 0.5
+    >>> first(Env(length=[1.0, 2.0]))
+    Env(length=1.0)
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if dataclasses.is_dataclass(item):
+                value = _set(value, (field.name,), first(item))
+            elif field.type in ("float", float) and _is_several(item):
+                several = torch.as_tensor(item)
+                value = _set(value, (field.name,), float(several.flatten()[0]))
+    return value
+
+
 class Lanes:
     """A struct after `spread`, taken apart into what differs between lanes and what does not.
 
@@ -110,7 +131,15 @@ class Lanes:
     @property
     def first(self) -> Any:
         """The struct of the first lane, with plain numbers."""
-        return self.one([float(column[0]) for column in self.values])
+        return first(self._value)
+
+    def take(self, members: Tensor) -> Any:
+        """Return the struct for some of the lanes.
+
+        Args:
+            members: `[M]` int64, which.
+        """
+        return self.one([column[members] for column in self.values])
 
     def one(self, values: Any) -> Any:
         """Put the struct of one lane together, without running its checks again.

@@ -3,33 +3,65 @@
 from funcrl.envs.acrobot import Acrobot
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
+from funcrl.envs.checking import check_env
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
+from funcrl.envs.driving import Driving
 from funcrl.envs.frozen_lake import FrozenLake
 from funcrl.envs.grid_navigation import GridNavigation
+from funcrl.envs.host import HostEnv, from_gymnasium
+from funcrl.envs.host_vector import HostError, HostVector
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
+from funcrl.envs.normalisation import NormalizeObservation, NormalizeReward, frozen
 from funcrl.envs.pendulum import Pendulum
 from funcrl.envs.registry import REGISTRY, make
 from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
 from funcrl.envs.taxi import Taxi
+from funcrl.envs.wrappers import (
+    FlattenObservation,
+    FrameStack,
+    OneHotObservation,
+    RepeatAction,
+    ScaleReward,
+    TimeLimit,
+)
+
+AnyEnv = Env | HostEnv
+"""an environment on the device, or one on the host"""
 
 __all__ = [
-    "REGISTRY",
     "Acrobot",
+    "AnyEnv",
     "Blackjack",
     "CartPole",
     "CliffWalking",
     "Corridor",
+    "Driving",
     "Env",
     "EnvState",
+    "FlattenObservation",
+    "FrameStack",
     "FrozenLake",
     "GridNavigation",
+    "HostEnv",
+    "HostError",
+    "HostVector",
     "MountainCar",
     "MountainCarContinuous",
+    "NormalizeObservation",
+    "NormalizeReward",
+    "OneHotObservation",
     "Pendulum",
+    "REGISTRY",
+    "RepeatAction",
+    "ScaleReward",
     "Taxi",
+    "TimeLimit",
     "advance",
+    "check_env",
+    "from_gymnasium",
+    "frozen",
     "make",
     "reset",
     "reset_all",

@@ -19,7 +19,7 @@ from funcrl.core.checks import require
 from funcrl.core.graphs import no_fallback
 from funcrl.envs.protocol import check_protocol, check_returns, failed, methods, together
 from funcrl.envs.stepping import EnvState, step
-from funcrl.envs.walking import Sample, Walk, check_purity, check_values, same, take_walk
+from funcrl.envs.walking import Sample, Walk, check_purity, check_values, take_walk
 
 
 def check_env(env: Any, *, num_steps: int = 200, seed: int = 0, backend: str = "aot_eager") -> None:
@@ -182,7 +182,7 @@ def check_step(walk: Walk, backend: str) -> None:
         instead = "Let the structure of the state depend on nothing."
         once = program.num_graphs == 1
         require(once, walk.function, name, "be compiled once", program.num_graphs, instead)
-        _check_ends(walk, *expected, length + 1)
+        _check_ends(walk, *expected, length + 1, limit)
         rows.append(expected[1].next_obs)
     hold = "show what the action led to, whether or not the time is up"
     _require_close(
@@ -207,8 +207,8 @@ def _culprit(walk: Walk, backend: str) -> tuple[str, Exception] | None:
     return None
 
 
-def _check_ends(walk: Walk, state: EnvState, row: Any, steps: int) -> None:
-    name, limit = type(walk.env).__name__, walk.env.max_episode_steps
+def _check_ends(walk: Walk, state: EnvState, row: Any, steps: int, limit: int | None) -> None:
+    name = type(walk.env).__name__
     cut = limit is not None and steps >= limit
     truncated = row.truncated.tolist()
     hold = f"{'' if cut else 'not '}cut an episode off after {steps} steps"
@@ -218,7 +218,7 @@ def _check_ends(walk: Walk, state: EnvState, row: Any, steps: int) -> None:
     lengths = torch.where(ended, 0, row.episode_length)
     hold = f"begin the next episode where one ended, with lengths {lengths.tolist()}"
     found = state.episode_length.tolist()
-    require(same(lengths.tolist(), found), walk.function, name, hold, found)
+    require(lengths.tolist() == found, walk.function, name, hold, found)
     going_on = tree.where(ended, state.obs, row.next_obs)
     _require_close(walk, f"{name}.observation", "go on where no episode ended", going_on, state.obs)
 
@@ -226,8 +226,9 @@ def _check_ends(walk: Walk, state: EnvState, row: Any, steps: int) -> None:
 def _require_close(
     walk: Walk, argument: str, hold: str, expected: Any, found: Any, instead: str = ""
 ) -> None:
-    wanted = tree.named_leaves(expected)
-    for path, value in tree.named_leaves(found).items():
+    wanted, names = tree.named_leaves(expected), tree.named_leaves(found)
+    require(list(wanted) == list(names), walk.function, argument, hold, f"other leaves, {', '.join(names)}")
+    for path, value in names.items():
         other, place = wanted[path], f"{path}: " if path else ""
         kinds = [f"{place}{list(x.shape)} {x.dtype}" for x in (other, value)]
         require(kinds[0] == kinds[1], walk.function, argument, f"{hold}, {kinds[0]}", kinds[1], instead)

@@ -125,7 +125,7 @@ class FrozenLake:
     is_slippery: bool = tree.static(default=True)
     """whether a step may go to the left or right of where it should"""
     max_episode_steps: int | None = tree.static(default=_TIME_LIMIT_OF_THE_MAP)
-    """time limit; None for none, 0 becomes that of the map: 200 for "8x8" and 100 for any other"""
+    """time limit; None for none, 0 becomes, when it is made, that of the map: 200 for "8x8", else 100"""
 
     def __post_init__(self) -> None:
         checks.settings(self, "FrozenLake", unit=("success_rate",), flags=("is_slippery",))

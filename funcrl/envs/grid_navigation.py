@@ -139,7 +139,8 @@ class GridNavigation:
 
     def reward(self, state: Layout, action: Tensor, next_state: Layout, key: Tensor) -> Tensor:
         """Return the goal's reward where the move reached it and a step's elsewhere, `[]` float32."""
-        return torch.where(self.terminal(next_state, key), self.goal_reward, self.step_reward)
+        paid = torch.where(self.terminal(next_state, key), self.goal_reward, self.step_reward)
+        return paid.to(torch.float32)
 
     def terminal(self, state: Layout, key: Tensor) -> Tensor:
         """Return whether the robot is at its goal, `[]` boolean."""
@@ -194,10 +195,11 @@ class GridNavigation:
         canvas.rectangle(x + 0.02, y + 0.02, x + 0.98, y + 0.98, "#dcefe0")
         canvas.line([(x + 0.3, y + 0.12), (x + 0.3, y + 0.88)], INK, 3)
         canvas.polygon([(x + 0.3, y + 0.88), (x + 0.82, y + 0.68), (x + 0.3, y + 0.48)], GREEN)
-        row, column = divmod(int(state.robot), self.size)
-        x, y = column + 0.5, size - 1 - row + 0.5
-        canvas.circle((x, y), 0.34, BLUE)
-        for eye in (x - 0.13, x + 0.13):
-            canvas.circle((eye, y + 0.08), 0.09, "white")
-            canvas.circle((eye, y + 0.08), 0.045, INK)
+        row, column = divmod(int(state.robot), size)
+        center = (column + 0.5, size - row - 0.5)
+        canvas.circle(center, 0.34, BLUE)
+        for side in (-0.13, 0.13):
+            eye = (center[0] + side, center[1] + 0.08)
+            canvas.circle(eye, 0.09, "white")
+            canvas.circle(eye, 0.045, INK)
         return canvas.frame()

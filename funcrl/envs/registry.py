@@ -11,7 +11,6 @@ from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
-
 from funcrl.envs.driving import Driving
 from funcrl.envs.frozen_lake import FrozenLake
 from funcrl.envs.grid_navigation import GridNavigation

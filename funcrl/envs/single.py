@@ -80,7 +80,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
         figures = {name: value[0].item() for name, value in infos.items()}
         return tree.index(obs, 0), float(reward), bool(terminated), bool(truncated), figures
 
-    def render(self) -> Frame | None:  # type: ignore[override]
+    def render(self) -> Frame | None:
         """Return a picture, `[H, W, 3]` uint8, where `render_mode` asks for it."""
         pictures = self._vector.render()
         return None if pictures is None else pictures[0]

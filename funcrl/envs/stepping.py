@@ -20,7 +20,8 @@ class Env(Protocol):
 
     It may have more: `render(state)` returns a picture, `[H, W, 3]` uint8, on the host;
     `next_episode(state, key)` takes the place of `initial` after the first episode, for states of
-    which a part outlives episodes; `initial_all(keys)` and `transition_all(states, actions, keys)`
+    which a part outlives episodes; `score(state, action, next_state, key)` is added up for reports
+    where the reward itself was rescaled; `initial_all(keys)` and `transition_all(states, actions, keys)`
     step N environments at once that learn from each other. Wrappers have them.
     """
 
@@ -63,7 +64,7 @@ class EnvState:
     obs: Any
     """what the agent sees now"""
     episode_return: Tensor
-    """`[]` float32, sum of rewards since the episode began"""
+    """`[]` float32, sum of rewards since the episode began, before wrappers rescaled them"""
     episode_length: Tensor
     """`[]` int32, steps since the episode began"""
 
@@ -94,9 +95,7 @@ def restart(env: Env, state: EnvState, key: Tensor) -> EnvState:
         The state; for an environment where nothing outlives an episode, that of `reset(env, key)`.
     """
     k_initial, k_observation = random.split(key, 2)
-    following = getattr(env, "next_episode", None)
-    inner = env.initial(k_initial) if following is None else following(state.inner, k_initial)
-    return _at_start(env, inner, k_observation)
+    return _at_start(env, next_episode(env, state.inner, k_initial), k_observation)
 
 
 def advance(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvState, TimeStep]:
@@ -190,6 +189,18 @@ def transition_all(env: Env, states: Any, actions: Tensor, keys: Tensor) -> Any:
     return torch.vmap(env.transition)(states, actions, keys) if own is None else own(states, actions, keys)
 
 
+def next_episode(env: Env, state: Any, key: Tensor) -> Any:
+    """Return the state in which another episode begins: by the environment's own `next_episode`, if it has one."""
+    own = getattr(env, "next_episode", None)
+    return env.initial(key) if own is None else own(state, key)
+
+
+def score(env: Env, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+    """Return what a transition adds to the return in reports, `[]`: by `score`, if the environment has it."""
+    own = getattr(env, "score", None)
+    return env.reward(state, action, next_state, key) if own is None else own(state, action, next_state, key)
+
+
 def _step_keys(key: Tensor) -> tuple[Tensor, Tensor]:
     """Return the key of the transition, and `[3, 2]` those of observation, reward and terminal."""
     keys = random.split(key, 5)
@@ -215,6 +226,7 @@ def _look(env: Env, state: EnvState, action: Tensor, inner: Any, keys: Tensor) -
     k_observation, k_reward, k_terminal = keys
     obs = env.observation(inner, k_observation)
     reward = env.reward(state.inner, action, inner, k_reward).to(torch.float32)
+    earned = score(env, state.inner, action, inner, k_reward).to(torch.float32)
     terminated = env.terminal(inner, k_terminal)
     length = state.episode_length + 1
     limit = env.max_episode_steps
@@ -225,7 +237,7 @@ def _look(env: Env, state: EnvState, action: Tensor, inner: Any, keys: Tensor) -
         terminated=terminated,
         truncated=truncated,
         next_obs=obs,
-        episode_return=state.episode_return + reward,
+        episode_return=state.episode_return + earned,
         episode_length=length,
     )
     after = EnvState(inner=inner, obs=obs, episode_return=time_step.episode_return, episode_length=length)

@@ -11,6 +11,7 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import Transition, jit, random, tree
 from funcrl.core.hoist import hoist
+from funcrl.core.lanes import Lanes
 
 Policy = Callable[[Any, Any, Tensor], tuple[Tensor, dict[str, Tensor]]]
 """`policy(agent, obs, key) -> (action, extras)`, as an algorithm's `act`"""
@@ -33,12 +34,7 @@ class Window:
         return self.transition.terminated | self.transition.truncated
 
 
-def reset_all(env: envs.Env, key: Tensor, num_envs: int) -> envs.EnvState:
-    """Begin an episode in each of the N environments of one lane."""
-    return torch.vmap(lambda k: envs.reset(env, k))(random.split(key, num_envs))
-
-
-def step_all(
+def act_and_step(
     policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor
 ) -> tuple[envs.EnvState, Window]:
     """Act once in the N environments of one lane.
@@ -55,8 +51,7 @@ def step_all(
     """
     k_policy, k_envs = random.split(key, 2)
     action, extras = policy(agent, states.obs, k_policy)
-    keys = random.split(k_envs, action.shape[0])
-    states, step = torch.vmap(lambda state, a, k: envs.step(env, state, a, k))(states, action, keys)
+    states, step = envs.step_all(env, states, action, random.split(k_envs, action.shape[0]))
     transition = Transition(
         obs=step.obs,
         action=action,
@@ -79,7 +74,8 @@ class Collector:
     def __init__(
         self,
         policy: Policy,
-        env: envs.Env,
+        env: Lanes,
+        values: list[Tensor],
         agent: Any,
         states: envs.EnvState,
         key: Tensor,
@@ -91,7 +87,8 @@ class Collector:
 
         Args:
             policy: What chooses the actions.
-            env: The environment.
+            env: The environment, taken apart.
+            values: `[S]` each, the numbers in which the lanes' environments differ; only read.
             agent: `[S]` states of the algorithm; only read.
             states: `[S, N]` environments; overwritten by every collection.
             key: `[S, 2]` int32; collection i uses `fold_in(key, i)`.
@@ -100,39 +97,40 @@ class Collector:
             backend: See `jit`.
         """
 
-        def step(carry: tuple[Any, envs.EnvState], key: Tensor) -> tuple[envs.EnvState, Window]:
-            lane = lambda agent, states, key: step_all(policy, env, agent, states, key)
+        def step(carry: tuple[Any, list[Tensor], envs.EnvState], key: Tensor) -> tuple[envs.EnvState, Window]:
+            lane = lambda agent, own, states, key: act_and_step(policy, env.one(own), agent, states, key)
             return torch.vmap(lane)(*carry, key)
 
         # Eager is for debugging: there the user's own functions are called at every step.
         whole = (lambda key: [key]), (lambda carry, noise: step(carry, noise[0]))
-        early, late = whole if backend == "eager" else hoist(step, (agent, states), key)
+        early, late = whole if backend == "eager" else hoist(step, (agent, values, states), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor) -> list[Tensor]:
             split = lambda k, i: random.split(random.fold_in(k, i), num_steps)
             return torch.vmap(early)(torch.vmap(split, out_dims=1)(key, count))
 
         def steps(
-            states: envs.EnvState, rows: Window, agent: Any, noise: list[Tensor]
+            states: envs.EnvState, rows: Window, agent: Any, values: list[Tensor], noise: list[Tensor]
         ) -> tuple[envs.EnvState, Window]:
             done = []
             for i in range(rows.episode_return.shape[0]):
-                states, row = late((agent, states), tree.index(noise, i))
+                states, row = late((agent, values, states), tree.index(noise, i))
                 done.append(row)
             return states, tree.stack(done)
 
         # Two small eager runs give the shapes of the buffers; cheaper than tracing for them.
         noise = [torch.empty((num_steps, *x.shape), dtype=x.dtype, device=x.device) for x in early(key)]
-        _, row = step((agent, states), key)
+        _, row = step((agent, values, states), key)
         self.window: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
         unroll = max(n for n in range(1, MAX_UNROLL + 1) if num_steps % n == 0)
         self.draw = jit.jit(draw, donate=(0,), backend=backend)
         self.steps = jit.jit(steps, donate=(0, 1), backend=backend)
+        self.programs = [self.draw, self.steps]
         parts = [slice(i, i + unroll) for i in range(0, num_steps, unroll)]
         self.calls: list[Callable[[], Any]] = [
             self.draw.bind(noise, key, count),
             *(
-                self.steps.bind(states, tree.index(self.window, part), agent, tree.index(noise, part))
+                self.steps.bind(states, tree.index(self.window, part), agent, values, tree.index(noise, part))
                 for part in parts
             ),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import ModuleType
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import checks, random, tree
+from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.train.collect import Collector, Policy, reset_all
+from funcrl.train.collect import Collector, Policy
+from funcrl.train.host_collect import HostCollector
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 
 _WINDOW = 100
@@ -19,13 +21,14 @@ _WINDOW = 100
 
 def evaluate(
     algorithm: str | ModuleType,
-    env: str | envs.Env,
+    env: str | envs.AnyEnv,
     states: Any,
     *,
     num_episodes: int = 20,
     seed: int = 0,
     max_steps: int | None = None,
     greedy: bool = True,
+    env_states: Any = None,
     backend: str = "inductor",
 ) -> Tensor:
     """Return what each lane's agent earns in episodes of its own.
@@ -35,13 +38,15 @@ def evaluate(
 
     Args:
         algorithm: Name or module.
-        env: Name or environment.
+        env: Name or environment; a float field may hold one value a lane.
         states: The algorithm's states, lane axis first, for example `result.states`.
         num_episodes: Episodes of each lane.
         seed: Seed of the episodes, the same ones for every lane: 0 or more.
         max_steps: Where to give up on episodes that do not end; `env.max_episode_steps` by default.
             Such an episode counts with what it has earned so far.
         greedy: Take the best action; draw from the policy otherwise.
+        env_states: `result.env_states` of the training, for an environment that normalises by
+            running moments: those of the training are used, and no longer changed.
         backend: See `train`.
 
     Returns:
@@ -57,11 +62,11 @@ def evaluate(
     torch.Size([1, 2])
     """
     algorithm = resolve_algorithm("evaluate", algorithm)
-    env = resolve_env("evaluate", env)
+    world = resolve_env("evaluate", env)
     checks.integer("evaluate", "num_episodes", num_episodes, 1)
     checks.integer("evaluate", "seed", seed, 0)
     _check_states(algorithm, states)
-    limit = env.max_episode_steps if max_steps is None else max_steps
+    limit = world.max_episode_steps if max_steps is None else max_steps
     require(
         limit is not None,
         "evaluate",
@@ -77,7 +82,12 @@ def evaluate(
         return algorithm.greedy(agent, obs), {}
 
     policy = best if greedy else algorithm.act
-    return _first_episodes(policy, env, states, num_episodes, seed, limit, backend)
+    if isinstance(world, envs.HostEnv):
+        return _first_episodes_on_host(policy, world, states, num_episodes, seed, limit, backend)
+    if env_states is not None:
+        _check_env_states(states, env_states)
+        world = envs.frozen(world)
+    return _first_episodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
 
 
 def _check_states(algorithm: ModuleType, states: Any) -> None:
@@ -98,17 +108,73 @@ def _check_states(algorithm: ModuleType, states: Any) -> None:
     )
 
 
+def _check_env_states(states: Any, env_states: Any) -> None:
+    num_lanes = tree.leaves(states)[0].shape[0]
+    found = env_states.episode_length.shape[:1] if isinstance(env_states, envs.EnvState) else type(env_states)
+    require(
+        found == (num_lanes,),
+        "evaluate",
+        "env_states",
+        f"be environments of {num_lanes} lanes",
+        found,
+        "Write result.env_states.",
+    )
+
+
 def _first_episodes(
-    policy: Policy, env: envs.Env, states: Any, num_episodes: int, seed: int, limit: int, backend: str
+    policy: Policy,
+    env: envs.Env,
+    states: Any,
+    env_states: Any,
+    num_episodes: int,
+    seed: int,
+    limit: int,
+    backend: str,
 ) -> Tensor:
     device = tree.leaves(states)[0].device
     num_lanes = tree.leaves(states)[0].shape[0]
     k_reset, k_steps = random.split(random.key(seed, device), 2)
-    begin = reset_all(env, k_reset, num_episodes)
-    running = tree.map(lambda x: x.expand(num_lanes, *x.shape).clone(), begin)
-    keys = k_steps.expand(num_lanes, 2).clone()
+    own = lanes.Lanes(lanes.spread("evaluate", "env", env, num_lanes))
+    values = [column.to(device) for column in own.values]
+    keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
+
+    def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
+        if before is None:
+            return envs.reset_all(own.one(values), keys)
+        # All environments of a lane hold the same moments; those of the first serve all episodes.
+        kept = tree.index(before, 0)
+        return torch.vmap(lambda key: envs.restart(own.one(values), kept, key))(keys)
+
+    running = torch.vmap(begin, in_dims=(0, 0, None if env_states is None else 0))(values, keys, env_states)
+    running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
+    key = k_steps.expand(num_lanes, 2).clone()
     count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-    collect = Collector(policy, env, states, running, keys, count, min(limit, _WINDOW), backend)
+    length = min(limit, _WINDOW)
+    collect = Collector(policy, own, values, states, running, key, count, length, backend)
+    return _first_returns(collect, count, num_episodes, limit)
+
+
+def _first_episodes_on_host(
+    policy: Policy, env: envs.HostEnv, states: Any, num_episodes: int, seed: int, limit: int, backend: str
+) -> Tensor:
+    device = tree.leaves(states)[0].device
+    num_lanes = tree.leaves(states)[0].shape[0]
+    world = envs.HostVector(dataclasses.replace(env, num_envs=None), num_lanes, num_episodes)
+    key = random.key(seed, device).expand(num_lanes, 2).clone()
+    count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
+    collect = HostCollector(policy, world, states, key, count, min(limit, _WINDOW), backend)
+    collect.reset([seed] * num_lanes)
+    try:
+        return _first_returns(collect, count, num_episodes, limit)
+    finally:
+        world.close()
+
+
+def _first_returns(
+    collect: Collector | HostCollector, count: Tensor, num_episodes: int, limit: int
+) -> Tensor:
+    """Return what the first episode of each environment earned, `[S, num_episodes]`."""
+    num_lanes, device = count.shape[0], count.device
     returns = torch.zeros(num_lanes, num_episodes, device=device)
     over = torch.zeros_like(returns, dtype=torch.bool)
     for step in range(0, limit, _WINDOW):

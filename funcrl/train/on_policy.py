@@ -1,12 +1,13 @@
 """The on-policy loop: collect a window, prepare it, shuffle it, update on its minibatches.
 
 One iteration is a fixed row of calls of four compiled programs over buffers that never move. On a
-GPU the row is captured into one CUDA graph.
+GPU the row is captured into one CUDA graph. With an environment on the host, two programs learn and
+one acts, and the environment is stepped in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from funcrl import envs, ops
-from funcrl.core import checks, jit, random, tree
+from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.train.collect import Collector, Window, reset_all
+from funcrl.envs.host_vector import HostVector
+from funcrl.train.collect import Collector, Window
+from funcrl.train.host_collect import HostCollector
 from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env
 
 
@@ -26,8 +29,10 @@ class Carry:
 
     agent: Any
     """`[S]` states of the algorithm"""
-    envs: envs.EnvState
-    """`[S, N]`"""
+    envs: envs.EnvState | tuple[()]
+    """`[S, N]`; nothing where the environments run on the host, which nothing can put back"""
+    env_values: list[Tensor]
+    """`[S]` each: the numbers in which the lanes' environments differ"""
     collect_key: Tensor
     """`[S, 2]` int32; iteration i acts and steps with `fold_in(collect_key, i)`"""
     shuffle_key: Tensor
@@ -68,7 +73,7 @@ class OnPolicyRun:
     def __init__(
         self,
         algorithm: str | ModuleType,
-        env: str | envs.Env,
+        env: str | envs.AnyEnv,
         config: Any,
         seeds: Sequence[int],
         device: torch.device | str = "cpu",
@@ -78,7 +83,7 @@ class OnPolicyRun:
 
         Args:
             algorithm: An on-policy algorithm, for example `ppo` or `"ppo"`.
-            env: The environment of every lane.
+            env: The environment of every lane; a float field may hold one value a lane.
             config: Its settings; a float may be a list or a tensor `[S]`, one value a lane.
             seeds: One lane each.
             device: Where everything lives.
@@ -89,7 +94,9 @@ class OnPolicyRun:
         self.env = resolve_env(here, env)
         self.device = checks.device(here, device)
         self.backend = backend
+        self.collector: Collector | HostCollector | None = None
         self.config, self._carry = self._begin(seeds, config)
+        self._seeds = tuple(seeds)
         self._episodes = torch.zeros_like(self._carry.last_return)
         self._iterate: Any = None
         self._programs: list[jit.Jit] = []
@@ -106,14 +113,23 @@ class OnPolicyRun:
 
     @property
     def num_graphs(self) -> int:
-        """Number of programs compiled so far: four, and never another one."""
+        """Number of programs compiled so far: four (three with a host environment), and never another one."""
         return sum(program.num_graphs for program in self._programs)
 
-    def restart(self, seeds: Sequence[int], config: Any = None) -> None:
-        """Put other lanes, as many as before, in the place of these; nothing is compiled again."""
+    def restart(self, seeds: Sequence[int], config: Any = None, env: Any = None) -> None:
+        """Put other lanes, as many as before, in the place of these; nothing is compiled again.
+
+        Args:
+            seeds: One lane each.
+            config: Their settings; those of before by default.
+            env: The same environment with other values of the fields that differ between lanes.
+        """
+        self.env = self.env if env is None else env
         config, carry = self._begin(seeds, self.config if config is None else config)
-        self.restore(carry)
-        self.config = config
+        self._put(carry)
+        self.config, self._seeds = config, tuple(seeds)
+        if isinstance(self.collector, HostCollector):
+            self.collector.reset(self._seeds)
 
     def restore(self, carry: Carry) -> None:
         """Continue from a `carry` that was taken before: the same numbers follow, bit for bit.
@@ -122,8 +138,13 @@ class OnPolicyRun:
             carry: Of a run with the same settings but for its floats, and as many lanes.
 
         Raises:
-            ValueError: When it has other shapes.
+            ValueError: When it has other shapes, or the environment runs on the host: what it was
+                doing when the carry was taken cannot be put back.
         """
+        require(self._carry.envs != (), "OnPolicyRun.restore", "env", "live on the device", str(self.env))
+        self._put(carry)
+
+    def _put(self, carry: Carry) -> None:
         hold = f"hold {len(self._carry.iteration)} lanes of a run with these settings"
         own, new = tree.named_leaves(self._carry), tree.named_leaves(carry)
         for name in own.keys() | new.keys():
@@ -140,26 +161,38 @@ class OnPolicyRun:
             A report of this iteration, in tensors of its own.
         """
         if self._iterate is None:
-            self._iterate = jit.capture(self._calls(), self._carry, self.device)
+            self._iterate = self._compile()
         self._iterate()
         report = Report(self._carry.last_return, self._episodes, self._carry.agent.metrics)
         return tree.map(torch.clone, report)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End environments on the host, and their processes; nothing to do for those on the device."""
+        if isinstance(self.collector, HostCollector):
+            self.collector.env.close()
 
     def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Carry]:
         num_lanes = len(seeds)
         require(num_lanes > 0, "OnPolicyRun", "seeds", "hold at least one integer", seeds)
         config = resolve_config("OnPolicyRun", self.algorithm, config, num_lanes)
+        on_host = isinstance(self.env, envs.HostEnv)
+        if not on_host:
+            self.env = lanes.spread("OnPolicyRun", "env", self.env, num_lanes)
+        own = lanes.Lanes(() if on_host else self.env)
+        spaces: Any = self.env if on_host else own.first
         keys = torch.stack([random.key(seed) for seed in seeds]).to(self.device)
         columns = tree.map(
             lambda x: torch.as_tensor(x, dtype=torch.float32, device=self.device).expand(num_lanes),
             config,
         )
 
-        def lane(key: Tensor, settings: Any) -> Carry:
+        def lane(key: Tensor, settings: Any, values: list[Tensor]) -> Carry:
             k_agent, k_envs, k_collect, k_shuffle = random.split(key, 4)
+            k_each = random.split(k_envs, config.num_envs)
             return Carry(
-                agent=self.algorithm.init(k_agent, settings, self.env),
-                envs=reset_all(self.env, k_envs, config.num_envs),
+                agent=self.algorithm.init(k_agent, settings, spaces),
+                envs=() if on_host else envs.reset_all(own.one(values), k_each),
+                env_values=values,
                 collect_key=k_collect,
                 shuffle_key=k_shuffle,
                 iteration=torch.zeros((), dtype=torch.int32, device=key.device),
@@ -167,13 +200,55 @@ class OnPolicyRun:
             )
 
         # Fields that do not depend on the lane come out of vmap as views of one element.
-        return config, tree.map(
-            lambda x: torch.clone(x, memory_format=torch.contiguous_format), torch.vmap(lane)(keys, columns)
+        values = [column.to(self.device) for column in own.values]
+        carry = torch.vmap(lane)(keys, columns, values)
+        return config, tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
+
+    def _compile(self) -> Callable[[], None]:
+        """Compile everything and return one iteration."""
+        if not isinstance(self.env, envs.HostEnv):
+            collector = self._device_collector(lanes.Lanes(self.env))
+            learn = self._learning_calls(collector)
+            return jit.capture([*collector.calls, *learn], self._carry, self.device)
+        on_host = HostCollector(
+            self.algorithm.act,
+            HostVector(self.env, len(self._seeds), self.config.num_envs),
+            self._carry.agent,
+            self._carry.collect_key,
+            self._carry.iteration,
+            self.config.window_length,
+            self.backend,
+        )
+        on_host.reset(self._seeds)
+        # Known from here on, so that `close` ends the environments whatever happens while compiling.
+        self.collector = on_host
+        learn_captured = jit.capture(self._learning_calls(on_host), self._carry, self.device)
+
+        def iterate() -> None:
+            on_host()
+            learn_captured()
+
+        return iterate
+
+    def _device_collector(self, env: lanes.Lanes) -> Collector:
+        carry = self._carry
+        assert isinstance(carry.envs, envs.EnvState)
+        return Collector(
+            self.algorithm.act,
+            env,
+            carry.env_values,
+            carry.agent,
+            carry.envs,
+            carry.collect_key,
+            carry.iteration,
+            self.config.window_length,
+            self.backend,
         )
 
-    def _calls(self) -> list[Any]:
-        """Compile everything and return one iteration as a row of calls."""
+    def _learning_calls(self, collector: Collector | HostCollector) -> list[Any]:
+        """Compile what learns from the collector's window, and return it as a row of calls."""
         carry, backend = self._carry, self.backend
+        self.collector = collector
         num_batches = self.config.num_epochs * self.config.num_minibatches
         prepare_lanes = torch.vmap(self._prepare_lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0))
 
@@ -183,27 +258,16 @@ class OnPolicyRun:
             returns = torch.where(episodes > 0, mean, last_return)
             return batches, returns, iteration + 1, episodes
 
-        self.collector = Collector(
-            self.algorithm.act,
-            self.env,
-            carry.agent,
-            carry.envs,
-            carry.collect_key,
-            carry.iteration,
-            self.config.window_length,
-            backend,
-        )
         prepared = jit.jit(prepare, donate=(0,), backend=backend)
         update = jit.jit(torch.vmap(self.algorithm.update), donate=(0,), backend=backend)
-        self._programs = [self.collector.draw, self.collector.steps, prepared, update]
+        self._programs = [*collector.programs, prepared, update]
 
         # A small eager run gives the shapes of the minibatches' buffers.
-        example, _ = prepare_lanes(carry.agent, self.collector.window, carry.shuffle_key, carry.iteration)
+        example, _ = prepare_lanes(carry.agent, collector.window, carry.shuffle_key, carry.iteration)
         batches = tree.map(lambda x: torch.empty_like(x, memory_format=torch.contiguous_format), example)
         written = (batches, carry.last_return, carry.iteration, self._episodes)
         return [
-            *self.collector.calls,
-            prepared.bind(written, carry.agent, self.collector.window, carry.shuffle_key),
+            prepared.bind(written, carry.agent, collector.window, carry.shuffle_key),
             *(update.bind(carry.agent, tree.index(batches, i)) for i in range(num_batches)),
         ]
 

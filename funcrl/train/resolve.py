@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -35,19 +37,34 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
     return algorithm
 
 
-def resolve_env(function: str, env: str | envs.Env) -> envs.Env:
+def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
     """Return the environment given by name or as itself.
 
+    A name is looked up among the environments on the device first, then among Gymnasium's, which
+    run on the host. A name with a colon, `"gymnasium:CartPole-v1"`, is always Gymnasium's: the
+    part before the colon is the module that registers it.
+
     Raises:
-        ValueError: When the name is unknown.
-        TypeError: When it is neither a name nor an environment, a Gymnasium one for example.
+        ValueError: When the name is unknown, or the environment cannot be made.
+        TypeError: When it is neither a name nor an environment of funcrl's.
     """
     if isinstance(env, str):
-        checks.known(function, "env", env, envs.REGISTRY)
-        return envs.make(env)
+        name = env.removeprefix("funcrl/")
+        if name in envs.REGISTRY:
+            return envs.make(name)
+        if ":" in env or env in gymnasium.registry:
+            return envs.from_gymnasium(env)
+        _refuse_unknown(function, env)
+    if isinstance(env, envs.HostEnv):
+        return env
     if isinstance(env, type):
         raise TypeError(
             f"{function}: env must be an environment, got the class {env.__name__}. Write {env.__name__}()."
+        )
+    if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)):
+        raise TypeError(
+            f"{function}: env must be a name or a funcrl environment, got {env}. "
+            "Write envs.from_gymnasium(lambda: make_it()), so that each lane gets its own."
         )
     verbs = ["initial", "transition", "observation", "reward", "terminal"]
     verbs += ["observation_space", "action_space", "max_episode_steps"]
@@ -57,7 +74,15 @@ def resolve_env(function: str, env: str | envs.Env) -> envs.Env:
             f"{function}: env must be a name or a funcrl environment, got {env!r} "
             f"without {', '.join(missing)}. Write {next(iter(envs.REGISTRY))!r}."
         )
-    return env
+    return env  # type: ignore[return-value]
+
+
+def _refuse_unknown(function: str, name: str) -> None:
+    names = {*envs.REGISTRY, *(known for known in gymnasium.registry if "/" not in known)}
+    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+    hold = f"be one of {', '.join(map(repr, envs.REGISTRY))}, or a name that Gymnasium knows"
+    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    require(False, function, "env", hold, name, instead)
 
 
 def resolve_seeds(function: str, seeds: Iterable[int]) -> tuple[int, ...]:

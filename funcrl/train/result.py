@@ -23,6 +23,8 @@ class Result:
     """`S` seeds, in the order of the lanes"""
     states: Any
     """final states of the algorithm, lane axis first"""
+    env_states: Any
+    """`[S, N]` where the environments were left, with running moments if any; `()` for host ones"""
     returns: Tensor
     """`[S, I]` mean return of the episodes that ended in each iteration, the last value where none
     ended, NaN before the first"""
@@ -38,6 +40,8 @@ class Result:
     """time of all further iterations, learning and callbacks included"""
     timed_steps: int
     """environment steps of all lanes in that time"""
+    placement: str
+    """where the environments ran: `"device"`, or `"host"` for Gymnasium's through the bridge"""
 
     @property
     def steps_per_second(self) -> float:
@@ -98,6 +102,7 @@ def concatenate(results: list[Result]) -> Result:
     return Result(
         seeds=sum((result.seeds for result in results), ()),
         states=tree.map(lambda *leaves: torch.cat(leaves), *(result.states for result in results)),
+        env_states=tree.map(lambda *leaves: torch.cat(leaves), *(result.env_states for result in results)),
         returns=torch.cat([pad(result.returns) for result in results]),
         episodes=torch.cat([pad(result.episodes) for result in results]),
         metrics={
@@ -107,4 +112,5 @@ def concatenate(results: list[Result]) -> Result:
         compile_seconds=sum(result.compile_seconds for result in results),
         run_seconds=sum(result.run_seconds for result in results),
         timed_steps=sum(result.timed_steps for result in results),
+        placement=longest.placement,
     )

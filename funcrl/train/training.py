@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import checks, jit, random, tree
+from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.train.on_policy import OnPolicyRun, Report, steps_per_iteration
 from funcrl.train.resolve import (
@@ -47,7 +47,7 @@ Callback = Callable[[Progress], bool | None]
 
 def train(
     algorithm: str | ModuleType,
-    env: str | envs.Env,
+    env: str | envs.AnyEnv,
     *,
     config: Any = None,
     seeds: Iterable[int] = range(30),
@@ -64,7 +64,9 @@ def train(
 
     Args:
         algorithm: Name or module, `"ppo"` or `funcrl.algos.ppo`.
-        env: Name or environment, `"CartPole-v1"` or `envs.make("CartPole-v1")`.
+        env: Name or environment, `"CartPole-v1"` or `envs.make("CartPole-v1")`; its floats may be
+            lists with one value a seed. A name that funcrl has runs on the device, any other that
+            Gymnasium has on the host; `Result.placement` says which.
         config: Settings of the algorithm; its floats may be lists or tensors with one value a seed.
         seeds: Different integers from 0 on.
         num_steps: Environment steps of each lane, rounded down to whole iterations.
@@ -105,7 +107,7 @@ class Plan:
     """What `train` is going to do, checked."""
 
     algorithm: ModuleType
-    env: envs.Env
+    env: envs.AnyEnv
     config: Any
     """settings, with the length of the run filled in"""
     seeds: tuple[int, ...]
@@ -117,6 +119,11 @@ class Plan:
     backend: str
 
     @property
+    def placement(self) -> str:
+        """Where the environments run: `"device"`, or `"host"`."""
+        return "host" if isinstance(self.env, envs.HostEnv) else "device"
+
+    @property
     def num_steps(self) -> int:
         """Environment steps of each lane."""
         return self.num_iterations * self.steps_per_iteration
@@ -124,7 +131,7 @@ class Plan:
 
 def make_plan(
     algorithm: str | ModuleType,
-    env: str | envs.Env,
+    env: str | envs.AnyEnv,
     *,
     config: Any = None,
     seeds: Iterable[int] = range(30),
@@ -144,7 +151,7 @@ def make_plan(
     19
     """
     algorithm = resolve_algorithm("train", algorithm)
-    env = resolve_env("train", env)
+    world = resolve_env("train", env)
     seeds = resolve_seeds("train", seeds)
     device = checks.device("train", device)
     config = resolve_config("train", algorithm, config, len(seeds))
@@ -163,12 +170,16 @@ def make_plan(
     config = _fill_anneal_steps(config, num_iterations * size)
     lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
     checks.integer("train", "lanes_per_group", lanes_per_group, 1)
-    check_step("train", env)
+    example = world
+    if not isinstance(world, envs.HostEnv):
+        world = lanes.spread("train", "env", world, len(seeds))
+        example = lanes.Lanes(world).first
+        check_step("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
-    algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), env)
+    algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), example)
     return Plan(
         algorithm=algorithm,
-        env=env,
+        env=world,
         config=config,
         seeds=seeds,
         num_iterations=num_iterations,
@@ -193,25 +204,35 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
         raise TypeError(f"train: callback must be a function of a Progress, got {callback!r}.")
     run: OnPolicyRun | None = None
     results: list[Result] = []
-    for begin in range(0, len(plan.seeds), plan.lanes_per_group):
-        group = plan.seeds[begin : begin + plan.lanes_per_group]
-        # The last group is filled up, so that the same program runs all of them.
-        lanes = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
-        lane_seeds = [plan.seeds[lane] for lane in lanes]
-        lane_config = _take_lanes(plan.config, lanes)
-        if run is None:
-            run = OnPolicyRun(plan.algorithm, plan.env, lane_config, lane_seeds, plan.device, plan.backend)
-        else:
-            run.restart(lane_seeds, lane_config)
-        result, stopped = _train_group(run, group, plan, callback)
-        results.append(result)
-        if stopped:
-            break
+    try:
+        for begin in range(0, len(plan.seeds), plan.lanes_per_group):
+            group = plan.seeds[begin : begin + plan.lanes_per_group]
+            # The last group is filled up, so that the same program runs all of them.
+            members = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
+            run = _prepare_group(run, plan, members)
+            result, stopped = _train_group(run, group, plan, callback)
+            results.append(result)
+            if stopped:
+                break
+    finally:
+        if run is not None:
+            run.close()
     return concatenate(results)
 
 
-def _take_lanes(config: Any, lanes: Tensor) -> Any:
-    return tree.map(lambda x: x[lanes] if isinstance(x, Tensor) else x, config)
+def _prepare_group(run: OnPolicyRun | None, plan: Plan, members: Tensor) -> OnPolicyRun:
+    """Put some of the plan's lanes into the run, making it where there is none yet."""
+    seeds = [plan.seeds[lane] for lane in members]
+    config = _take_lanes(plan.config, members)
+    env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(members)
+    if run is None:
+        return OnPolicyRun(plan.algorithm, env, config, seeds, plan.device, plan.backend)
+    run.restart(seeds, config, env)
+    return run
+
+
+def _take_lanes(config: Any, members: Tensor) -> Any:
+    return tree.map(lambda x: x[members] if isinstance(x, Tensor) else x, config)
 
 
 def _fill_anneal_steps(config: Any, total: int) -> Any:
@@ -254,6 +275,7 @@ def _train_group(
     result = Result(
         seeds=seeds,
         states=tree.map(lambda x: x[:keep], run.agent),
+        env_states=tree.map(lambda x: x[:keep], run.carry.envs),
         returns=history.returns,
         episodes=history.episodes,
         metrics=history.metrics,
@@ -261,5 +283,6 @@ def _train_group(
         compile_seconds=compile_seconds,
         run_seconds=time.perf_counter() - began,
         timed_steps=timed * size * keep,
+        placement=plan.placement,
     )
     return result, stopped

@@ -12,7 +12,7 @@ import torch
 from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import Transition, random, tree
-from funcrl.train.collect import reset_all, step_all
+from funcrl.train.collect import act_and_step
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Case:
         """A short window of the untrained agent, [T, N, ...]."""
         state = self.init(seed)
         k_reset, *keys = random.split(random.key(100 + seed), 1 + self.config.window_length)
-        running = reset_all(self.env, k_reset, self.config.num_envs)
+        running = envs.reset_all(self.env, random.split(k_reset, self.config.num_envs))
         rows = []
         for key in keys:
-            running, row = step_all(self.algorithm.act, self.env, state, running, key)
+            running, row = act_and_step(self.algorithm.act, self.env, state, running, key)
             rows.append(row.transition)
         return tree.stack(rows)
 

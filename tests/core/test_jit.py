@@ -174,3 +174,13 @@ def test_capture_replays_on_a_gpu():
     replay()
     replay()
     assert float(counter) == 2.0
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_a_tensor_that_was_given_twice_may_be_two_tensors_in_the_next_call(backend):
+    program = jit.jit(lambda x, y: (x + 10.0 * y, x - y), backend=backend)
+    one, two = torch.ones(3), torch.full((3,), 2.0)
+    assert program(one, one)[0].tolist() == [11.0] * 3
+    assert [out.tolist() for out in program(one, two)] == [[21.0] * 3, [-1.0] * 3]
+    assert [out.tolist() for out in program(two, one)] == [[12.0] * 3, [1.0] * 3]
+    assert program.num_graphs == 1

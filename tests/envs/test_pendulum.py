@@ -134,5 +134,8 @@ def test_pictures_show_the_rod_where_it_is():
         # The centre of the rod is half its length of 171 pixels from the pivot.
         assert columns.mean() - middle == pytest.approx(86 * right, abs=6)
         assert middle - rows.mean() == pytest.approx(86 * up, abs=6)
+    # It is as thick whichever way it points.
+    areas = [len(classic.pixels(ENV.render(torch.tensor([a, 0.0])), drawing.RED)[0]) for a in (0.0, 0.8, 2.3)]
+    assert areas[1:] == pytest.approx([areas[0]] * 2, rel=0.03)
     same = ENV.render(torch.tensor([0.3, 0.0]))
     assert np.abs(same.astype(int) - ENV.render(torch.tensor([0.3 + 2 * math.pi, 0.0]))).max() < 60

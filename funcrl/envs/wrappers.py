@@ -1,0 +1,346 @@
+"""Environments made of other environments: pure functions around pure functions.
+
+A wrapper is a struct with a field `env`, and itself an environment, so wrappers stack. What a
+wrapper remembers is part of the state. All of them work on the N environments of a lane at once
+(`initial_all`, `transition_all`), so that what is learnt about observations can be shared between
+them; one environment alone is N = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from funcrl.core import checks, lanes, random, tree
+from funcrl.core.checks import require
+from funcrl.envs.stepping import Env, initial_all, next_episode, score, transition_all
+
+
+class Wrapper:
+    """What all wrappers share: everything that a subclass does not change is that of `env`."""
+
+    env: Env
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """Time limit of the environment inside."""
+        return self.env.max_episode_steps
+
+    @property
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation."""
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """Space of one action."""
+        return self.env.action_space
+
+    def initial_all(self, keys: Tensor) -> Any:
+        """Return the first states of N environments; `keys` is `[N, 2]`."""
+        return initial_all(self.env, keys)
+
+    def transition_all(self, states: Any, actions: Tensor, keys: Tensor) -> Any:
+        """Return the `[N]` states that follow."""
+        return transition_all(self.env, states, actions, keys)
+
+    def initial(self, key: Tensor) -> Any:
+        """Return the first state of an episode."""
+        return tree.index(self.initial_all(key.unsqueeze(0)), 0)
+
+    def transition(self, state: Any, action: Tensor, key: Tensor) -> Any:
+        """Return the state that follows."""
+        states, actions, keys = tree.map(lambda x: x.unsqueeze(0), (state, action, key))
+        return tree.index(self.transition_all(states, actions, keys), 0)
+
+    def next_episode(self, state: Any, key: Tensor) -> Any:
+        """Return the first state of another episode; what outlives episodes is kept."""
+        return next_episode(self.env, state, key)
+
+    def _inside(self, state: Any) -> Any:
+        """Return the state of `env` within the wrapper's state; here they are the same."""
+        return state
+
+    def observation(self, state: Any, key: Tensor) -> Any:
+        """Return what the agent sees."""
+        return self.env.observation(self._inside(state), key)
+
+    def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return the reward of a transition, `[]`."""
+        return self.env.reward(self._inside(state), action, self._inside(next_state), key)
+
+    def score(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return what counts in reports, `[]`: the reward before any wrapper changed it."""
+        return score(self.env, self._inside(state), action, self._inside(next_state), key)
+
+    def terminal(self, state: Any, key: Tensor) -> Tensor:
+        """Return whether the episode ends here, `[]` boolean."""
+        return self.env.terminal(self._inside(state), key)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what the environment inside has is there: not every environment can draw itself.
+        if name != "render" or not hasattr(self.env, "render"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return lambda state: self.env.render(self._inside(state))
+
+
+class StatefulWrapper(Wrapper):
+    """A wrapper whose state is a struct with the environment's own in its field `inner`."""
+
+    def _inside(self, state: Any) -> Any:
+        return state.inner
+
+
+@tree.struct
+class TimeLimit(Wrapper):
+    """Another time limit in the place of the environment's own."""
+
+    env: Env
+    limit: int | None = tree.static(default=None)
+    """steps after which an episode is truncated; None for never"""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            checks.integer("TimeLimit", "limit", self.limit, 1)
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """The limit."""
+        return self.limit
+
+
+@tree.struct
+class ScaleReward(Wrapper):
+    """scale · (reward + shift), for example (r + 8) / 8 with a shift of 8 and a scale of 1/8."""
+
+    env: Env
+    scale: float = 1.0
+    shift: float = 0.0
+    """added before scaling"""
+
+    def __post_init__(self) -> None:
+        checks.number("ScaleReward", "scale", self.scale, -math.inf, math.inf)
+        checks.number("ScaleReward", "shift", self.shift, -math.inf, math.inf)
+
+    def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return the scaled reward, `[]`."""
+        return self.scale * (self.env.reward(state, action, next_state, key) + self.shift)
+
+
+@tree.struct
+class RepeatedState:
+    """State of `RepeatAction`."""
+
+    inner: Any
+    reward: Tensor
+    """`[]` float32, sum of the rewards of the last repetition"""
+    score: Tensor
+    """`[]` float32, sum of what counts in reports"""
+
+
+@tree.struct
+class RepeatAction(StatefulWrapper):
+    """Each action is taken several times; the rewards are added, and a terminal state stops it.
+
+    A time limit counts the agent's steps: the environment's own is divided, rounding up.
+    """
+
+    env: Env
+    num_repeats: int = tree.static(default=4)
+
+    def __post_init__(self) -> None:
+        checks.integer("RepeatAction", "num_repeats", self.num_repeats, 1)
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """Number of repetitions that reach the environment's own limit."""
+        limit = self.env.max_episode_steps
+        return None if limit is None else -(-limit // self.num_repeats)
+
+    def initial_all(self, keys: Tensor) -> Any:
+        """Return the first states."""
+        nothing = torch.zeros(keys.shape[0], device=keys.device)
+        return RepeatedState(initial_all(self.env, keys), nothing, nothing)
+
+    def next_episode(self, state: Any, key: Tensor) -> Any:
+        """Return the first state of another episode."""
+        nothing = torch.zeros_like(state.reward)
+        return RepeatedState(next_episode(self.env, state.inner, key), nothing, nothing)
+
+    def transition_all(self, states: Any, actions: Tensor, keys: Tensor) -> Any:
+        """Return the states that follow."""
+        inner, zero = states.inner, torch.zeros_like(states.reward)
+        total, total_score = zero, zero
+        over = torch.zeros_like(zero, dtype=torch.bool)
+        # Reward and score share a key: they are the same but for what wrappers inside changed.
+        every = torch.vmap(lambda key: random.split(key, 3 * self.num_repeats), out_dims=1)(keys)
+        for i in range(self.num_repeats):
+            k_transition, k_reward, k_terminal = every[3 * i : 3 * i + 3]
+            after = transition_all(self.env, inner, actions, k_transition)
+            row = (inner, actions, after, k_reward)
+            total = total + torch.where(over, 0.0, torch.vmap(self.env.reward)(*row))
+            scores = torch.vmap(lambda *one: score(self.env, *one))(*row)
+            total_score = total_score + torch.where(over, 0.0, scores)
+            inner = tree.where(over, inner, after)
+            over = over | torch.vmap(self.env.terminal)(inner, k_terminal)
+        return RepeatedState(inner, total, total_score)
+
+    def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return the sum of the rewards, `[]`."""
+        return next_state.reward  # type: ignore[no-any-return]
+
+    def score(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
+        """Return the sum of what counts in reports, `[]`."""
+        return next_state.score  # type: ignore[no-any-return]
+
+
+@tree.struct
+class StackedState:
+    """State of `FrameStack`."""
+
+    inner: Any
+    frames: Tensor
+    """`[num_frames, ...]`, the oldest observation first"""
+
+
+@tree.struct
+class FrameStack(StatefulWrapper):
+    """The last observations together, the oldest first; an episode begins with copies of its first one.
+
+    As Gymnasium's `FrameStackObservation` with `padding_type="reset"`.
+    """
+
+    env: Env
+    num_frames: int = tree.static(default=4)
+
+    def __post_init__(self) -> None:
+        checks.integer("FrameStack", "num_frames", self.num_frames, 1)
+        require_box("FrameStack", self.env)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """`[num_frames, ...]`."""
+        space: Any = self.env.observation_space
+        low, high = (np.stack([bound] * self.num_frames) for bound in (space.low, space.high))
+        return spaces.Box(low, high, dtype=space.dtype)
+
+    def initial_all(self, keys: Tensor) -> Any:
+        """Return the first states."""
+        k_initial, k_observation = split_all(keys)
+        inner = initial_all(self.env, k_initial)
+        return torch.vmap(self._begin)(inner, k_observation)
+
+    def next_episode(self, state: Any, key: Tensor) -> Any:
+        """Return the first state of another episode."""
+        k_initial, k_observation = random.split(key, 2)
+        return self._begin(next_episode(self.env, state.inner, k_initial), k_observation)
+
+    def _begin(self, inner: Any, key: Tensor) -> StackedState:
+        obs = self.env.observation(inner, key)
+        return StackedState(inner, torch.stack([obs] * self.num_frames))
+
+    def transition_all(self, states: Any, actions: Tensor, keys: Tensor) -> Any:
+        """Return the states that follow."""
+        k_transition, k_observation = split_all(keys)
+        inner = transition_all(self.env, states.inner, actions, k_transition)
+        obs = torch.vmap(self.env.observation)(inner, k_observation)
+        return StackedState(inner, torch.cat([states.frames[:, 1:], obs.unsqueeze(1)], dim=1))
+
+    def observation(self, state: Any, key: Tensor) -> Tensor:
+        """Return `[num_frames, ...]`."""
+        return state.frames  # type: ignore[no-any-return]
+
+
+@tree.struct
+class OneHotObservation(Wrapper):
+    """A Discrete observation as a vector with a 1 at its number: `[n]` float32."""
+
+    env: Env
+
+    def __post_init__(self) -> None:
+        space = lanes.first(self.env).observation_space
+        instead = "FlattenObservation takes every space."
+        here = "OneHotObservation"
+        require(
+            isinstance(space, spaces.Discrete), here, "env.observation_space", "be Discrete", space, instead
+        )
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """`[n]` numbers from 0 to 1."""
+        return flat_space(self.env.observation_space)
+
+    def observation(self, state: Any, key: Tensor) -> Tensor:
+        """Return `[n]` float32."""
+        return flat(self.env.observation_space, self.env.observation(state, key))
+
+
+@tree.struct
+class FlattenObservation(Wrapper):
+    """Any observation as one vector of float32; Discrete parts become one-hot.
+
+    The layout is that of `gymnasium.spaces.flatten`.
+    """
+
+    env: Env
+
+    def __post_init__(self) -> None:
+        flat_space(lanes.first(self.env).observation_space)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """`[n]`."""
+        return flat_space(self.env.observation_space)
+
+    def observation(self, state: Any, key: Tensor) -> Tensor:
+        """Return `[n]` float32."""
+        return flat(self.env.observation_space, self.env.observation(state, key))
+
+
+def flat_space(space: spaces.Space[Any]) -> spaces.Box:
+    """Return the Box in which flattened values of a space lie, float32."""
+    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Tuple, spaces.Dict)
+    names = ", ".join(kind.__name__ for kind in kinds)
+    require(
+        isinstance(space, kinds), "FlattenObservation", "env.observation_space", f"be one of {names}", space
+    )
+    box: Any = spaces.flatten_space(space)
+    return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)
+
+
+def flat(space: Any, value: Any) -> Tensor:
+    """Flatten one value of a space to `[n]` float32, as `gymnasium.spaces.flatten` does.
+
+    >>> flat(spaces.Discrete(3), torch.tensor(1))
+    tensor([0., 1., 0.])
+    """
+    if isinstance(space, spaces.Discrete):
+        numbers = torch.arange(int(space.n), device=value.device) + int(space.start)
+        return (numbers == value).to(torch.float32)
+    if isinstance(space, spaces.MultiDiscrete):
+        sizes, starts = space.nvec.flatten().tolist(), space.start.flatten().tolist()
+        parts = [spaces.Discrete(size, start=start) for size, start in zip(sizes, starts, strict=True)]
+        return torch.cat([flat(part, value.flatten()[i]) for i, part in enumerate(parts)])
+    if isinstance(space, spaces.Tuple):
+        return torch.cat([flat(part, v) for part, v in zip(space.spaces, value, strict=True)])
+    if isinstance(space, spaces.Dict):
+        return torch.cat([flat(part, value[name]) for name, part in space.spaces.items()])
+    vector: Tensor = value.reshape(-1).to(torch.float32)
+    return vector
+
+
+def split_all(keys: Tensor) -> Tensor:
+    """Split each of `[N, 2]` keys in two: `[2, N, 2]`."""
+    return torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
+
+
+def require_box(name: str, env: Env) -> None:
+    """Check that a wrapper is given an environment whose observations are one tensor."""
+    space = lanes.first(env).observation_space
+    instead = "Wrap it in FlattenObservation or OneHotObservation first."
+    require(isinstance(space, spaces.Box), name, "env.observation_space", "be a Box", space, instead)

@@ -1,0 +1,145 @@
+"""Collecting a window of experience from environments on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl.core import Transition, jit, random, tree
+from funcrl.envs.host_vector import HostStep, HostVector
+from funcrl.train.collect import Policy, Window
+
+
+class HostCollector:
+    """Acts with one compiled program and steps the host environments of all lanes in between.
+
+    Each environment gives T rows. Where a vector environment spends a step on beginning an episode
+    (NEXT_STEP autoreset) that step is no row, so the lane's other environments make a few steps more
+    than the window holds; those are dropped. Other lanes do not wait: they would see each other.
+
+    On a GPU a window is put together in pinned memory and copied over in one go.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: HostVector,
+        agent: Any,
+        key: Tensor,
+        count: Tensor,
+        num_steps: int,
+        backend: str,
+    ) -> None:
+        """Compile the policy; `reset` must be called before the first window.
+
+        Args:
+            policy: What chooses the actions.
+            env: The environments of all S lanes, N each.
+            agent: `[S]` states of the algorithm; only read.
+            key: `[S, 2]` int32; step t of collection i uses `fold_in(fold_in(key, i), t)`.
+            count: `[S]` int32, number of the collection; read every time, counted on by the caller.
+            num_steps: T.
+            backend: See `jit`.
+        """
+
+        def act(agent: Any, obs: Any, key: Tensor, count: Tensor, step: Tensor) -> Any:
+            return policy(agent, obs, random.fold_in(random.fold_in(key, count), step))
+
+        self.env = env
+        self.num_steps = num_steps
+        self.act = jit.jit(torch.vmap(act, in_dims=(0, 0, 0, 0, None)), backend=backend)
+        self.programs = [self.act]
+        self.window: Any = None
+        self._arguments = (agent, key, count)
+        self._step = torch.zeros((), dtype=torch.int32, device=key.device)
+        self._device = key.device
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Begin an episode everywhere.
+
+        Args:
+            seeds: One a lane.
+        """
+        obs = self.env.reset(seeds)
+        self._next = obs
+        agent, key, count = self._arguments
+        self._obs = tree.map(lambda x: self._by_lane(x).clone(), obs)
+        self._act = self.act.bind(agent, self._obs, key, count, self._step)
+        self._returns = torch.zeros(self.env.num_lanes * self.env.num_envs)
+        if self.window is None:
+            self._make_buffers()
+
+    def __call__(self) -> Window:
+        """Collect one window and return it; the next call overwrites it."""
+        rows = torch.zeros_like(self._returns, dtype=torch.int64)
+        self._step.zero_()
+        while int(rows.min()) < self.num_steps:
+            tree.map(lambda buffer, obs: buffer.copy_(self._by_lane(obs)), self._obs, self._next)
+            chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), self._act())
+            self._step += 1
+            unfinished = rows.reshape(self.env.num_lanes, -1).amin(1) < self.num_steps
+            step = self.env.step(chosen[0], unfinished.tolist())
+            self._returns += torch.where(step.valid, step.reward, 0.0)
+            self._write(rows, chosen, step)
+            rows += step.valid
+            self._returns[step.terminated | step.truncated] = 0.0
+            self._next = step.obs
+        if self._staged is not self.window:
+            tree.map(lambda there, here: there.copy_(here, non_blocking=True), self.window, self._staged)
+        return self.window  # type: ignore[no-any-return]
+
+    def _write(self, rows: Tensor, chosen: tuple[Tensor, Any], step: HostStep) -> None:
+        """Put a step into row `rows[e]` of each environment e that has one to come."""
+        which = (step.valid & (rows < self.num_steps)).nonzero().flatten()
+        at = rows[which]
+        action, extras = chosen
+        row = Window(
+            Transition(
+                obs=self._next,
+                action=action,
+                reward=step.reward,
+                terminated=step.terminated,
+                truncated=step.truncated,
+                next_obs=step.next_obs,
+                extras=extras,
+            ),
+            episode_return=self._returns,
+        )
+
+        def put(buffer: Tensor, values: Tensor) -> None:
+            buffer.flatten(1, 2)[at, which] = values[which]
+
+        tree.map(put, self._staged, row)
+
+    def _make_buffers(self) -> None:
+        action, extras = self._act()
+        shape = (self.num_steps, self.env.num_lanes, self.env.num_envs)
+        flag = torch.zeros(shape, dtype=torch.bool)
+        number = torch.zeros(shape)
+
+        def like(x: Tensor) -> Tensor:
+            return torch.zeros((self.num_steps, *x.shape), dtype=x.dtype)
+
+        obs = tree.map(like, self._obs)
+        transition = Transition(
+            obs=obs,
+            action=like(action),
+            reward=number,
+            terminated=flag,
+            truncated=flag.clone(),
+            next_obs=tree.map(torch.clone, obs),
+            extras=tree.map(like, extras),
+        )
+        self._staged = Window(transition, number.clone())
+        self.window = self._staged
+        if self._device.type == "cuda":
+            self._staged = tree.map(lambda x: x.pin_memory(), self._staged)
+            self.window = tree.map(lambda x: x.to(self._device), self._staged)
+
+    def _by_lane(self, values: Tensor) -> Tensor:
+        """Turn `[E, ...]` on the host into `[S, N, ...]` on the device."""
+        by_lane = values.reshape(self.env.num_lanes, self.env.num_envs, *values.shape[1:])
+        return by_lane.to(self._device)
