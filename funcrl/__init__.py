@@ -16,7 +16,7 @@ _TIME_LIMITS: dict[str, int | None] = {
     "Driving-v0": 500,
     "FrozenLake-v1": 100,
     "FrozenLake8x8-v1": 200,
-    "GridNavigation-v0": 50,
+    "GridNavigation-v0": 32,
     "MountainCar-v0": 200,
     "MountainCarContinuous-v0": 999,
     "Pendulum-v1": 200,

@@ -53,18 +53,15 @@ class NormalizeObservation(StatefulWrapper):
     @property
     def observation_space(self) -> spaces.Box:
         """Everything within ± `clip`."""
-        return spaces.Box(-float(self.clip), float(self.clip), self._shape, np.float32)
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return tuple(self.env.observation_space.shape or ())
+        shape = self.env.observation_space.shape
+        return spaces.Box(-float(self.clip), float(self.clip), shape, np.float32)
 
     def initial_all(self, keys: Tensor) -> Any:
         """Return the first states; their observations are the first samples."""
         k_initial, k_observation = split_all(keys)
         inner = initial_all(self.env, k_initial)
         raw = torch.vmap(self.env.observation)(inner, k_observation).to(torch.float32)
-        begun = merge_moments(moments(self._shape, keys.device), raw)
+        begun = merge_moments(moments(tuple(raw.shape[1:]), keys.device), raw)
         return NormalizedState(inner, raw, _for_all(begun, raw.shape[0]))
 
     def next_episode(self, state: Any, key: Tensor) -> Any:

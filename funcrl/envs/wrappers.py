@@ -299,7 +299,11 @@ class FlattenObservation(Wrapper):
 
     def observation(self, state: Any, key: Tensor) -> Tensor:
         """Return `[n]` float32."""
-        return flat(self.env.observation_space, self.env.observation(state, key))
+        value = self.env.observation(state, key)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            # Without asking for the space: its bounds may be numbers that differ between lanes.
+            return value.reshape(-1).to(torch.float32)
+        return flat(self.env.observation_space, value)
 
 
 def flat_space(space: spaces.Space[Any]) -> spaces.Box:

@@ -68,7 +68,8 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
         )
     verbs = ["initial", "transition", "observation", "reward", "terminal"]
     verbs += ["observation_space", "action_space", "max_episode_steps"]
-    missing = [verb for verb in verbs if not hasattr(env, verb)]
+    example = lanes.first(env)
+    missing = [verb for verb in verbs if not hasattr(example, verb)]
     if missing:
         raise TypeError(
             f"{function}: env must be a name or a funcrl environment, got {env!r} "

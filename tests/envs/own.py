@@ -38,30 +38,28 @@ def assert_compiled_equals_eager(env, actions):
     assert compiled.num_graphs == 1
 
 
-def assert_every_number_can_differ_between_lanes(env, actions, values):
+def assert_every_number_can_differ_between_lanes(env, actions, others):
     """A field of two lanes does what two environments do, and every field matters.
 
     Args:
         env: Its numbers are changed one by one.
         actions: `[T, N, ...]`, to walk with.
-        values: Two values for every field that is a number.
+        others: Another value for every field that is a number.
     """
-    assert {f".{name}" for name in values} == set(tree.named_leaves(env))
-    for name, pair in values.items():
-        lanes = tree.replace(env, **{name: torch.tensor(pair)})
+    assert {f".{name}" for name in others} == set(tree.named_leaves(env))
+    usual = rollout(env, actions)
+    for name, other in others.items():
+        lanes = tree.replace(env, **{name: torch.tensor([getattr(env, name), other])})
         in_dims = tree.map(lambda x: 0 if isinstance(x, torch.Tensor) else None, lanes)
         together = torch.vmap(rollout, in_dims=(in_dims, None))(lanes, actions)
-        alone = [rollout(tree.replace(env, **{name: value}), actions) for value in pair]
+        alone = [usual, rollout(tree.replace(env, **{name: other}), actions)]
         for lane, expected in enumerate(alone):
             found = tree.named_leaves(tree.index(together, lane))
             for path, leaf in tree.named_leaves(expected).items():
                 assert found[path].dtype == leaf.dtype, (name, path)
                 assert torch.allclose(found[path].double(), leaf.double(), atol=1e-4), (name, path)
-        differ = [
-            not torch.equal(x, y)
-            for x, y in zip(*(tree.leaves((a[0].obs, a[1])) for a in alone), strict=True)
-        ]
-        assert any(differ), f"{name} has no effect"
+        pairs = zip(*(tree.leaves((states.obs, rows)) for states, rows in alone), strict=True)
+        assert any(not torch.equal(x, y) for x, y in pairs), f"{name} has no effect"
 
 
 def assert_pictures(env, states):

@@ -538,17 +538,20 @@ def test_an_episode_begins_before_its_end():
     )
 
 
-def test_held_actions_lead_further_than_random_ones():
-    walk = walking.take_walk("test", Ferry(max_episode_steps=None), random.key(0), 200)
-    far = [float(sample.result.position.abs()) for sample in walk.samples["transition"]]
-    assert max(far[100:]) > max(far[:100])
+def test_actions_are_random_first_and_held_then():
+    walk = walking.take_walk("test", BASE, random.key(0), 200)
+    actions = torch.stack([sample.arguments[1] for sample in walk.samples["transition"]])
+    assert (actions[1:100] != actions[:99]).sum() > 40
+    held = actions[100:].reshape(4, 25)
+    assert (held == held[:, :1]).all()
+    assert len(set(held[:, 0].tolist())) > 1
 
 
-def test_a_walk_ends_episodes_at_the_limit():
-    walk = walking.take_walk(
-        "test", broken(terminal=lambda self, state, key: state.position > 2), random.key(0), 100
-    )
-    assert [int(s.result.steps) for s in walk.samples["transition"]] == [t % 20 + 1 for t in range(100)]
+@pytest.mark.parametrize(("end", "length"), [(999, 20), (7, 7)])
+def test_a_walk_ends_episodes_where_they_end(end, length):
+    env = broken(terminal=lambda self, state, key: state.steps >= end)
+    walk = walking.take_walk("test", env, random.key(0), 100)
+    assert [int(s.result.steps) for s in walk.samples["transition"]] == [t % length + 1 for t in range(100)]
 
 
 # vmap.
@@ -611,6 +614,17 @@ def test_methods_must_work_under_vmap(changes, parts):
     expect(broken(**changes), ValueError, *parts)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_loop_over_lanes_is_an_error_even_where_warnings_are_silenced():
+    slow = lambda position: torch.histc(position.reshape(1), 4, -9, 9)[0]
+    env = broken(reward=lambda self, state, *_: slow(state.position))
+    expect(env, ValueError, "Broken.reward must run under torch.vmap")
+    env = broken(
+        reward=lambda self, state, *_: slow(torch.as_tensor(self.speed, device=state.position.device))
+    )
+    expect(env, ValueError, "Broken.reward must take a tensor for self.speed", "rule for aten::histc")
+
+
 # Devices, as far as they show without one.
 
 
@@ -652,6 +666,10 @@ def test_tensors_are_made_where_the_arguments_are(changes, method):
         (
             broken(reward=lambda self, state, *_: state.position + isinstance(self.speed, torch.Tensor)),
             ["Broken.reward must return the same where self.speed is a tensor, ", "Write torch operations"],
+        ),
+        (
+            broken(reward=lambda self, state, *_: state.position + (0.1 if level() else self.speed)),
+            ["Broken.reward must return the same where self.speed is a tensor, "],
         ),
         (
             Wrapper(env=broken(reward=lambda self, state, *_: state.position * math.cos(self.speed))),
@@ -730,6 +748,17 @@ def test_the_step_is_one_program(monkeypatch):
 def test_time_limit_and_autoreset_are_checked(name, change, parts, monkeypatch):
     monkeypatch.setattr(checking, "step", lambda *arguments: change(*envs.step(*arguments)))
     expect(BASE, ValueError, *parts)
+
+
+def test_an_end_is_looked_at_where_there_is_one(monkeypatch):
+    def without_reset(*arguments):
+        state, row = envs.step(*arguments)
+        length = torch.where(row.terminated, row.episode_length, state.episode_length)
+        return tree.replace(state, episode_length=length), row
+
+    monkeypatch.setattr(checking, "step", without_reset)
+    env = broken(terminal=lambda self, state, key: state.steps == 7)
+    expect(env, ValueError, "Broken must begin the next episode where one ended")
 
 
 def test_a_time_limit_that_changes_is_found():

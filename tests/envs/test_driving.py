@@ -160,10 +160,10 @@ def naive_rays(env, cars, samples):
 
 @pytest.mark.parametrize("env", [ENV, OTHER], ids=["default", "other"])
 def test_rays_end_where_a_naive_march_leaves_the_road(env):
-    cars = random_cars(env, 1500, inside=1.1)
+    cars = random_cars(env, 800, inside=1.1)
     obs = torch.vmap(lambda car: env.observation(car, KEY))(cars).numpy()
     assert obs.dtype == np.float32
-    assert obs.shape == (1500, env.num_rays + 1)
+    assert obs.shape == (800, env.num_rays + 1)
     assert obs.min() >= 0
     assert obs.max() <= 1
     np.testing.assert_allclose(obs[:, -1], cars.speed.numpy() / env.max_speed, atol=1e-6)
@@ -171,9 +171,9 @@ def test_rays_end_where_a_naive_march_leaves_the_road(env):
     first = naive_rays(env, cars, env.num_samples)
     agree = (obs[:, :-1] <= first + 1e-4) & (obs[:, :-1] >= first - 1 / env.num_samples - 1e-4)
     assert agree.mean() > 0.999
-    # At 60 times as many samples: the interpolated reading is where the edge is, save for what is
+    # At 30 times as many samples: the interpolated reading is where the edge is, save for what is
     # thinner than the distance of samples.
-    metres = env.sensor_range * abs(obs[:, :-1] - naive_rays(env, cars, 60 * env.num_samples))
+    metres = env.sensor_range * abs(obs[:, :-1] - naive_rays(env, cars, 30 * env.num_samples))
     assert np.median(metres) < 0.05
     assert (metres < 0.25).mean() > 0.98
 
@@ -324,9 +324,10 @@ def test_beginnings_are_uniform_about_the_middle_of_the_road():
 
 
 def test_every_number_can_differ_between_lanes():
-    values = {path[1:]: [number, number * 0.8] for path, number in tree.named_leaves(ENV).items()}
+    env = Driving(half_width=1.2, initial_offset=0.5, num_rays=5)
+    others = {path[1:]: number * 0.8 for path, number in tree.named_leaves(env).items()}
     own.assert_every_number_can_differ_between_lanes(
-        ENV, random_actions(25, 8, throttle=0.6), values | {"max_speed": [30.0, 4.0]}
+        env, random_actions(25, 8, throttle=0.6), others | {"max_speed": 4.0, "grip": 0.5}
     )
 
 

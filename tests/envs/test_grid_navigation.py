@@ -241,8 +241,8 @@ def test_the_time_limit_follows_the_size():
 
 
 def test_every_number_can_differ_between_lanes():
-    values = {"obstacle_density": [0.1, 0.8], "step_reward": [-0.1, -0.5], "goal_reward": [1.0, 3.0]}
-    own.assert_every_number_can_differ_between_lanes(GridNavigation(size=4), actions(20, 30), values)
+    others = {"obstacle_density": 0.8, "step_reward": -0.5, "goal_reward": 3.0}
+    own.assert_every_number_can_differ_between_lanes(GridNavigation(size=4), actions(20, 30), others)
 
 
 def test_compiled_equals_eager_and_stays_on_the_device():

@@ -1,0 +1,219 @@
+"""Host environments: what the bridge shows, whatever vector environment is beneath."""
+
+import os
+import signal
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from funcrl import envs
+from funcrl.core import tree
+from funcrl.envs.host_vector import HostVector, environment_seeds
+
+# Gymnasium warns of what the bridge then reports.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+class Countdown(gymnasium.Env):
+    """Counts up from its seed's last digit; ends at 5, or is cut off at the fourth step."""
+
+    observation_space = spaces.Box(0, 100, (1,), np.float64)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.number, self.time = float(self.np_random.integers(3)), 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.number, self.time = self.number + action, self.time + 1
+        return self._obs(), self.number * 10, self.number >= 5, self.time >= 4, {}
+
+    def _obs(self):
+        return np.array([self.number])
+
+
+class Several(Countdown):
+    """The same, seen through a Dict, a Tuple and an integer."""
+
+    observation_space = spaces.Dict(
+        {
+            "pair": spaces.Tuple([spaces.Box(0, 100, (1,), np.float32), spaces.Discrete(100)]),
+            "flags": spaces.MultiBinary(2),
+        }
+    )
+
+    def _obs(self):
+        number = int(self.number)
+        return {
+            "pair": (np.array([self.number], dtype=np.float32), number),
+            "flags": np.array([number > 2, number > 4], dtype=np.int8),
+        }
+
+
+class Fragile(Countdown):
+    def step(self, action):
+        if self.time == 2:
+            raise ZeroDivisionError("wheel came off")
+        return super().step(action)
+
+
+def native(mode, make=Countdown):
+    return envs.from_gymnasium(
+        lambda num_envs: SyncVectorEnv([make] * num_envs, autoreset_mode=mode), vectorization="native"
+    )
+
+
+WAYS = {
+    "sync": lambda make: envs.from_gymnasium(make),
+    "async": lambda make: envs.from_gymnasium(make, vectorization="async"),
+    "native same step": lambda make: native(AutoresetMode.SAME_STEP, make),
+    "native next step": lambda make: native(AutoresetMode.NEXT_STEP, make),
+    "native disabled": lambda make: native(AutoresetMode.DISABLED, make),
+}
+
+
+def episodes(way, make=Countdown, steps=60):
+    """Each environment's valid rows in order, with what it saw before each."""
+    vector = HostVector(WAYS[way](make), 2, 3)
+    obs = vector.reset([7, 8])
+    rows = [[] for _ in range(6)]
+    for t in range(steps):
+        actions = torch.arange(6) % 3 + (t % 2) * (torch.arange(6) == 0)
+        step = vector.step(actions)
+        for e in range(6):
+            if step.valid[e]:
+                rows[e].append(
+                    (
+                        tree.index(obs, e),
+                        int(actions[e]),
+                        float(step.reward[e]),
+                        bool(step.terminated[e]),
+                        bool(step.truncated[e]),
+                        tree.index(step.next_obs, e),
+                    )
+                )
+        obs = step.obs
+    vector.close()
+    return rows
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_join_up_and_never_two_episodes(way):
+    """Against the rules of the environment itself."""
+    for rows in episodes(way):
+        time = 0
+        assert len(rows) >= 40
+        for before, row in zip([None, *rows], rows, strict=False):
+            obs, action, reward, terminated, truncated, next_obs = row
+            time += 1
+            assert float(next_obs) == float(obs) + action
+            assert reward == float(next_obs) * 10
+            assert terminated == (float(next_obs) >= 5)
+            assert truncated == (time >= 4)
+            if before is not None and not (before[3] or before[4]):
+                assert float(obs) == float(before[5])
+            elif before is not None:
+                assert float(obs) < 3
+            if terminated or truncated:
+                time = 0
+
+
+def test_ways_agree_on_everything_but_their_seeds():
+    def same(a, b):
+        rows_a, rows_b = episodes(a), episodes(b)
+        for ours, theirs in zip(rows_a, rows_b, strict=True):
+            for x, y in zip(ours, theirs, strict=False):
+                assert all(
+                    torch.equal(torch.as_tensor(p), torch.as_tensor(q)) for p, q in zip(x, y, strict=True)
+                )
+
+    same("sync", "async")
+    same("native same step", "native disabled")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_dicts_tuples_and_integers(way):
+    for rows in episodes(way, Several, steps=12):
+        for obs, action, _, terminated, _, next_obs in rows:
+            assert int(next_obs["pair"][1]) == int(obs["pair"][1]) + action
+            assert float(next_obs["pair"][0]) == float(next_obs["pair"][1])
+            assert bool(next_obs["flags"][1]) == terminated
+            assert next_obs["pair"][1].dtype == torch.int64
+
+
+def test_64_bit_observations_are_narrowed():
+    env = envs.from_gymnasium(Countdown)
+    assert env.observation_space == spaces.Box(0, 100, (1,), np.float32)
+    assert HostVector(env, 1, 2).reset([0]).dtype == torch.float32
+
+
+def test_a_lane_and_an_environment_get_the_same_seed_whatever_stands_beside_them():
+    assert environment_seeds(8, 5)[:3] == environment_seeds(8, 3)
+    assert len(set(environment_seeds(0, 500)) | set(environment_seeds(1, 500))) == 1000
+    env = envs.from_gymnasium("CartPole-v1")
+    together, alone = HostVector(env, 2, 3).reset([7, 8]), HostVector(env, 1, 3).reset([8])
+    assert torch.equal(together[3:], alone)
+
+
+def test_lanes_that_are_not_wanted_stay_where_they_are():
+    vector = HostVector(native(AutoresetMode.NEXT_STEP), 2, 1)
+    obs = vector.reset([0, 1])
+    step = vector.step(torch.tensor([1, 1]), [True, False])
+    assert step.valid.tolist() == [True, False]
+    assert float(step.obs[0]) == float(obs[0]) + 1
+    assert float(step.obs[1]) == float(obs[1])
+    assert float(vector.step(torch.tensor([1, 1])).obs[1]) == float(obs[1]) + 1
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_an_environment_that_raises_is_named(vectorization):
+    vector = HostVector(envs.from_gymnasium(Fragile, vectorization=vectorization), 1, 2)
+    vector.reset([0])
+    for _ in range(2):
+        vector.step(torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(envs.HostError, match=r"Fragile\.step: .* raised ZeroDivisionError: wheel came off"):
+        vector.step(torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_worker_that_dies_is_reported_and_not_waited_for():
+    vector = HostVector(envs.from_gymnasium(Countdown, vectorization="async"), 1, 2)
+    vector.reset([0])
+    os.kill(vector._vectors[0].processes[1].pid, signal.SIGKILL)
+    with pytest.raises(envs.HostError, match=r"Countdown\.step: every worker process must stay alive"):
+        vector.step(torch.zeros(2, dtype=torch.int64))
+    vector.close()
+
+
+class Words(Countdown):
+    observation_space = spaces.Text(5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: envs.from_gymnasium("NoSuch-v1"), ValueError, "must be an environment that can be made"),
+        (lambda: envs.from_gymnasium(Words), ValueError, "Words's observation_space must be one of Box"),
+        (lambda: envs.from_gymnasium(Countdown()), TypeError, "Write lambda: my_environment"),
+        (lambda: envs.from_gymnasium(lambda: 3), TypeError, "env must make a Env for 'sync', got int"),
+        (
+            lambda: envs.from_gymnasium("CartPole-v1", vectorization="fast"),
+            ValueError,
+            "be one of sync, async",
+        ),
+        (lambda: envs.from_gymnasium("CartPole-v1", num_envs=0), ValueError, "num_envs must be at least 1"),
+        (lambda: envs.from_gymnasium("CartPole-v1", speed=3), ValueError, "can be made, got .*speed"),
+        (
+            lambda: HostVector(envs.from_gymnasium(Countdown, num_envs=2), 1, 3),
+            ValueError,
+            "num_envs must be",
+        ),
+    ],
+)
+def test_bad_input_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,167 @@
+"""Every environment by its name: device, Gymnasium's two faces, and the list of names."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+import funcrl
+from funcrl import envs
+from funcrl.core import random, tree
+
+OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0"}
+
+
+def test_names_and_time_limits_are_those_that_gymnasium_is_told():
+    assert {name: envs.make(name).max_episode_steps for name in envs.REGISTRY} == funcrl._TIME_LIMITS
+
+
+@pytest.mark.parametrize("name", sorted(set(envs.REGISTRY) - OWN - {"Taxi-v3"}))
+def test_names_mean_what_they_mean_in_gymnasium(name):
+    ours, theirs = envs.make(name), gymnasium.make(name)
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    assert ours.max_episode_steps == theirs.spec.max_episode_steps
+
+
+@pytest.mark.parametrize("name", sorted(envs.REGISTRY))
+def test_every_environment_passes_its_own_check(name):
+    envs.check_env(envs.make(name), num_steps=60)
+
+
+@pytest.mark.filterwarnings("ignore:.*out of date:DeprecationWarning")
+@pytest.mark.parametrize("name", sorted(envs.REGISTRY))
+def test_gymnasium_makes_many_and_one(name):
+    many = gymnasium.make_vec(f"funcrl/{name}", num_envs=3, backend="eager")
+    one = gymnasium.make(f"funcrl/{name}", backend="eager")
+    obs, _ = many.reset(seed=5)
+    first, _ = one.reset(seed=5)
+    many.action_space.seed(0)
+    for _ in range(6):
+        for lane, alone in zip(tree.leaves(obs), tree.leaves(first), strict=True):
+            assert torch.allclose(lane[0].float(), alone.float(), atol=1e-5)
+        actions = many.action_space.sample()
+        obs, reward, terminated, truncated, infos = many.step(actions)
+        if terminated[0] or truncated[0]:
+            obs = infos["final_obs"]
+        first, one_reward, one_terminated, one_truncated, _ = one.step(actions[0])
+        assert isinstance(one_reward, float)
+        assert one_reward == pytest.approx(float(reward[0]), abs=1e-5)
+        assert (one_terminated, one_truncated) == (bool(terminated[0]), bool(truncated[0]))
+        if one_terminated or one_truncated:
+            break
+
+
+def test_specifications_make_the_same_again():
+    many = gymnasium.make_vec(
+        "funcrl/Pendulum-v1", num_envs=3, backend="eager", autoreset_mode="NextStep", gravity=3.0
+    )
+    again = gymnasium.make_vec(many.spec)
+    assert (again.num_envs, again.autoreset_mode, again.env.gravity) == (3, many.autoreset_mode, 3.0)
+    one = gymnasium.make("funcrl/CartPole-v1", backend="eager", max_episode_steps=3)
+    again = gymnasium.make(one.spec)
+    again.reset(seed=0)
+    assert [again.step(0)[3] for _ in range(3)] == [False, False, True]
+    text = gymnasium.envs.registration.EnvSpec.from_json(one.spec.to_json())
+    assert gymnasium.make(text).spec == one.spec
+
+
+class Numpy(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
+    """What a user puts between funcrl and code that wants arrays."""
+
+    def __init__(self, env):
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
+
+    def reset(self, **kwargs):
+        obs, infos = self.env.reset(**kwargs)
+        return obs.numpy(), infos
+
+    def step(self, action):
+        obs, *rest = self.env.step(action)
+        return obs.numpy(), *rest
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gymnasiums_own_checker_is_content():
+    env = gymnasium.make("funcrl/MountainCar-v0", backend="eager", render_mode="rgb_array")
+    check_env(Numpy(env.unwrapped), skip_render_check=True)
+    assert env.reset(seed=0)[0].shape == (2,)
+    picture = env.render()
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+
+
+def test_one_environment_that_is_over_or_closed_must_not_be_stepped():
+    env = gymnasium.make("funcrl/CartPole-v1", backend="eager", angle_threshold=1e-6).unwrapped
+    with pytest.raises(ValueError, match=r"CartPole\.step: the environment must be reset first"):
+        env.step(0)
+    env.reset(seed=0)
+    assert env.step(0)[2]
+    with pytest.raises(ValueError, match="every episode that is over must be reset"):
+        env.step(0)
+    env.close()
+    with pytest.raises(ValueError, match=r"CartPole\.reset: the environment must be open"):
+        env.reset()
+
+
+def test_every_environment_of_a_vector_may_have_numbers_of_its_own():
+    lengths = [0.1, 0.5, 2.0]
+    many = gymnasium.make_vec("funcrl/CartPole-v1", num_envs=3, backend="eager", half_length=lengths)
+    many.reset(seed=4)
+    obs = many.step(torch.ones(3, dtype=torch.int64))[0]
+    for i, length in enumerate(lengths):
+        one = gymnasium.make_vec("funcrl/CartPole-v1", num_envs=3, backend="eager", half_length=length)
+        one.reset(seed=4)
+        assert torch.allclose(one.step(torch.ones(3, dtype=torch.int64))[0][i], obs[i], atol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"CartPole\.half_length must be one number or hold one for each of 3"
+    ):
+        gymnasium.make_vec("funcrl/CartPole-v1", num_envs=3, half_length=[1.0, 2.0])
+    with pytest.raises(ValueError, match="CartPole: half_length must lie in"):
+        gymnasium.make_vec("funcrl/CartPole-v1", num_envs=2, half_length=[1.0, -2.0])
+
+
+def test_continuous_actions_are_checked_at_the_face():
+    env = gymnasium.make_vec("funcrl/Pendulum-v1", num_envs=2, backend="eager")
+    env.reset(seed=0)
+    for actions, message in [
+        (
+            [[0.0], [5.0]],
+            r"actions must lie between -2 and 2, got \[5.0\] for environment 1. Write actions.clamp",
+        ),
+        ([[0.0], [float("nan")]], "actions must lie between -2 and 2"),
+        ([0.0, 0.0], r"actions must have shape \(2, 1\), got \(2,\)"),
+        ([[0], [1]], "actions must be floating-point numbers"),
+    ]:
+        with pytest.raises(ValueError, match=rf"Pendulum\.step: {message}"):
+            env.step(torch.tensor(actions))
+    with pytest.raises(TypeError, match=r"Pendulum\.step: actions must be a tensor or an array"):
+        env.step("left")
+
+
+def test_pictures_of_many():
+    env = gymnasium.make_vec("funcrl/CartPole-v1", num_envs=2, backend="eager", render_mode="rgb_array")
+    env.reset(seed=[0, 1])
+    one, two = env.render()
+    assert one.shape == two.shape
+    assert not np.array_equal(one, two)
+
+
+def test_what_can_draw_itself():
+    drawn = {name for name in envs.REGISTRY if hasattr(envs.make(name), "render")}
+    assert drawn >= {
+        "CartPole-v1",
+        "Pendulum-v1",
+        "Acrobot-v1",
+        "MountainCar-v0",
+        "MountainCarContinuous-v0",
+        "GridNavigation-v0",
+        "Driving-v0",
+    }
+    for name in sorted(drawn):
+        env = envs.make(name)
+        frame = env.render(env.initial(random.key(0)))
+        assert frame.dtype == np.uint8
+        assert frame.ndim == 3

@@ -1,0 +1,241 @@
+"""Training on environments whose numbers differ between lanes, on wrapped ones, and on host ones."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from funcrl import envs
+from funcrl.algos import ppo
+from funcrl.core import jit, random, tree
+from funcrl.train import OnPolicyRun, evaluate, make_plan, train
+from tests.probes import LINE, TWO, Counter
+
+SMALL = ppo.Config(num_envs=2, window_length=16, num_epochs=2, num_minibatches=2, hidden=(8,))
+BACKENDS = ["eager", "aot_eager"]
+
+
+def run(env, seeds=(0, 5, 7), iterations=6, backend="eager", **kwargs):
+    return train("ppo", env, config=SMALL, seeds=seeds, num_steps=32 * iterations, backend=backend, **kwargs)
+
+
+def same(a, b, **tolerance):
+    return torch.allclose(a.nan_to_num(), b.nan_to_num(), **({"atol": 1e-4} | tolerance))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_sweep_over_pole_lengths_is_a_sweep_like_any_other(backend):
+    lengths = [0.05, 0.5, 5.0]
+    together = run(envs.make("CartPole-v1", half_length=lengths), backend=backend)
+    for lane, (seed, length) in enumerate(zip((0, 5, 7), lengths, strict=True)):
+        alone = run(envs.make("CartPole-v1", half_length=length), seeds=[seed], backend=backend)
+        assert same(alone.returns[0], together.returns[lane])
+        assert torch.equal(alone.episodes[0], together.episodes[lane])
+    assert together.returns[0, -1] < together.returns[2, -1]
+
+
+def test_groups_of_lanes_keep_their_own_numbers_and_share_one_program():
+    env = envs.ScaleReward(envs.make("CartPole-v1", half_length=[0.05, 0.1, 0.5, 2.0, 5.0]), scale=0.1)
+    seeds = range(5)
+    together = run(env, seeds, backend="aot_eager")
+    before = jit.stats().num_graphs
+    grouped = run(env, seeds, backend="aot_eager", lanes_per_group=2)
+    assert jit.stats().num_graphs - before == 4
+    assert same(grouped.returns, together.returns)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_evaluation_gives_each_agent_its_own_environment(backend):
+    env = envs.make("CartPole-v1", half_length=[0.05, 0.5, 5.0])
+    states = run(env, iterations=1).states
+    together = evaluate("ppo", env, states, num_episodes=3, backend=backend)
+    for lane, length in enumerate([0.05, 0.5, 5.0]):
+        one = tree.index(states, slice(lane, lane + 1))
+        alone = evaluate(
+            "ppo", envs.make("CartPole-v1", half_length=length), one, num_episodes=3, backend=backend
+        )
+        assert torch.equal(alone[0], together[lane])
+
+
+def test_a_threshold_that_bounds_the_space_may_differ_too():
+    env = envs.NormalizeObservation(envs.make("CartPole-v1", x_threshold=[1.0, 2.0, 3.0]))
+    assert run(env, iterations=2).returns.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (
+            envs.make("CartPole-v1", half_length=[1.0, 2.0]),
+            r"env\.half_length must be one number or hold one",
+        ),
+        (
+            envs.FrameStack(envs.make("CartPole-v1", gravity=[1.0, 2.0, -3.0]), 2),
+            "CartPole: gravity must lie in",
+        ),
+    ],
+)
+def test_numbers_of_environments_are_checked(env, message):
+    with pytest.raises(ValueError, match=message):
+        run(env)
+
+
+def test_a_policy_that_learnt_with_moments_is_evaluated_with_them():
+    """The observation is 100 or 101: alone too far from zero for the agent to tell them apart."""
+    env = envs.NormalizeObservation(Far())
+    result = train(ppo, env, config=QUICK, seeds=[0, 1], num_steps=4096, backend="aot_eager")
+    known = evaluate(ppo, env, result.states, num_episodes=20, env_states=result.env_states, backend="eager")
+    assert known.mean() > 0.95
+    count = result.env_states.inner.moments.count
+    assert count.shape == (2, 8)
+    assert (count == 8 + 4096).all()
+    with pytest.raises(ValueError, match="evaluate: env_states must be environments of 2 lanes"):
+        evaluate(ppo, env, result.states, env_states=tree.index(result.env_states, [0]), backend="eager")
+
+
+QUICK = ppo.Config(num_envs=8, window_length=16, num_minibatches=2, hidden=(16,), learning_rate=3e-3)
+
+
+@tree.struct
+class Far:
+    """One step; 100 asks for action 0, 101 for action 1."""
+
+    max_episode_steps: int | None = tree.static(default=10)
+    observation_space = gymnasium.spaces.Box(0.0, 200.0, (1,), np.float32)
+    action_space = TWO
+
+    def initial(self, key):
+        shown = torch.where(random.bernoulli(key, 0.5), 101.0, 100.0)
+        return torch.stack([shown, torch.full_like(shown, -1.0)])
+
+    def transition(self, state, action, key):
+        return torch.stack([state[0], torch.where(state[0] == 100.0 + action, 1.0, 0.0)])
+
+    def observation(self, state, key):
+        return state[:1]
+
+    def reward(self, state, action, next_state, key):
+        return next_state[1]
+
+    def terminal(self, state, key):
+        return state[1] >= 0.0
+
+
+# Host environments.
+
+
+class HostCounter(gymnasium.Env):
+    """`Counter` on the host: pays 1 a step, ends at the third, cut off at the tenth."""
+
+    observation_space, action_space = LINE, TWO
+
+    def __init__(self, end=3):
+        self.end = end
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        row = np.array([self.count], dtype=np.float32)
+        return row, 1.0, self.count >= self.end, self.count >= 10, {}
+
+
+def native(mode):
+    return envs.from_gymnasium(
+        lambda num_envs: SyncVectorEnv([HostCounter] * num_envs, autoreset_mode=mode), vectorization="native"
+    )
+
+
+WAYS = {
+    "sync": lambda: envs.from_gymnasium(HostCounter),
+    "async": lambda: envs.from_gymnasium(HostCounter, vectorization="async"),
+    **{f"native {mode.name}": (lambda mode=mode: native(mode)) for mode in AutoresetMode},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_host_gives_the_windows_that_the_device_gives(way):
+    """Rows, ends, true next observations and returns of episodes, whatever resets itself when."""
+    windows = []
+    for env in (Counter(end=3), WAYS[way]()):
+        lanes = OnPolicyRun(ppo, env, SMALL, [0, 1], backend="eager")
+        for _ in range(3):
+            lanes.iterate()
+        windows.append(tree.map(torch.clone, lanes.collector.window))
+        lanes.close()
+    device, host = (
+        tree.replace(w, transition=tree.replace(w.transition, action=(), extras={})) for w in windows
+    )
+    # A row more at the end of a window begins the next one elsewhere in an episode.
+    if "NEXT_STEP" not in way:
+        for a, b in zip(tree.leaves(device), tree.leaves(host), strict=True):
+            assert torch.equal(a, b)
+    rows = host.transition
+    assert torch.equal(rows.next_obs, rows.obs + 1)
+    assert torch.equal(rows.terminated, rows.next_obs[..., 0] == 3)
+    assert torch.equal(host.episode_return, rows.next_obs[..., 0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("vectorization", ["sync", "native"])
+def test_lanes_of_host_environments_do_not_know_of_each_other(backend, vectorization):
+    env = envs.from_gymnasium("CartPole-v1", vectorization=vectorization)
+    together = run(env, backend=backend)
+    assert together.placement == "host"
+    for lane, seed in enumerate((0, 5, 7)):
+        alone = run(env, seeds=[seed], backend=backend)
+        assert same(alone.returns[0], together.returns[lane])
+        assert torch.equal(alone.episodes[0], together.episodes[lane])
+    grouped = run(env, backend=backend, lanes_per_group=2)
+    assert same(grouped.returns, together.returns)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_host_training_compiles_three_programs_and_no_more(backend):
+    lanes = OnPolicyRun("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend=backend)
+    for _ in range(4):
+        lanes.iterate()
+    assert lanes.num_graphs == 3
+    carry = lanes.carry
+    with pytest.raises(ValueError, match="OnPolicyRun.restore: env must live on the device"):
+        lanes.restore(carry)
+    lanes.close()
+
+
+def test_host_agents_are_evaluated_on_the_host():
+    states = run(Counter(), iterations=1).states
+    returns = evaluate(
+        "ppo", envs.from_gymnasium(HostCounter, end=7), states, num_episodes=4, max_steps=20, backend="eager"
+    )
+    assert returns.tolist() == [[7.0] * 4] * 3
+
+
+def test_a_name_means_the_device_first_and_gymnasium_next():
+    placements = {
+        name: make_plan("ppo", name, seeds=[0]).placement
+        for name in ("CartPole-v1", "funcrl/CartPole-v1", "gymnasium:CartPole-v1", "Acrobot-v1")
+    }
+    assert placements == {
+        "CartPole-v1": "device",
+        "funcrl/CartPole-v1": "device",
+        "gymnasium:CartPole-v1": "host",
+        "Acrobot-v1": "device",
+    }
+    with pytest.raises(TypeError, match="Write envs.from_gymnasium"):
+        run(gymnasium.make("CartPole-v1"))
+
+
+class Crashing(HostCounter):
+    def step(self, action):
+        if self.count == 2:
+            raise RuntimeError("out of fuel")
+        return super().step(action)
+
+
+def test_a_host_environment_that_raises_ends_training_with_its_name():
+    with pytest.raises(envs.HostError, match=r"Crashing\.step: .* RuntimeError: out of fuel"):
+        run(envs.from_gymnasium(Crashing))
