@@ -56,8 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        from funcrl.envs import HostError
+
+        if not isinstance(error, HostError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
-        if error.name not in ("tyro", "tqdm", "matplotlib"):
+        if error.name not in ("tyro", "tqdm", "matplotlib", "PIL"):
             raise
         print(f"error: {error.name} is missing. Write: pip install 'funcrl[cli]'", file=sys.stderr)
         return 2

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
+
+from gymnasium.spaces import Box
 
 from funcrl import algos, envs
 from funcrl.core.checks import require
@@ -16,13 +19,22 @@ def list_command(words: list[str]) -> int:
     require(not words, "list", "arguments", "be absent", " ".join(words), "Write funcrl list.")
     print("algorithms")
     for name, module in sorted(algos.REGISTRY.items()):
-        print(f"  {name:<16}{_first_sentence(module.__doc__)}")
-    print("\nenvironments")
+        print(f"  {name:<26}{_first_sentence(module.__doc__)}")
+    print("\nenvironments on the device")
     for name, entry in sorted(envs.REGISTRY.items()):
         made = envs.make(name)
-        spaces = f"{made.observation_space} -> {made.action_space}"
-        print(f"  {name:<16}{_first_sentence(sys.modules[entry.cls.__module__].__doc__)}\n  {'':<16}{spaces}")
+        what = _first_sentence(sys.modules[entry.cls.__module__].__doc__).partition(": ")[2]
+        spaces = f"{_short(made.observation_space)} -> {_short(made.action_space)}"
+        print(f"  {name:<26}{what[:1].upper()}{what[1:]}\n  {'':<26}{spaces}")
+    print("\nAny other name that Gymnasium knows runs on the host: LunarLander-v3, HalfCheetah-v5, …")
     return 0
+
+
+def _short(space: Any) -> str:
+    """Return a space's kind and size, without its bounds."""
+    if isinstance(space, Box):
+        return f"Box[{', '.join(map(str, space.shape))}]"
+    return str(space)
 
 
 def _first_sentence(doc: str | None) -> str:

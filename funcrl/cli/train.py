@@ -55,7 +55,8 @@ def train_command(words: list[str]) -> int:
         print(
             "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n\n"
             "Train one independent agent a seed, all of them in one compiled program.\n\n"
-            f"algorithms:   {names}\nenvironments: {', '.join(sorted(envs.REGISTRY))}\n\n"
+            f"algorithms:   {names}\nenvironments: {', '.join(sorted(envs.REGISTRY))}\n"
+            "              and, on the host, every name that Gymnasium knows\n\n"
             f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
         )
         return 0 if words else 2
@@ -73,7 +74,8 @@ def train_command(words: list[str]) -> int:
         device=options.device,
         lanes_per_group=options.lanes_per_group,
     )
-    folder = options.out or free_folder(Path("runs") / f"{name}-{env_name}")
+    plain_name = env_name.replace("/", "-").replace(":", "-")
+    folder = options.out or free_folder(Path("runs") / f"{name}-{plain_name}")
     check_folder(folder, options.replace)
     return _train_into(
         folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan)
@@ -91,7 +93,10 @@ def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any
                 "environment",
                 Annotated[
                     tyro.conf.Positional[str],
-                    tyro.conf.arg(metavar="ENVIRONMENT", help=", ".join(sorted(envs.REGISTRY))),
+                    tyro.conf.arg(
+                        metavar="ENVIRONMENT",
+                        help=", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
+                    ),
                 ],
             ),
             ("options", Options, dataclasses.field(default_factory=Options)),
@@ -140,6 +145,7 @@ def _settings(
         "command": shlex.join(["funcrl", "train", *words]),
         "algorithm": name,
         "environment": env_name,
+        "placement": plan.placement,
         "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
         "seeds": list(plan.seeds),
         "num_steps": options.steps,
@@ -151,6 +157,10 @@ def _settings(
             "python": platform.python_version(),
         },
     }
+
+
+def _count(plan: Plan) -> int:
+    return plan.lanes_per_group * int(plan.config.num_envs)
 
 
 class _Interrupt:
@@ -175,6 +185,8 @@ class _Interrupt:
 
 
 def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) -> int:
+    if plan.placement == "host":
+        say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in this process")
     recorder = Recorder(folder, settings)
     progress = ProgressBar(label, plan)
     result: Result | None = None
@@ -190,6 +202,10 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) 
             result = execute(plan, callback)
         except KeyboardInterrupt:
             interrupt.asked = True
+        except envs.HostError:
+            if interrupt.measured:
+                say(f"stopped; what was measured until then is in {folder}")
+            raise
         finally:
             progress.close()
             recorder.finish(

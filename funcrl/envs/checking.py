@@ -17,7 +17,8 @@ from torch import Tensor
 from funcrl.core import checks, jit, random, tree
 from funcrl.core.checks import require
 from funcrl.core.graphs import no_fallback
-from funcrl.envs.protocol import check_protocol, check_returns, failed, methods, together
+from funcrl.envs.problems import failed, together
+from funcrl.envs.protocol import check_protocol, check_returns, methods
 from funcrl.envs.stepping import EnvState, step
 from funcrl.envs.walking import Sample, Walk, check_purity, check_values, take_walk
 

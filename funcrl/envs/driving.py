@@ -92,7 +92,7 @@ class Driving:
     max_speed: float = 30.0
     """m/s"""
     max_steering: float = 0.5
-    """rad, angle of the front wheels at full steering, below π/2"""
+    """rad, angle of the front wheels at full steering, at most 1.5"""
     wheelbase: float = 2.5
     """m"""
     grip: float = 8.0

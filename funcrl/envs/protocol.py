@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import inspect
 import numbers
-import re
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium
@@ -18,6 +16,8 @@ from torch import Tensor
 from funcrl.core import checks, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.elements import check_element, check_space, check_tensor, draw
+from funcrl.envs.host import HostEnv
+from funcrl.envs.problems import failed, together
 from funcrl.envs.stepping import Env
 
 METHODS: dict[str, tuple[str, ...]] = {
@@ -29,18 +29,9 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """The methods that an environment must have, and what they take."""
 
-_OPTIONAL = {"next_episode": ("state", "key")}
-
-# What torch says, and what to write then.
-_ADVICE = {
-    "performance drop": "Write it with operations that vmap has a rule for, out of place.",
-    "inplace|in-place|match the broadcast shape": (
-        "Write it out of place: x = x + y instead of x += y, torch.stack instead of x[0] = y."
-    ),
-    r"data-dependent|\.item\(\)|_local_scalar_dense|dynamic shape|data pointer": (
-        "A Python `if` on a tensor's value cannot be traced: write torch.where(condition, a, b), "
-        "and no .item(), .tolist(), .numpy(), float() or int()."
-    ),
+_OPTIONAL = {
+    "next_episode": ("state", "key"),
+    "score": ("state", "action", "next_state", "key"),
 }
 
 _ATTRIBUTES = ("observation_space", "action_space", "max_episode_steps")
@@ -49,45 +40,6 @@ _ATTRIBUTES = ("observation_space", "action_space", "max_episode_steps")
 def methods(env: Env) -> dict[str, tuple[str, ...]]:
     """Return the methods of an environment that are functions of one state, and what they take."""
     return METHODS | {name: takes for name, takes in _OPTIONAL.items() if hasattr(env, name)}
-
-
-def together(attempts: Iterable[Callable[[], None]]) -> None:
-    """Make checks that do not depend on each other, and raise all that they find at once.
-
-    Args:
-        attempts: Functions that raise `ValueError` or `TypeError` where something is wrong.
-
-    Raises:
-        ValueError: With one line a problem.
-        TypeError: When every problem is a `TypeError`.
-    """
-    problems: list[ValueError | TypeError] = []
-    for attempt in attempts:
-        try:
-            attempt()
-        except (ValueError, TypeError) as error:
-            problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        kind = TypeError if all(isinstance(problem, TypeError) for problem in problems) else ValueError
-        raise kind("\n".join(dict.fromkeys(map(str, problems))))
-
-
-def failed(function: str, argument: str, hold: str, error: Exception, instead: str = "") -> ValueError:
-    """Return the error that says what could not be done, what torch said of it, and what to write.
-
-    Args:
-        function: Who complains.
-        argument: What is wrong, `"CartPole.reward"`.
-        hold: What must hold.
-        error: What was raised.
-        instead: What to write; by default what is known of such errors.
-    """
-    text = str(error)
-    words = f"{type(error).__name__}: {text.partition(chr(10))[0].partition('. ')[0]}"
-    instead = instead or next((advice for sign, advice in _ADVICE.items() if re.search(sign, text)), "")
-    return ValueError(f"{function}: {argument} must {hold}, got {words!r}. {instead}".rstrip())
 
 
 def call(function: str, env: Env, method: str, *arguments: Any) -> Any:
@@ -124,8 +76,13 @@ def check_protocol(function: str, env: Any) -> None:
         raise TypeError(f"{hold} {env!r}. Write envs.make({env!r}).")
     if isinstance(env, type):
         raise TypeError(f"{hold} the class {env.__name__}. Write {env.__name__}().")
-    if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)):
-        raise TypeError(f"{hold} Gymnasium's {env!r}. Write envs.from_gymnasium(env).")
+    if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv, HostEnv)):
+        spec = getattr(env, "spec", None)
+        maker = repr(spec.id) if spec else "lambda: ..."
+        raise TypeError(
+            f"{hold} a {name}, which Gymnasium runs on the host. Write gymnasium.utils.env_checker.check_env "
+            f"to check it, and envs.from_gymnasium({maker}) to train on it."
+        )
     missing = [verb for verb in (*METHODS, *_ATTRIBUTES) if not hasattr(env, verb)]
     if missing:
         raise TypeError(
@@ -274,7 +231,7 @@ def check_result(function: str, env: Env, method: str, arguments: tuple[Any, ...
     argument = f"{type(env).__name__}.{method}"
     if method == "observation":
         check_element(function, argument, env.observation_space, result)
-    elif method == "reward":
+    elif method in ("reward", "score"):
         check_tensor(function, argument, result, (), None)
     elif method == "terminal":
         check_tensor(function, argument, result, (), "torch.bool")

@@ -80,7 +80,8 @@ def take_walk(function: str, env: Env, key: Tensor, num_steps: int) -> Walk:
             action = draw(k_action, env.action_space)
         following = walk.call("transition", state, action, k_step)
         walk.call("observation", following, k_step)
-        walk.call("reward", state, action, following, k_step)
+        for method in {"reward", "score"} & set(methods(env)):
+            walk.call(method, state, action, following, k_step)
         over = walk.call("terminal", following, k_step)
         length += 1
         state, last = (None if bool(over) or length == limit else following), following
@@ -126,7 +127,7 @@ def check_purity(walk: Walk, method: str) -> None:
             require(same(before, after), walk.function, argument, hold, found, instead)
         for name, value in _contents(walk.env).items():
             hold = f"not change the environment's {name}"
-            unchanged = name not in contents or same(contents[name], value)
+            unchanged = name in contents and same(contents[name], value)
             instead = "Keep in the state what changes."
             require(unchanged, walk.function, argument, hold, _Words(value), instead)
         hold = "return the same whenever the arguments are the same"
@@ -152,7 +153,7 @@ def check_values(walk: Walk, method: str) -> None:
             words = outside(walk.env.observation_space, sample.result)
             instead = "Write wider bounds in observation_space, or torch.clamp."
             require(not words, walk.function, argument, "lie in observation_space", words, instead)
-        if method == "reward":
+        if method in ("reward", "score"):
             finite = bool(sample.result.isfinite())
             instead = "Write torch.clamp around what it divides by or takes the logarithm of."
             require(finite, walk.function, argument, "be finite", float(sample.result), instead)

@@ -325,7 +325,8 @@ def flat(space: Any, value: Any) -> Tensor:
     """
     if isinstance(space, spaces.Discrete):
         numbers = torch.arange(int(space.n), device=value.device) + int(space.start)
-        return (numbers == value).to(torch.float32)
+        hot: Tensor = numbers == value
+        return hot.to(torch.float32)
     if isinstance(space, spaces.MultiDiscrete):
         sizes, starts = space.nvec.flatten().tolist(), space.start.flatten().tolist()
         parts = [spaces.Discrete(size, start=start) for size, start in zip(sizes, starts, strict=True)]

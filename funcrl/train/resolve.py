@@ -83,6 +83,8 @@ def _refuse_unknown(function: str, name: str) -> None:
     near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
     hold = f"be one of {', '.join(map(repr, envs.REGISTRY))}, or a name that Gymnasium knows"
     instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if "/" in name:
+        instead = f"Put the module that registers it in front: 'ale_py:{name}'."
     require(False, function, "env", hold, name, instead)
 
 

@@ -343,12 +343,34 @@ def test_it_is_what_an_environment_must_be():
 def test_pictures():
     cars = random_cars(ENV, 4, inside=0.8)
     own.assert_pictures(ENV, [tree.index(cars, lane) for lane in range(4)])
-    frame = ENV.render(Car(*(torch.tensor(value) for value in (0.0, 0.0, 0.0, 0.0, 0.0))))
-    red = (frame[..., 0] > 180) & (frame[..., 1] < 100) & (frame[..., 2] < 100)
-    middle = np.argwhere(red).mean(axis=0) / frame.shape[:2]
+
+
+def test_the_car_is_drawn_where_it_is():
+    # To the right and downwards, in pixels of the picture, from a car at the origin.
+    middles = []
+    for x, y in [(0.0, 0.0), (20.0, -30.0)]:
+        frame = ENV.render(Car(*(torch.tensor(value) for value in (x, y, 0.0, 0.0, 0.0))))
+        red = (frame[..., 0] > 180) & (frame[..., 1] < 100) & (frame[..., 2] < 100)
+        middles.append(np.argwhere(red).mean(axis=0))
     # The track reaches further to the right than to the left, and as far up as down.
-    assert middle[0] == pytest.approx(0.5, abs=0.02)
-    assert 0.4 < middle[1] < 0.48
+    assert middles[0][0] / frame.shape[0] == pytest.approx(0.5, abs=0.02)
+    assert 0.4 < middles[0][1] / frame.shape[1] < 0.48
+    down, right = middles[1] - middles[0]
+    assert down / right == pytest.approx(1.5, abs=0.05)
+    assert 60 < right < 120
+    frame = ENV.render(Car(*(torch.tensor(value) for value in (20.0, -30.0, math.pi / 2, 0.0, 0.0))))
+    window = frame[..., 2].astype(int) - frame[..., 0] > 25
+    assert np.argwhere(window).mean(axis=0) == pytest.approx(middles[1] + [-15, 0], abs=15)
+    assert np.argwhere(window)[:, 0].mean() < middles[1][0]
+
+
+def test_the_rays_are_drawn_as_far_as_the_edges():
+    straight = Driving(second_harmonic=0.0, third_harmonic=0.0)
+    frame = straight.render(Car(*(torch.tensor(value) for value in (52.0, 0.0, math.pi / 2, 0.0, 0.0))))
+    red, green, blue = (frame[..., channel].astype(int) for channel in range(3))
+    yellow = (red - blue > 110) & (red - green > 35) & (red - green < 80)
+    across = np.argwhere(yellow)[:, 1] / 640 * 120 - 60  # metres: the picture shows 120, about the origin
+    assert across.max() == pytest.approx(54 + 0.5, abs=0.5)
 
 
 @pytest.mark.parametrize(

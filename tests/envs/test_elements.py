@@ -13,7 +13,7 @@ KEYS = random.split(random.key(0), 2000)
 
 ACTIONS = [
     spaces.Box(-2.0, 3.0, (2,), np.float32),
-    spaces.Box(np.array([-1, -np.inf, 5, -np.inf]), np.array([1, np.inf, np.inf, -3]), dtype=np.float32),
+    spaces.Box(np.float32([-1, -np.inf, 5, -np.inf]), np.float32([1, np.inf, np.inf, -3]), dtype=np.float32),
     spaces.Box(-HUGE, HUGE, (1,), np.float32),
     spaces.Box(1.0, 1.0, (2, 2), np.float32),
     spaces.Discrete(5),

@@ -178,6 +178,15 @@ def test_the_way_goes_through_every_cell_and_in_either_order():
     assert at_corner.mean() == pytest.approx(1 / 2, abs=0.02)
 
 
+def test_the_order_of_one_leg_says_nothing_about_the_order_of_the_other():
+    """Stairs from corner to corner of 3 · 3 cells: both legs turn alike only by way of the middle."""
+    robot, goal, obstacles = layouts(GridNavigation(size=3, obstacle_density=1.0), 150_000)
+    free = ~obstacles[(robot == 0) & (goal == 8)].reshape(-1, 9)
+    for way in ([0, 1, 4, 5, 8], [0, 3, 4, 7, 8]):
+        share = (free == np.isin(np.arange(9), way)).all(axis=1).mean()
+        assert share == pytest.approx(1 / 9 / 4, abs=0.012)
+
+
 @pytest.mark.parametrize("density", [0.2, 0.7])
 def test_off_the_free_path_the_density_is_the_stated_one(density):
     *_, walls = layouts(GridNavigation(obstacle_density=1.0), 4000)
