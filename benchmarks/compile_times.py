@@ -18,7 +18,7 @@ SCRIPT = """
 import json, time, torch
 from funcrl import envs
 from funcrl.core import jit, random, tree
-from funcrl.envs.elements import draw
+from funcrl.envs.checking.elements import draw
 
 jit.jit(lambda x: x + 1)(torch.ones(4, device="{device}"))
 seconds = {{}}

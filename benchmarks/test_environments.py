@@ -24,7 +24,7 @@ CHUNK = 32
 
 def random_actions(space, key, num_envs):
     if isinstance(space, gymnasium.spaces.Discrete):
-        return random.randint(key, (num_envs,), 0, int(space.n))
+        return (random.uniform(key, (num_envs,)) * int(space.n)).long()
     low, high = float(space.low.min()), float(space.high.max())
     return random.uniform(key, (num_envs, *space.shape), low, high)
 

@@ -31,6 +31,7 @@ AnyEnv = Env | HostEnv
 """an environment on the device, or one on the host"""
 
 __all__ = [
+    "REGISTRY",
     "Acrobot",
     "AnyEnv",
     "Blackjack",
@@ -53,7 +54,6 @@ __all__ = [
     "NormalizeReward",
     "OneHotObservation",
     "Pendulum",
-    "REGISTRY",
     "RepeatAction",
     "ScaleReward",
     "Taxi",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,6 +112,15 @@ class Stepping:
         fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
         envs = tree.where(mask, fresh, state.envs)
         return tree.replace(state, envs=envs, count=state.count + mask, ended=state.ended & ~mask)
+
+
+def unrolled(step: Callable[..., Any], values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+    """Take the steps of `actions`, `[T, N, ...]`, one after the other, and stack what they return."""
+    rows = []
+    for row in actions.unbind(0):
+        state, outputs, infos = step(values, state, row)
+        rows.append((outputs, infos))
+    return state, *tree.stack(rows)
 
 
 def _keys(key: Tensor, count: Tensor) -> Tensor:

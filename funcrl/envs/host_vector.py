@@ -85,7 +85,8 @@ class HostVector:
         require(len(seeds) == self.num_lanes, f"{self.env.name}.reset", "seeds", "be one a lane", len(seeds))
         own = [environment_seeds(seed, self.num_envs) for seed in seeds]
         native = self.env.vectorization == "native"
-        arguments: list[Any] = [numbers[0] for numbers in own] if native else [sum(own, [])]
+        flat = [number for numbers in own for number in numbers]
+        arguments: list[Any] = [numbers[0] for numbers in own] if native else [flat]
         with self._blame("reset"):
             rows = [vector.reset(seed=seed)[0] for vector, seed in zip(self._vectors, arguments, strict=True)]
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]

@@ -14,7 +14,7 @@ from torch import Tensor
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.actions import check_actions
-from funcrl.envs.autoreset import Stepping, VectorState
+from funcrl.envs.autoreset import Stepping, VectorState, unrolled
 from funcrl.envs.drawing import Frame
 from funcrl.envs.registry import make
 from funcrl.envs.stepping import Env
@@ -86,7 +86,9 @@ class TorchVectorEnv(VectorEnv):
             AutoresetMode.NEXT_STEP: self._stepping.next_step,
             AutoresetMode.DISABLED: self._stepping.plain_step,
         }
-        self._step = jit.jit(steps[self.autoreset_mode], backend=backend)
+        one_step = steps[self.autoreset_mode]
+        self._step = jit.jit(one_step, backend=backend)
+        self._unroll = jit.jit(lambda *arguments: unrolled(one_step, *arguments), backend=backend)
         self._restart = jit.jit(self._stepping.restart_some, backend=backend)
 
     def reset(
@@ -203,19 +205,10 @@ class TorchVectorEnv(VectorEnv):
                 episode is over that nobody reset.
         """
         here = f"{self.name}.step"
-        self._require_open("step")
-        require(
-            self._state is not None,
-            here,
-            "the environment",
-            "be reset first",
-            None,
-            "Write env.reset(seed=0).",
-        )
-        assert self._state is not None
+        state = self._begun("step")
         actions = check_actions(here, self.single_action_space, actions, self.num_envs, self.device)
         if self.autoreset_mode == AutoresetMode.DISABLED:
-            over = self._state.ended.nonzero().flatten().tolist()
+            over = state.ended.nonzero().flatten().tolist()
             require(
                 not over,
                 here,
@@ -224,10 +217,36 @@ class TorchVectorEnv(VectorEnv):
                 over,
                 "Write env.reset(options={'reset_mask': terminated | truncated}).",
             )
-        self._state, outputs, infos = self._step(self._values, self._state, actions)
+        self._state, outputs, infos = self._step(self._values, state, actions)
         # What is handed out may be changed by whoever gets it; the state must not be.
         if self.autoreset_mode != AutoresetMode.SAME_STEP:
             outputs = (tree.map(torch.clone, outputs[0]), *outputs[1:])
+        return (*outputs, infos)
+
+    def unroll(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Take T steps in one compiled call: what T calls of `step` return, stacked.
+
+        Faster than single calls, because nothing waits for Python in between. The program is
+        compiled once for each T and its size grows with T: 4 to 8 steps are a good chunk.
+
+        Args:
+            actions: `[T, N, ...]`.
+
+        Returns:
+            As `step`, each with an axis T in front.
+
+        Raises:
+            ValueError: As `step`; and in DISABLED mode, where resets come from outside.
+        """
+        here = f"{self.name}.unroll"
+        state = self._begun("unroll")
+        enabled = self.autoreset_mode != AutoresetMode.DISABLED
+        require(enabled, here, "autoreset_mode", "be SameStep or NextStep", self.autoreset_mode.value)
+        rows = [
+            check_actions(here, self.single_action_space, row, self.num_envs, self.device) for row in actions
+        ]
+        require(len(rows) > 0, here, "actions", "hold at least one step", len(rows))
+        self._state, outputs, infos = self._unroll(self._values, state, torch.stack(rows))
         return (*outputs, infos)
 
     def render(self) -> tuple[Frame, ...] | None:
@@ -236,18 +255,25 @@ class TorchVectorEnv(VectorEnv):
         Raises:
             ValueError: Before `reset`, or after `close`.
         """
-        self._require_open("render")
-        require(self._state is not None, f"{self.name}.render", "the environment", "be reset first", None)
-        assert self._state is not None
+        state = self._begun("render")
         if self.render_mode is None:
             return None
-        inner = tree.map(lambda x: x.cpu(), self._state.envs.inner)
+        inner = tree.map(lambda x: x.cpu(), state.envs.inner)
         values = [column.cpu() for column in self._values]
         pictures = []
         for i in range(self.num_envs):
             env: Any = self._lanes.one([float(column[i]) for column in values])
             pictures.append(env.render(tree.index(inner, i)))
         return tuple(pictures)
+
+    def _begun(self, method: str) -> VectorState:
+        """Return the state, if there is one and it may be used."""
+        self._require_open(method)
+        instead = "Write env.reset(seed=0)."
+        begun = self._state is not None
+        require(begun, f"{self.name}.{method}", "the environment", "be reset first", None, instead)
+        assert self._state is not None
+        return self._state
 
     def _require_open(self, method: str) -> None:
         require(not self.closed, f"{self.name}.{method}", "the environment", "be open", "a closed one")

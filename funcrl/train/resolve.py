@@ -9,12 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium
-import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import algos, envs
-from funcrl.core import checks, lanes, random
+from funcrl.core import checks, lanes
 from funcrl.core.checks import require
 
 
@@ -135,41 +133,3 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
             f"{function}: config must be a {name}.Config, got {config!r}. Write config={name}.Config()."
         )
     return lanes.spread(function, "config", config, num_lanes)
-
-
-def check_step(function: str, env: envs.Env) -> None:
-    """Take one step of an environment and check what its methods return.
-
-    Raises:
-        ValueError: When an observation is not in its space, or a reward or a terminal flag is not
-            one number.
-        TypeError: When one of them is not a tensor.
-    """
-    k_reset, k_step, k_action = random.split(random.key(0), 3)
-    action = torch.zeros(env.action_space.shape or (), dtype=torch.float32)
-    if isinstance(env.action_space, spaces.Discrete):
-        action = random.randint(k_action, (), 0, int(env.action_space.n)) + int(env.action_space.start)
-    before = env.initial(k_reset)
-    after = env.transition(before, action, k_step)
-    name = type(env).__name__
-    returned = {
-        "observation": env.observation(after, k_step),
-        "reward": env.reward(before, action, after, k_step),
-        "terminal": env.terminal(after, k_step),
-    }
-    space = env.observation_space
-    wanted: dict[str, tuple[tuple[int, ...], torch.dtype | None]] = {
-        "reward": ((), None),
-        "terminal": ((), torch.bool),
-    }
-    if isinstance(space, spaces.Box):
-        wanted["observation"] = (tuple(space.shape), torch.float32)
-    for method, (shape, dtype) in wanted.items():
-        value = returned[method]
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"{function}: {name}.{method} must return a tensor, got {value!r}. Write torch.tensor(...)."
-            )
-        hold = f"return a tensor of shape {list(shape)}" + (f" and {dtype}" if dtype else "")
-        fine = tuple(value.shape) == shape and dtype in (None, value.dtype)
-        require(fine, function, f"{name}.{method}", hold, f"{list(value.shape)} {value.dtype}")

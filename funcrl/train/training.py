@@ -14,9 +14,9 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.envs.checking import check_returns
 from funcrl.train.on_policy import OnPolicyRun, Report, steps_per_iteration
 from funcrl.train.resolve import (
-    check_step,
     resolve_algorithm,
     resolve_config,
     resolve_env,
@@ -174,7 +174,7 @@ def make_plan(
     if not isinstance(world, envs.HostEnv):
         world = lanes.spread("train", "env", world, len(seeds))
         example = lanes.Lanes(world).first
-        check_step("train", example)
+        check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
     algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), example)
     return Plan(

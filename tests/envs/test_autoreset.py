@@ -89,7 +89,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.mode == AutoresetMode.DISABLED and self.over.any())
     @rule()
     def step_over_an_end(self):
-        with pytest.raises(ValueError, match="Walk.step: every episode that is over must be reset"):
+        with pytest.raises(ValueError, match=r"Walk\.step: every episode that is over must be reset"):
             self.ours.step(torch.zeros(NUM, dtype=torch.int64))
         # Gymnasium refuses too, but only after it has stepped the environments before that one.
 
@@ -138,3 +138,30 @@ def test_a_step_of_an_ended_environment_in_next_step_mode_statistics_begin_anew(
     assert reward.tolist() == [0.0] * NUM
     assert not truncated.any()
     assert env.step(actions)[3].all()
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_chunk_of_steps_is_the_same_steps(mode, backend):
+    chunked, single = (
+        TorchVectorEnv(Walk(), NUM, backend=b, autoreset_mode=mode) for b in (backend, "eager")
+    )
+    chunked.reset(seed=1)
+    single.reset(seed=1)
+    for key in random.split(random.key(0), 3):
+        actions = random.randint(key, (5, NUM), 0, 2)
+        together = chunked.unroll(actions)
+        alone = [single.step(row) for row in actions]
+        for a, b in zip(tree.leaves(together), tree.leaves(tree.stack(alone)), strict=True):
+            assert torch.allclose(a.float(), b.float(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"Walk\.unroll: actions must have shape \(3,\)"):
+        chunked.unroll(torch.zeros(5, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="actions must hold at least one step"):
+        chunked.unroll(torch.zeros(0, 3, dtype=torch.int64))
+
+
+def test_a_chunk_needs_resets_of_its_own():
+    env = TorchVectorEnv(Walk(), NUM, backend="eager", autoreset_mode="Disabled")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="autoreset_mode must be SameStep or NextStep"):
+        env.unroll(torch.zeros(2, NUM, dtype=torch.int64))

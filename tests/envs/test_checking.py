@@ -14,8 +14,8 @@ from gymnasium import spaces
 
 from funcrl import envs
 from funcrl.core import random, tree
-from funcrl.envs import checking, walking
-from funcrl.envs.checking import check_env, check_returns
+from funcrl.envs.checking import check as checking
+from funcrl.envs.checking import check_env, check_returns, walking
 from funcrl.envs.host import from_gymnasium
 from tests import probes
 

@@ -201,7 +201,7 @@ def test_host_training_compiles_three_programs_and_no_more(backend):
         lanes.iterate()
     assert lanes.num_graphs == 3
     carry = lanes.carry
-    with pytest.raises(ValueError, match="OnPolicyRun.restore: env must live on the device"):
+    with pytest.raises(ValueError, match=r"OnPolicyRun\.restore: env must live on the device"):
         lanes.restore(carry)
     lanes.close()
 
@@ -225,7 +225,7 @@ def test_a_name_means_the_device_first_and_gymnasium_next():
         "gymnasium:CartPole-v1": "host",
         "Acrobot-v1": "device",
     }
-    with pytest.raises(TypeError, match="Write envs.from_gymnasium"):
+    with pytest.raises(TypeError, match=r"Write envs\.from_gymnasium"):
         run(gymnasium.make("CartPole-v1"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "pictures.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "pictures.py"
 
 
 def test_it_writes_an_animation_and_a_sheet_of_each(tmp_path, monkeypatch, capsys):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from funcrl.core import checks, random, tree
 from funcrl.core.checks import require
-from funcrl.envs.elements import check_element, check_space, check_tensor, draw
+from funcrl.envs.checking.elements import check_element, check_space, check_tensor, draw
+from funcrl.envs.checking.problems import failed, together
 from funcrl.envs.host import HostEnv
-from funcrl.envs.problems import failed, together
 from funcrl.envs.stepping import Env
 
 METHODS: dict[str, tuple[str, ...]] = {

@@ -17,10 +17,10 @@ from torch import Tensor
 from funcrl.core import checks, jit, random, tree
 from funcrl.core.checks import require
 from funcrl.core.graphs import no_fallback
-from funcrl.envs.problems import failed, together
-from funcrl.envs.protocol import check_protocol, check_returns, methods
+from funcrl.envs.checking.problems import failed, together
+from funcrl.envs.checking.protocol import check_protocol, check_returns, methods
+from funcrl.envs.checking.walking import Sample, Walk, check_purity, check_values, take_walk
 from funcrl.envs.stepping import EnvState, step
-from funcrl.envs.walking import Sample, Walk, check_purity, check_values, take_walk
 
 
 def check_env(env: Any, *, num_steps: int = 200, seed: int = 0, backend: str = "aot_eager") -> None:

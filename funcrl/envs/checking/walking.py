@@ -14,8 +14,8 @@ from torch import Tensor
 
 from funcrl.core import random, tree
 from funcrl.core.checks import require
-from funcrl.envs.elements import draw, outside
-from funcrl.envs.protocol import call, check_kept, check_result, methods
+from funcrl.envs.checking.elements import draw, outside
+from funcrl.envs.checking.protocol import call, check_kept, check_result, methods
 from funcrl.envs.stepping import Env
 
 _HELD = 25
