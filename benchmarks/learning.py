@@ -1,6 +1,6 @@
-"""What PPO learns on CartPole with the references' settings (config P), beside the published figures.
+"""What PPO learns with the references' settings (config P), beside the published figures.
 
-python benchmarks/learning.py [--seeds 16] [--device cpu]
+python benchmarks/learning.py [--seeds 16] [--device cpu] [--env Acrobot-v1]
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from funcrl import ops
 from funcrl.core import random
 from funcrl.train import evaluate, train
 
-TARGET, REFERENCE = 475.0, "CleanRL 490.04 ± 6.12"
+ROWS: dict[str, tuple[float, str]] = {
+    "CartPole-v1": (475.0, "CleanRL 490.04 ± 6.12"),
+    "Acrobot-v1": (-90.0, "CleanRL -86.36 ± 1.32"),
+    "gymnasium:CartPole-v1": (475.0, "CleanRL 490.04 ± 6.12"),
+}
+"""environments, with the return to reach and the published figure"""
 
 
-def measure(seeds: int, device: str) -> dict[str, Any]:
+def measure(env: str, seeds: int, device: str) -> dict[str, Any]:
     """Train config P for 500,000 steps and return the figures of its row."""
-    result = train("ppo", "CartPole-v1", seeds=range(seeds), num_steps=500_000, device=device)
+    result = train("ppo", env, seeds=range(seeds), num_steps=500_000, device=device)
     finals = result.final_returns()
     low, high = ops.bootstrap_interval(random.key(0), finals)
-    greedy = evaluate("ppo", "CartPole-v1", result.states, num_episodes=20)
+    greedy = evaluate("ppo", env, result.states, num_episodes=20)
     return {
+        "environment": env,
+        "placement": result.placement,
         "seeds": seeds,
         "steps": int(result.steps[-1]),
         "iqm": round(float(ops.iqm(finals)), 2),
@@ -35,22 +42,28 @@ def measure(seeds: int, device: str) -> dict[str, Any]:
     }
 
 
-def row(figures: dict[str, Any]) -> str:
-    """Return the figures as a row beside target and reference."""
-    low, high = figures["interval_95"]
-    verdict = "reached" if figures["iqm"] >= TARGET else "MISSED"
-    return (
-        "| environment | algorithm | env steps | seeds | IQM [95 %] | worst | greedy | target | reference |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
-        f"| CartPole-v1 | PPO, config P | {figures['steps']:,} | {figures['seeds']} "
-        f"| {figures['iqm']} [{low}, {high}] | {figures['worst']} | {figures['greedy_iqm']} "
-        f"| ≥ {TARGET:.0f}: {verdict} | {REFERENCE} |"
-    )
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the figures as a table, each beside target and reference."""
+    lines = [
+        "| environment | runs on the | algorithm | env steps | seeds | IQM [95 %] | worst | greedy | target | reference |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        target, reference = ROWS[row["environment"]]
+        low, high = row["interval_95"]
+        verdict = "reached" if row["iqm"] >= target else "MISSED"
+        lines.append(
+            f"| {row['environment']} | {row['placement']} | PPO, config P | {row['steps']:,} | {row['seeds']} "
+            f"| {row['iqm']} [{low}, {high}] | {row['worst']} | {row['greedy_iqm']} "
+            f"| ≥ {target:.0f}: {verdict} | {reference} |"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--env", choices=ROWS, action="append", help="one of the rows; all by default")
     given = parser.parse_args()
-    print(row(measure(given.seeds, given.device)))
+    print(table([measure(env, given.seeds, given.device) for env in given.env or ROWS]))

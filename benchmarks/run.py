@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import compile_times
 import learning
 import startup
 import torch
@@ -48,10 +49,11 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def speed(device: str) -> list[dict[str, Any]]:
-    """Run `test_speed.py` and return a row a benchmark."""
+    """Run the benchmarks of speed and return a row for each."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pytest", "-q", str(HERE / "test_speed.py"), "--device", device]
+        files = [str(HERE / "test_speed.py"), str(HERE / "test_environments.py")]
+        command = [sys.executable, "-m", "pytest", "-q", *files, "--device", device]
         subprocess.run([*command, f"--benchmark-json={report}", "--benchmark-quiet"], check=True)
         found = json.loads(report.read_text())["benchmarks"]
     return [
@@ -78,7 +80,8 @@ def main() -> None:
         "machine": machine(given.device),
         "speed": speed(given.device),
         "seconds_to_first_update": startup.measure(given.seeds, given.device),
-        "learning": learning.measure(given.seeds, given.device),
+        "seconds_to_compile_a_step": compile_times.measure(given.device),
+        "learning": [learning.measure(env, given.seeds, given.device) for env in learning.ROWS],
     }
     label = "cpu" if given.device == "cpu" else results["machine"]["gpu"].replace(" ", "-").lower()
     out = given.out or HERE / "results" / f"{results['machine']['date']}-{label}.json"
@@ -88,7 +91,9 @@ def main() -> None:
         rates = ", ".join(f"{value:,} {name}" for name, value in item.items() if name.endswith("_per_second"))
         print(f"{item['name']:<44}{item['median_us']:>12,.1f} µs   {rates}")
     print(
-        f"\nfirst update: {results['seconds_to_first_update']}\n\n{learning.row(results['learning'])}\n\nwrote {out}"
+        f"\nfirst update: {results['seconds_to_first_update']}\n"
+        f"compiling a step: {results['seconds_to_compile_a_step']}\n\n"
+        f"{learning.table(results['learning'])}\n\nwrote {out}"
     )
 
 

@@ -19,7 +19,7 @@ from funcrl.train.collect import Collector
 
 SIZES = [16, 256, 4096, 65536]
 NAMES = ["CartPole-v1", "Pendulum-v1"]
-CHUNK = 32
+CHUNK = 16
 
 
 def random_actions(space, key, num_envs):
