@@ -72,6 +72,17 @@ def integer(function: str, argument: str, value: Any, low: int) -> None:
     require(int(value) >= low, function, argument, f"be at least {low}", value)
 
 
+def time_limit(function: str, value: int | None) -> None:
+    """Check an environment's `max_episode_steps`: None, or an integer from 1 on.
+
+    >>> time_limit("CartPole", 0)
+    Traceback (most recent call last):
+    ValueError: CartPole: max_episode_steps must be at least 1, got 0.
+    """
+    if value is not None:
+        integer(function, "max_episode_steps", value, 1)
+
+
 def settings(
     config: Any,
     function: str,

@@ -133,7 +133,7 @@ def jit(function: Callable[..., Any], *, donate: Sequence[int] = (), backend: st
         backend: One of `BACKENDS`.
 
     Returns:
-        A callable with `num_graphs` and `bind`.
+        A callable with `num_graphs` and `bind`. What it returns is contiguous.
 
     Raises:
         ValueError: When the backend is unknown.

@@ -109,8 +109,7 @@ class Acrobot:
         )
         checks.number("Acrobot", "target_height", self.target_height, -math.inf, math.inf)
         checks.known("Acrobot", "dynamics", self.dynamics, ("book", "nips"))
-        if self.max_episode_steps is not None:
-            checks.integer("Acrobot", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Acrobot", self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

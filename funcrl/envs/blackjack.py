@@ -120,8 +120,7 @@ class Blackjack:
 
     def __post_init__(self) -> None:
         checks.settings(self, "Blackjack", flags=("natural", "sab"))
-        if self.max_episode_steps is not None:
-            checks.integer("Blackjack", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Blackjack", self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Tuple[Any]:

@@ -62,8 +62,7 @@ class CartPole:
             not_negative=("gravity", "force", "initial_range"),
             positive=("cart_mass", "pole_mass", "half_length", "time_step", "angle_threshold", "x_threshold"),
         )
-        if self.max_episode_steps is not None:
-            checks.integer("CartPole", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("CartPole", self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -45,8 +45,7 @@ class CliffWalking:
         for name in ("step_reward", "cliff_reward"):
             checks.number("CliffWalking", name, getattr(self, name), -math.inf, math.inf)
         checks.settings(self, "CliffWalking", flags=("is_slippery",))
-        if self.max_episode_steps is not None:
-            checks.integer("CliffWalking", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("CliffWalking", self.max_episode_steps)
 
     @property
     def num_states(self) -> int:

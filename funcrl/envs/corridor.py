@@ -61,8 +61,7 @@ class Corridor:
         for name in ("step_reward", "goal_reward"):
             checks.number("Corridor", name, getattr(self, name), -np.inf, np.inf)
         checks.integer("Corridor", "length", self.length, 2)
-        if self.max_episode_steps is not None:
-            checks.integer("Corridor", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Corridor", self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

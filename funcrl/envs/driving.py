@@ -127,8 +127,7 @@ class Driving:
         )
         checks.number("Driving", "max_steering", self.max_steering, 0, 1.5, open_low=True)
         checks.integer("Driving", "num_rays", self.num_rays, 2)
-        if self.max_episode_steps is not None:
-            checks.integer("Driving", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Driving", self.max_episode_steps)
         self._check_track()
 
     def _check_track(self) -> None:

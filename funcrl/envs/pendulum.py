@@ -72,8 +72,7 @@ class Pendulum:
             not_negative=("gravity", "speed_cost", "torque_cost", "initial_angle", "initial_speed"),
             positive=("mass", "length", "time_step", "max_speed", "max_torque"),
         )
-        if self.max_episode_steps is not None:
-            checks.integer("Pendulum", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Pendulum", self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

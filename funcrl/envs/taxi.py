@@ -85,8 +85,7 @@ class Taxi:
             unit=("rainy_probability", "fickle_probability"),
             flags=("is_rainy", "fickle_passenger"),
         )
-        if self.max_episode_steps is not None:
-            checks.integer("Taxi", "max_episode_steps", self.max_episode_steps, 1)
+        checks.time_limit("Taxi", self.max_episode_steps)
 
     @property
     def num_states(self) -> int:

@@ -184,3 +184,14 @@ def test_a_tensor_that_was_given_twice_may_be_two_tensors_in_the_next_call(backe
     assert [out.tolist() for out in program(one, two)] == [[21.0] * 3, [-1.0] * 3]
     assert [out.tolist() for out in program(two, one)] == [[12.0] * 3, [1.0] * 3]
     assert program.num_graphs == 1
+
+
+def test_outputs_are_contiguous_so_that_feeding_them_back_compiles_nothing():
+    program = jit.jit(lambda x: (x.T + 1.0).T, backend="aot_eager")
+    spread = jit.jit(lambda x: torch.ones(()).expand(3, 4), backend="aot_eager")
+    x = torch.zeros(3, 4)
+    for _ in range(3):
+        x = program(x)
+    assert program.num_graphs == 1
+    assert x.is_contiguous()
+    assert spread(x).is_contiguous()
