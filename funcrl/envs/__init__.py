@@ -7,6 +7,7 @@ from funcrl.envs.checking import check_env
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
+from funcrl.envs.flattening import FlattenObservation, OneHotObservation
 from funcrl.envs.frozen_lake import FrozenLake
 from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.host import HostEnv, from_gymnasium
@@ -19,9 +20,7 @@ from funcrl.envs.registry import REGISTRY, make
 from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
 from funcrl.envs.taxi import Taxi
 from funcrl.envs.wrappers import (
-    FlattenObservation,
     FrameStack,
-    OneHotObservation,
     RepeatAction,
     ScaleReward,
     TimeLimit,

@@ -84,21 +84,7 @@ def from_gymnasium(
             f"{here}: env must be an id or a function that makes an environment, got {env!r}. "
             "Write lambda: my_environment(), so that each lane gets its own."
         )
-    try:
-        probe: Any = make(num_envs=1) if vectorization == "native" else make()
-    except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
-        reason = f"{name!r}: {type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ValueError(f"{here}: env must be an environment that can be made, got {reason}") from error
-    wanted = VectorEnv if vectorization == "native" else gymnasium.Env
-    if not isinstance(probe, wanted):
-        raise TypeError(
-            f"{here}: env must make a {wanted.__name__} for {vectorization!r}, got {type(probe).__name__}."
-        )
-    which = "single_" if vectorization == "native" else ""
-    obs_space = getattr(probe, f"{which}observation_space")
-    action_space = getattr(probe, f"{which}action_space")
-    limit = probe.spec.max_episode_steps if probe.spec is not None else None
-    probe.close()
+    obs_space, action_space, limit = _probe(here, name, make, vectorization)
     _check_space(here, name, "observation_space", obs_space, _SUPPORTED_OBSERVATIONS)
     _check_space(here, name, "action_space", action_space, _SUPPORTED_ACTIONS)
     return HostEnv(
@@ -110,6 +96,27 @@ def from_gymnasium(
         action_space=action_space,
         max_episode_steps=limit,
     )
+
+
+def _probe(
+    function: str, name: str, make: Callable[..., Any], vectorization: str
+) -> tuple[Any, Any, int | None]:
+    """Make one environment to see its spaces and its time limit."""
+    try:
+        probe: Any = make(num_envs=1) if vectorization == "native" else make()
+    except Exception as error:  # whatever a user's function or a simulator raises
+        reason = f"{name!r}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        raise ValueError(f"{function}: env must be an environment that can be made, got {reason}") from error
+    wanted = VectorEnv if vectorization == "native" else gymnasium.Env
+    if not isinstance(probe, wanted):
+        raise TypeError(
+            f"{function}: env must make a {wanted.__name__} for {vectorization!r}, got {type(probe).__name__}."
+        )
+    which = "single_" if vectorization == "native" else ""
+    limit = probe.spec.max_episode_steps if probe.spec is not None else None
+    found = getattr(probe, f"{which}observation_space"), getattr(probe, f"{which}action_space"), limit
+    probe.close()
+    return found
 
 
 def _maker(name: str, vectorization: str, params: dict[str, Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from funcrl import envs
 from funcrl.core import jit, random, tree
-from funcrl.envs.wrappers import flat
+from funcrl.envs.flattening import flat
 from funcrl.ops.moments import merge_moments, moments
 from tests.probes import Counter
 
