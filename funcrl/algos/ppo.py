@@ -248,9 +248,9 @@ def init(key: Tensor, config: Config, env: object) -> State:
         action_space,
         "This PPO chooses among discrete actions.",
     )
-    checks.require(
-        isinstance(obs_space, spaces.Box), "ppo.init", "env.observation_space", "be a Box", obs_space
-    )
+    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    boxed = isinstance(obs_space, spaces.Box)
+    checks.require(boxed, "ppo.init", "env.observation_space", "be a Box", obs_space, instead)
     num_actions = int(action_space.n)
     shape = obs_space.shape
     actor, critic = config.actor, config.critic
