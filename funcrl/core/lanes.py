@@ -66,12 +66,7 @@ def _is_several(item: Any) -> bool:
 
 
 def _column(function: str, name: str, item: Any, num_lanes: int) -> Tensor:
-    try:
-        column = torch.as_tensor(item, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"{function}: {name} must be one number or a list of numbers, got {item!r}."
-        ) from None
+    column = _numbers(function, name, item)
     if column.ndim == 0:
         column = column.expand(num_lanes)
     require(
@@ -100,9 +95,19 @@ def first(value: Any) -> Any:
             if dataclasses.is_dataclass(item):
                 value = _set(value, (field.name,), first(item))
             elif field.type in ("float", float) and _is_several(item):
-                several = torch.as_tensor(item)
-                value = _set(value, (field.name,), float(several.flatten()[0]))
+                column = _numbers(type(value).__name__, field.name, item).flatten()
+                require(len(column) > 0, type(value).__name__, field.name, "hold at least one number", item)
+                value = _set(value, (field.name,), float(column[0]))
     return value
+
+
+def _numbers(function: str, name: str, item: Any) -> Tensor:
+    try:
+        return torch.as_tensor(item, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{function}: {name} must be one number or a list of numbers, got {item!r}."
+        ) from None
 
 
 class Lanes:

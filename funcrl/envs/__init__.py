@@ -8,17 +8,23 @@ from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
 from funcrl.envs.flattening import FlattenObservation, OneHotObservation
-from funcrl.envs.frozen_lake import FrozenLake
+from funcrl.envs.frozen_lake import FrozenLake, random_map
 from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.host import HostEnv, from_gymnasium
 from funcrl.envs.host_vector import HostError, HostVector
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
-from funcrl.envs.normalisation import NormalizeObservation, NormalizeReward, frozen
+from funcrl.envs.normalisation import (
+    NormalizeObservation,
+    NormalizeReward,
+    frozen,
+    normalizes_observations,
+)
 from funcrl.envs.pendulum import Pendulum
 from funcrl.envs.registry import REGISTRY, make
 from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
 from funcrl.envs.taxi import Taxi
+from funcrl.envs.vector import TorchVectorEnv
 from funcrl.envs.wrappers import (
     FrameStack,
     RepeatAction,
@@ -57,11 +63,14 @@ __all__ = [
     "ScaleReward",
     "Taxi",
     "TimeLimit",
+    "TorchVectorEnv",
     "advance",
     "check_env",
     "from_gymnasium",
     "frozen",
     "make",
+    "normalizes_observations",
+    "random_map",
     "reset",
     "reset_all",
     "restart",

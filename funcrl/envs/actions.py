@@ -35,7 +35,7 @@ def check_actions(
     tensor([0, 1])
     """
     try:
-        tensor = torch.as_tensor(actions, device=device)
+        tensor = torch.as_tensor(actions, device=device).detach()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{function}: actions must be a tensor or an array, got {actions!r}.") from None
     shape = (num_envs, *(space.shape or ()))
@@ -51,9 +51,10 @@ def check_actions(
         return tensor.to(torch.float32)
     fine = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
     require(fine, function, "actions", "be integers", tensor.dtype, "Write actions.long().")
+    tensor = tensor.to(torch.int64)
     low, high = _integer_bounds(space)
     _check_values(function, tensor, low, high, "")
-    return tensor.to(torch.int64)
+    return tensor
 
 
 def _integer_bounds(space: Any) -> tuple[Tensor, Tensor]:

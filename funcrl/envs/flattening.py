@@ -22,6 +22,7 @@ class OneHotObservation(Wrapper):
     env: Env
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         space = lanes.first(self.env).observation_space
         instead = "FlattenObservation takes every space."
         here = "OneHotObservation"
@@ -49,6 +50,7 @@ class FlattenObservation(Wrapper):
     env: Env
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         flat_space(lanes.first(self.env).observation_space)
 
     @property

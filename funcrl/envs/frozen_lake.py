@@ -131,6 +131,8 @@ class FrozenLake:
         checks.settings(self, "FrozenLake", unit=("success_rate",), flags=("is_slippery",))
         for name in ("goal_reward", "hole_reward", "frozen_reward"):
             checks.number("FrozenLake", name, getattr(self, name), -math.inf, math.inf)
+        if isinstance(self.desc, list):  # as Gymnasium's own maps are, and all that has been JSON
+            object.__setattr__(self, "desc", tuple(self.desc))
         if self.desc is not None:
             _check_map(self.desc)
         else:

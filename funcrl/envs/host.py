@@ -82,7 +82,7 @@ def from_gymnasium(
     else:
         raise TypeError(
             f"{here}: env must be an id or a function that makes an environment, got {env!r}. "
-            "Write lambda: my_environment(), so that each lane gets its own."
+            "Write a function that makes a new one at each call, so that each lane gets its own."
         )
     obs_space, action_space, limit = _probe(here, name, make, vectorization)
     _check_space(here, name, "observation_space", obs_space, _SUPPORTED_OBSERVATIONS)

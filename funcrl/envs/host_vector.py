@@ -70,6 +70,7 @@ class HostVector:
             else:
                 kind: Any = SyncVectorEnv if env.vectorization == "sync" else AsyncVectorEnv
                 self._vectors = [kind([env.make] * total, autoreset_mode=AutoresetMode.SAME_STEP)]
+        _check_vectors(env.name, self._vectors, total // len(self._vectors))
         self._mode = _mode_of(env.name, self._vectors[0])
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
 
@@ -194,6 +195,18 @@ def environment_seeds(seed: int, num_envs: int) -> list[int]:
     """
     words = random.split(random.key(seed), num_envs)[:, 0]
     return [int(word) & 0x7FFFFFFF for word in words]
+
+
+def _check_vectors(name: str, vectors: list[Any], num_envs: int) -> None:
+    """Check that there are as many environments as asked for, and none of them twice."""
+    for vector in vectors:
+        hold = f"hold {num_envs} environments"
+        require(vector.num_envs == num_envs, name, "the vector environment", hold, vector.num_envs)
+    singles = [env.unwrapped for vector in vectors for env in getattr(vector, "envs", [vector])]
+    distinct = len({id(env) for env in singles})
+    instead = "Make a new one in the function that you give to from_gymnasium."
+    hold = f"be {len(singles)} different ones"
+    require(distinct == len(singles), name, "environments", hold, distinct, instead)
 
 
 def _mode_of(name: str, vector: Any) -> AutoresetMode:

@@ -47,6 +47,7 @@ class NormalizeObservation(StatefulWrapper):
     """whether observations still change the moments"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.settings(self, "NormalizeObservation", positive=("epsilon", "clip"), flags=("updating",))
         require_box("NormalizeObservation", self.env)
 
@@ -118,6 +119,7 @@ class NormalizeReward(StatefulWrapper):
     """whether rewards still change the moments"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.settings(
             self, "NormalizeReward", unit=("gamma",), positive=("epsilon", "clip"), flags=("updating",)
         )
@@ -148,6 +150,12 @@ class NormalizeReward(StatefulWrapper):
         """Return the reward in units of the standard deviation of returns, `[]`."""
         scaled = next_state.reward / torch.sqrt(next_state.moments.variance + self.epsilon)
         return torch.clamp(scaled, -self.clip, self.clip)
+
+
+def normalizes_observations(env: Any) -> bool:
+    """Return whether there is a `NormalizeObservation` somewhere in a stack of wrappers."""
+    inside = isinstance(env, Wrapper) and normalizes_observations(env.env)
+    return isinstance(env, NormalizeObservation) or inside
 
 
 def frozen(env: Env) -> Env:

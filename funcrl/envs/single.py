@@ -9,6 +9,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from funcrl.core import tree
+from funcrl.core.checks import require
 from funcrl.envs.drawing import Frame
 from funcrl.envs.registry import make
 from funcrl.envs.stepping import Env
@@ -39,6 +40,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
             render_mode: `"rgb_array"` or None.
         """
         self._vector = TorchVectorEnv(env, 1, device, backend, AutoresetMode.DISABLED, render_mode)
+        self._over = False
         self.env = env
         self.device = self._vector.device
         self.metadata = {"render_modes": self._vector.metadata["render_modes"], "render_fps": 30}
@@ -60,6 +62,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
         """
         super().reset(seed=seed)
         obs, infos = self._vector.reset(seed=seed, options=options)
+        self._over = False
         return tree.index(obs, 0), infos
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -75,8 +78,16 @@ class TorchEnv(gymnasium.Env[Any, Any]):
             ValueError: When the action is not in the space, before `reset`, or when the episode is
                 over.
         """
-        actions = torch.as_tensor(action, device=self.device).unsqueeze(0)
-        obs, reward, terminated, truncated, infos = self._vector.step(actions)
+        here, over = f"{self._vector.name}.step", self._over
+        require(not over, here, "the episode", "not be over", "a step after its end", "Write env.reset().")
+        try:
+            action = torch.as_tensor(action, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{here}: action must be a tensor or an array, got {action!r}.") from None
+        shape = tuple(self.action_space.shape or ())
+        require(tuple(action.shape) == shape, here, "action", f"have shape {shape}", tuple(action.shape))
+        obs, reward, terminated, truncated, infos = self._vector.step(action.unsqueeze(0))
+        self._over = bool(terminated | truncated)
         figures = {name: value[0].item() for name, value in infos.items()}
         return tree.index(obs, 0), float(reward), bool(terminated), bool(truncated), figures
 

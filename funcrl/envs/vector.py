@@ -133,7 +133,8 @@ class TorchVectorEnv(VectorEnv):
 
     def _seeded_keys(self, seed: Any) -> list[Tensor | None]:
         """Return a fresh key for each environment that is to get one."""
-        if isinstance(seed, (list, tuple, np.ndarray)):
+        seed = seed.tolist() if isinstance(seed, Tensor) and seed.ndim else seed
+        if isinstance(seed, (list, tuple, range, np.ndarray)):
             length = len(seed)
             require(
                 length == self.num_envs, f"{self.name}.reset", "seed", f"hold {self.num_envs} seeds", length
@@ -242,10 +243,14 @@ class TorchVectorEnv(VectorEnv):
         state = self._begun("unroll")
         enabled = self.autoreset_mode != AutoresetMode.DISABLED
         require(enabled, here, "autoreset_mode", "be SameStep or NextStep", self.autoreset_mode.value)
-        rows = [
-            check_actions(here, self.single_action_space, row, self.num_envs, self.device) for row in actions
-        ]
-        require(len(rows) > 0, here, "actions", "hold at least one step", len(rows))
+        try:
+            actions = torch.as_tensor(actions)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{here}: actions must be a tensor or an array, got {actions!r}.") from None
+        hold = f"have shape (T, {self.num_envs}, ...) with T at least 1"
+        require(actions.ndim > 1 and len(actions) > 0, here, "actions", hold, tuple(actions.shape))
+        space = self.single_action_space
+        rows = [check_actions(here, space, row, self.num_envs, self.device) for row in actions]
         self._state, outputs, infos = self._unroll(self._values, state, torch.stack(rows))
         return (*outputs, infos)
 

@@ -26,6 +26,12 @@ class Wrapper:
 
     env: Env
 
+    def __post_init__(self) -> None:
+        instead = "Environments on the host take Gymnasium's wrappers, inside from_gymnasium."
+        fine = hasattr(self.env, "transition") and not isinstance(self.env, type)
+        name = type(self).__name__
+        require(fine, name, "env", "be an environment of funcrl's", self.env, instead)
+
     @property
     def max_episode_steps(self) -> int | None:
         """Time limit of the environment inside."""
@@ -105,6 +111,7 @@ class TimeLimit(Wrapper):
     """steps after which an episode is truncated; None for never"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit is not None:
             checks.integer("TimeLimit", "limit", self.limit, 1)
 
@@ -124,6 +131,7 @@ class ScaleReward(Wrapper):
     """added before scaling"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("ScaleReward", "scale", self.scale, -math.inf, math.inf)
         checks.number("ScaleReward", "shift", self.shift, -math.inf, math.inf)
 
@@ -154,6 +162,7 @@ class RepeatAction(StatefulWrapper):
     num_repeats: int = tree.static(default=4)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("RepeatAction", "num_repeats", self.num_repeats, 1)
 
     @property
@@ -219,6 +228,7 @@ class FrameStack(StatefulWrapper):
     num_frames: int = tree.static(default=4)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("FrameStack", "num_frames", self.num_frames, 1)
         require_box("FrameStack", self.env)
 

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from funcrl.core import checks
@@ -63,6 +64,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., *input]` to `[..., out]`."""
+        # Images and counts come as integers.
+        x = x if x.is_floating_point() else x.to(torch.float32)
         return self.layers(x.flatten(start_dim=x.ndim - self.input_axes))  # type: ignore[no-any-return]
 
 

@@ -84,9 +84,14 @@ def evaluate(
     policy = best if greedy else algorithm.act
     if isinstance(world, envs.HostEnv):
         return _first_episodes_on_host(policy, world, states, num_episodes, seed, limit, backend)
-    if env_states is not None:
-        _check_env_states(states, env_states)
+    if env_states is None:
+        needed = envs.normalizes_observations(world)
+        hold = "be given for an environment that normalises observations by what it has seen"
+        require(not needed, "evaluate", "env_states", hold, None, "Write env_states=result.env_states.")
+    else:
+        _check_env_states(states, env_states, world)
         world = envs.frozen(world)
+    _check_policy(policy, states, world)
     return _first_episodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
 
 
@@ -108,8 +113,29 @@ def _check_states(algorithm: ModuleType, states: Any) -> None:
     )
 
 
-def _check_env_states(states: Any, env_states: Any) -> None:
+def _check_policy(policy: Policy, states: Any, env: envs.Env) -> None:
+    """Let one agent act once: where it has learnt in another environment, that shows here."""
+    first = lanes.first(env)
+    k_reset, k_act = random.split(random.key(0, tree.leaves(states)[0].device), 2)
+    try:
+        policy(tree.index(states, 0), envs.reset(first, k_reset).obs, k_act)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"evaluate: states must be agents for observations in {first.observation_space}, "
+            f"got {str(error).splitlines()[0]!r}. Give the environment that they were trained in."
+        ) from error
+
+
+def _check_env_states(states: Any, env_states: Any, env: envs.Env) -> None:
     num_lanes = tree.leaves(states)[0].shape[0]
+    if isinstance(env_states, envs.EnvState):
+        wanted = tree.named_leaves(envs.reset(lanes.first(env), random.key(0)))
+        given = tree.named_leaves(env_states)
+        same = {name: tuple(leaf.shape) for name, leaf in wanted.items()} == {
+            name: tuple(leaf.shape[2:]) for name, leaf in given.items()
+        }
+        hold = "be of the environment that is evaluated"
+        require(same, "evaluate", "env_states", hold, list(given), "Write result.env_states.")
     found = env_states.episode_length.shape[:1] if isinstance(env_states, envs.EnvState) else type(env_states)
     require(
         found == (num_lanes,),

@@ -71,8 +71,9 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
     if missing:
         raise TypeError(
             f"{function}: env must be a name or a funcrl environment, got {env!r} "
-            f"without {', '.join(missing)}. Write {next(iter(envs.REGISTRY))!r}."
+            f"without {', '.join(missing)}. For one of your own, envs.check_env(env) says what to write."
         )
+    checks.time_limit(function, example.max_episode_steps)
     return env  # type: ignore[return-value]
 
 

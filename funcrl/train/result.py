@@ -58,13 +58,14 @@ class Result:
             episodes: Number of episodes to look back over, at least 1.
 
         Returns:
-            `[S]`, NaN for a lane in which no episode ended.
+            `[S]`, NaN for a lane in which no episode ended, or where one of these earned NaN.
         """
         require(episodes >= 1, "Result.final_returns", "episodes", "be at least 1", episodes)
         counts = self.episodes.nan_to_num(0.0)
         after = counts.flip(1).cumsum(1).flip(1) - counts
         weight = counts * (after < episodes)
-        return (weight * self.returns.nan_to_num(0.0)).sum(1) / weight.sum(1)
+        # Where nothing ended the weight is 0 and the return may be NaN; a NaN that was earned stays.
+        return torch.where(weight > 0, weight * self.returns, 0.0).sum(1) / weight.sum(1)
 
     @property
     def nonfinite_seeds(self) -> list[int]:

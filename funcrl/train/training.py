@@ -214,6 +214,12 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
             results.append(result)
             if stopped:
                 break
+    except Exception as error:
+        if not isinstance(plan.env, envs.HostEnv) and not type(plan.env).__module__.startswith("funcrl."):
+            error.add_note(
+                "The environment is your own: funcrl.envs.check_env(env) may say what is wrong with it."
+            )
+        raise
     finally:
         if run is not None:
             run.close()

@@ -50,6 +50,13 @@ def test_one_lane_maps():
     assert double.tolist() == [2.0, 8.0]
 
 
+def test_an_example_of_bad_columns_is_refused_too():
+    with pytest.raises(ValueError, match="Outer: scale must hold at least one number"):
+        first(Outer(Inner(), scale=[]))
+    with pytest.raises(TypeError, match="Inner: length must be one number or a list of numbers"):
+        first(Outer(Inner(length=[1.0, "a"])))
+
+
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [

@@ -156,7 +156,7 @@ def test_a_chunk_of_steps_is_the_same_steps(mode, backend):
             assert torch.allclose(a.float(), b.float(), atol=1e-5)
     with pytest.raises(ValueError, match=r"Walk\.unroll: actions must have shape \(3,\)"):
         chunked.unroll(torch.zeros(5, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="actions must hold at least one step"):
+    with pytest.raises(ValueError, match=r"actions must have shape \(T, 3, ...\) with T at least 1"):
         chunked.unroll(torch.zeros(0, 3, dtype=torch.int64))
 
 

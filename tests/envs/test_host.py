@@ -198,7 +198,7 @@ class Words(Countdown):
     [
         (lambda: envs.from_gymnasium("NoSuch-v1"), ValueError, "must be an environment that can be made"),
         (lambda: envs.from_gymnasium(Words), ValueError, "Words's observation_space must be one of Box"),
-        (lambda: envs.from_gymnasium(Countdown()), TypeError, "Write lambda: my_environment"),
+        (lambda: envs.from_gymnasium(Countdown()), TypeError, "Write a function that makes a new one"),
         (lambda: envs.from_gymnasium(lambda: 3), TypeError, "env must make a Env for 'sync', got int"),
         (
             lambda: envs.from_gymnasium("CartPole-v1", vectorization="fast"),

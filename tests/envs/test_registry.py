@@ -63,6 +63,9 @@ def test_specifications_make_the_same_again():
     again = gymnasium.make(one.spec)
     again.reset(seed=0)
     assert [again.step(0)[3] for _ in range(3)] == [False, False, True]
+    lake = gymnasium.make_vec("funcrl/FrozenLake-v1", num_envs=2, backend="eager", desc=("SF", "FG"))
+    lake = gymnasium.make_vec(gymnasium.envs.registration.EnvSpec.from_json(lake.spec.to_json()))
+    assert lake.env.desc == ("SF", "FG")
     text = gymnasium.envs.registration.EnvSpec.from_json(one.spec.to_json())
     assert gymnasium.make(text).spec == one.spec
 
@@ -98,8 +101,12 @@ def test_one_environment_that_is_over_or_closed_must_not_be_stepped():
     with pytest.raises(ValueError, match=r"CartPole\.step: the environment must be reset first"):
         env.step(0)
     env.reset(seed=0)
+    with pytest.raises(TypeError, match=r"CartPole\.step: action must be a tensor or an array, got 'a'"):
+        env.step("a")
+    with pytest.raises(ValueError, match=r"CartPole\.step: action must have shape \(\), got \(1,\)"):
+        env.step([1])
     assert env.step(0)[2]
-    with pytest.raises(ValueError, match="every episode that is over must be reset"):
+    with pytest.raises(ValueError, match=r"the episode must not be over, .* Write env.reset\(\)"):
         env.step(0)
     env.close()
     with pytest.raises(ValueError, match=r"CartPole\.reset: the environment must be open"):
@@ -139,6 +146,10 @@ def test_continuous_actions_are_checked_at_the_face():
             env.step(torch.tensor(actions))
     with pytest.raises(TypeError, match=r"Pendulum\.step: actions must be a tensor or an array"):
         env.step("left")
+    with pytest.raises(TypeError, match=r"Pendulum\.unroll: actions must be a tensor or an array"):
+        env.unroll(None)
+    learnt = torch.zeros(2, 1, requires_grad=True)
+    assert not env.step(learnt)[0].requires_grad
 
 
 def test_pictures_of_many():

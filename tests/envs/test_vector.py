@@ -121,6 +121,7 @@ def test_bad_use_is_refused():
         env.reset(options={"reset_mask": np.ones(1, dtype=bool)})
     with pytest.raises(ValueError, match="must name at least one environment"):
         env.reset(options={"reset_mask": torch.zeros(3, dtype=torch.bool)})
+    assert torch.equal(env.reset(seed=range(3))[0], env.reset(seed=torch.arange(3))[0])
     with pytest.raises(ValueError, match="seed must hold 3 seeds, got 2"):
         env.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="autoreset_mode must be one of"):

@@ -316,6 +316,12 @@ def test_a_wrapper_draws_what_the_environment_inside_draws():
             lambda: envs.FrameStack(envs.make("Blackjack-v1")),
             "FrameStack: env.observation_space must be a Box, .* Wrap it in FlattenObservation",
         ),
+        (lambda: envs.ScaleReward(envs.CartPole), "ScaleReward: env must be an environment of funcrl's"),
+        (lambda: envs.FrameStack("CartPole-v1", 2), "FrameStack: env must be an environment of funcrl's"),
+        (
+            lambda: envs.NormalizeObservation(envs.from_gymnasium("CartPole-v1")),
+            "must be an environment of funcrl's, .* inside from_gymnasium",
+        ),
         (lambda: envs.NormalizeReward(CARTPOLE, gamma=1.5), "NormalizeReward: gamma must lie in"),
         (lambda: envs.ScaleReward(CARTPOLE, scale=float("nan")), "ScaleReward: scale must lie in"),
         (lambda: envs.NormalizeObservation(CARTPOLE, clip=0.0), "NormalizeObservation: clip must lie in"),

@@ -239,3 +239,72 @@ class Crashing(HostCounter):
 def test_a_host_environment_that_raises_ends_training_with_its_name():
     with pytest.raises(envs.HostError, match=r"Crashing\.step: .* RuntimeError: out of fuel"):
         run(envs.from_gymnasium(Crashing))
+
+
+class Unstable(HostCounter):
+    """The same that pays NaN from its fourth episode on."""
+
+    episodes = 0
+
+    def reset(self, **kwargs):
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        row, reward, *rest = super().step(action)
+        return row, float("nan") if self.episodes > 3 else -reward, *rest
+
+
+def test_a_return_that_is_nan_is_not_taken_for_nothing():
+    assert run(envs.from_gymnasium(Unstable)).final_returns().isnan().all()
+
+
+def test_one_environment_must_not_serve_all_lanes():
+    one = HostCounter()
+    with pytest.raises(ValueError, match="environments must be 6 different ones, got 1"):
+        run(envs.from_gymnasium(lambda: one))
+    too_few = lambda num_envs: gymnasium.make_vec("CartPole-v1", num_envs=1)
+    with pytest.raises(ValueError, match="the vector environment must hold 2 environments, got 1"):
+        run(envs.from_gymnasium(too_few, vectorization="native"))
+
+
+class Pixels(HostCounter):
+    observation_space = gymnasium.spaces.Box(0, 255, (2, 2), np.uint8)
+
+    def reset(self, **kwargs):
+        return np.zeros((2, 2), dtype=np.uint8), super().reset(**kwargs)[1]
+
+    def step(self, action):
+        row, *rest = super().step(action)
+        return np.full((2, 2), int(row[0]), dtype=np.uint8), *rest
+
+
+def test_whole_numbers_are_observed_too():
+    result = run(envs.from_gymnasium(Pixels))
+    assert result.metrics["value_loss"].isfinite().all()
+
+
+def test_evaluation_says_what_is_missing_or_of_another_environment():
+    env = envs.NormalizeObservation(envs.make("CartPole-v1"))
+    result = run(env, iterations=1)
+    with pytest.raises(
+        ValueError, match="evaluate: env_states must be given for an environment that normalises"
+    ):
+        evaluate("ppo", env, result.states, backend="eager")
+    with pytest.raises(ValueError, match="evaluate: env_states must be of the environment that is evaluated"):
+        evaluate("ppo", "CartPole-v1", result.states, env_states=result.env_states, backend="eager")
+    with pytest.raises(ValueError, match="evaluate: states must be agents for observations in Box"):
+        evaluate("ppo", "MountainCar-v0", result.states, backend="eager")
+
+
+class Branching(Far):
+    def transition(self, state, action, key):
+        return state + 1 if action == 0 else state
+
+
+def test_an_error_in_an_environment_of_ones_own_points_to_the_check():
+    with pytest.raises(RuntimeError) as caught:
+        run(Branching())
+    assert "check_env" in caught.value.__notes__[0]
+    with pytest.raises(TypeError, match="train: max_episode_steps must be an integer"):
+        run(Far(max_episode_steps="long"))
