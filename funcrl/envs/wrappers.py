@@ -28,7 +28,8 @@ class Wrapper:
 
     def __post_init__(self) -> None:
         instead = "Environments on the host take Gymnasium's wrappers, inside from_gymnasium."
-        fine = hasattr(self.env, "transition") and not isinstance(self.env, type)
+        steps = hasattr(self.env, "transition") or hasattr(self.env, "transition_all")
+        fine = steps and not isinstance(self.env, type)
         name = type(self).__name__
         require(fine, name, "env", "be an environment of funcrl's", self.env, instead)
 
