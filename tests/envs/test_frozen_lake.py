@@ -146,7 +146,7 @@ def test_impossible_random_maps_are_refused(arguments, error):
         ({"max_episode_steps": -1}, ValueError, "max_episode_steps must "),
         ({"map_name": "5x5"}, ValueError, "map_name must be one of '4x4', '8x8', got '5x5'"),
         ({"map_name": None}, ValueError, "map_name must be .* Write desc="),
-        ({"desc": ["SF", "FG"]}, ValueError, "desc must be a tuple of strings"),
+        ({"desc": ["SFF", "FG"]}, ValueError, "desc must be a tuple of strings"),
         ({"desc": "SFFG"}, ValueError, "desc must be a tuple of strings"),
         ({"desc": ()}, ValueError, "desc must be a tuple of strings"),
         ({"desc": ("", "")}, ValueError, "desc must be a tuple of strings of one length"),
@@ -159,3 +159,7 @@ def test_impossible_random_maps_are_refused(arguments, error):
 def test_impossible_parameters_are_refused(params, error, message):
     with pytest.raises(error, match=f"FrozenLake: {message}"):
         FrozenLake(**params)
+
+
+def test_a_map_may_be_a_list_as_gymnasiums_are():
+    assert FrozenLake(desc=["SF", "FG"]) == FrozenLake(desc=("SF", "FG"))
