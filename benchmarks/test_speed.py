@@ -5,7 +5,6 @@
 Compile time is not in any figure; `startup.py` measures it. Rates are in `extra_info`.
 """
 
-import gymnasium
 import pytest
 import torch
 
@@ -33,24 +32,6 @@ def test_uniform_numbers(measure, device):
 @pytest.mark.benchmark(group="keys")
 def test_uniform_numbers_of_torch(measure, device):
     measure(lambda: torch.rand(131_072, device=device), rounds=200, numbers=131_072)
-
-
-@pytest.mark.benchmark(group="environment steps, single calls")
-@pytest.mark.parametrize("num_envs", [16, 4096])
-def test_cartpole_steps(measure, device, num_envs):
-    env = gymnasium.make_vec("funcrl/CartPole-v1", num_envs=num_envs, device=device)
-    env.reset(seed=0)
-    actions = torch.arange(num_envs, device=device) % 2
-    measure(lambda: env.step(actions), rounds=200, steps=num_envs)
-
-
-@pytest.mark.benchmark(group="environment steps, single calls")
-@pytest.mark.parametrize("num_envs", [16, 4096])
-def test_cartpole_steps_of_gymnasium(measure, num_envs):
-    env = gymnasium.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="vector_entry_point")
-    env.reset(seed=0)
-    actions = torch.arange(num_envs).numpy() % 2
-    measure(lambda: env.step(actions), rounds=200, steps=num_envs)
 
 
 def agents(num_lanes, device):
