@@ -20,9 +20,32 @@ from funcrl.core.graphs import flatten, trace, unflatten
 Noise = list[Tensor]
 
 
+class Late:
+    """What a step does once its random numbers are there: `late(carry, noise)`."""
+
+    def __init__(self, graph: GraphModule, output_spec: Any) -> None:
+        """Keep the graph.
+
+        Args:
+            graph: From the carry's leaves and the noise to the leaves of the step's result.
+            output_spec: Structure of that result.
+        """
+        self._graph = graph
+        self._output_spec = output_spec
+
+    @property
+    def num_operations(self) -> int:
+        """Number of tensor operations, by which to judge how many steps one program can hold."""
+        return sum(node.op == "call_function" for node in self._graph.graph.nodes)
+
+    def __call__(self, carry: Any, noise: Noise) -> Any:
+        """Return what `step(carry, key)` returns, for the key that the noise was drawn with."""
+        return unflatten(self._output_spec, self._graph(*flatten(carry)[0], *noise))
+
+
 def hoist(
     step: Callable[[Any, Tensor], Any], carry: Any, key: Tensor
-) -> tuple[Callable[[Tensor], Noise], Callable[[Any, Noise], Any]]:
+) -> tuple[Callable[[Tensor], Noise], Late]:
     """Split `step(carry, key)` into `late(carry, early(key))`.
 
     Args:
@@ -42,11 +65,7 @@ def hoist(
     leaves, spec = flatten((carry, key))
     graph, output_spec = trace(step, leaves, spec)
     early, late = _split(graph, num_carry=len(leaves) - 1)
-
-    def run_late(carry: Any, noise: Noise) -> Any:
-        return unflatten(output_spec, late(*flatten(carry)[0], *noise))
-
-    return early, run_late
+    return early, Late(late, output_spec)
 
 
 def _split(graph: GraphModule, num_carry: int) -> tuple[GraphModule, GraphModule]:

@@ -19,7 +19,43 @@ from funcrl.core.checks import require
 T = TypeVar("T")
 
 
-def spread(function: str, argument: str, value: T, num_lanes: int) -> T:
+def count(function: str, argument: str, value: Any) -> int | None:
+    """Return how many numbers the float fields of a struct hold that hold several; None where none does.
+
+    Args:
+        function: Who complains.
+        argument: How the user calls the struct: `"config"`.
+        value: A struct.
+
+    Raises:
+        TypeError: When a float field holds something else.
+
+    >>> from funcrl.core import tree
+    >>> @tree.struct
+    ... class Config:
+    ...     gamma: float = 0.99
+    >>> count("solve", "config", Config([0.5, 0.25])), count("solve", "config", Config())
+    (2, None)
+    """
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return None
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        name = f"{argument}.{field.name}"
+        if field.metadata.get("static", False):
+            continue
+        if dataclasses.is_dataclass(item):
+            found = count(function, name, item)
+            if found is not None:
+                return found
+        elif field.type in ("float", float) and _is_several(item):
+            numbers = _numbers(function, name, item, torch.float32)
+            if numbers.ndim:
+                return len(numbers)
+    return None
+
+
+def spread(function: str, argument: str, value: T, num_lanes: int, dtype: torch.dtype = torch.float32) -> T:
     """Return a struct whose float fields are numbers, or tensors `[num_lanes]` where several are given.
 
     Structs in its fields are treated likewise. Every lane's values pass the struct's own checks.
@@ -29,6 +65,7 @@ def spread(function: str, argument: str, value: T, num_lanes: int) -> T:
         argument: How the user calls the struct: `"config"`.
         value: A struct; its float fields may be numbers, lists, arrays or tensors.
         num_lanes: Number of values that a field with several must hold.
+        dtype: Of the tensors.
 
     Raises:
         TypeError: When a float field holds something else.
@@ -51,9 +88,9 @@ def spread(function: str, argument: str, value: T, num_lanes: int) -> T:
         if field.metadata.get("static", False):
             continue
         if dataclasses.is_dataclass(item):
-            inner[field.name] = spread(function, name, item, num_lanes)
+            inner[field.name] = spread(function, name, item, num_lanes, dtype)
         elif field.type in ("float", float) and _is_several(item):
-            columns[field.name] = _column(function, name, item, num_lanes)
+            columns[field.name] = _column(function, name, item, num_lanes, dtype)
     for lane in range(num_lanes if columns else 0):
         dataclasses.replace(value, **{name: float(column[lane]) for name, column in columns.items()})
     if not columns and all(inner[name] is getattr(value, name) for name in inner):
@@ -65,8 +102,8 @@ def _is_several(item: Any) -> bool:
     return isinstance(item, (list, tuple)) or hasattr(item, "__array__")
 
 
-def _column(function: str, name: str, item: Any, num_lanes: int) -> Tensor:
-    column = _numbers(function, name, item)
+def _column(function: str, name: str, item: Any, num_lanes: int, dtype: torch.dtype) -> Tensor:
+    column = _numbers(function, name, item, dtype)
     if column.ndim == 0:
         column = column.expand(num_lanes)
     require(
@@ -95,15 +132,15 @@ def first(value: Any) -> Any:
             if dataclasses.is_dataclass(item):
                 value = _set(value, (field.name,), first(item))
             elif field.type in ("float", float) and _is_several(item):
-                column = _numbers(type(value).__name__, field.name, item).flatten()
+                column = _numbers(type(value).__name__, field.name, item, torch.float64).flatten()
                 require(len(column) > 0, type(value).__name__, field.name, "hold at least one number", item)
                 value = _set(value, (field.name,), float(column[0]))
     return value
 
 
-def _numbers(function: str, name: str, item: Any) -> Tensor:
+def _numbers(function: str, name: str, item: Any, dtype: torch.dtype) -> Tensor:
     try:
-        return torch.as_tensor(item, dtype=torch.float32)
+        return torch.as_tensor(item, dtype=dtype)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{function}: {name} must be one number or a list of numbers, got {item!r}."
@@ -131,7 +168,7 @@ class Lanes:
         self._value = value
         self._varied = _varied_paths(value)
         self.values: list[Tensor] = [_get(value, path) for path in self._varied]
-        """`[S]` each, float32: the numbers that differ"""
+        """`[S]` each: the numbers that differ"""
 
     @property
     def first(self) -> Any:

@@ -62,20 +62,21 @@ class CliffWalking:
         """0 up, 1 right, 2 down, 3 left."""
         return tabular.discrete(4)
 
-    def initial_distribution(self) -> Tensor:
+    def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[48]`."""
-        return (torch.arange(self.num_states) == _START).to(torch.float32)
+        return (torch.arange(self.num_states) == _START).to(dtype)
 
     def initial(self, key: Tensor) -> Place:
         """Return the lower left corner; the key is not used."""
         return tabular.begin(torch.full((), _START, dtype=torch.int64, device=key.device))
 
-    def outcomes(self, position: Tensor, action: Tensor) -> Outcomes:
+    def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: one outcome, or three of equal probability where it is slippery.
 
         Args:
             position: `[]` int64.
             action: `[]` integer.
+            dtype: Of probabilities and rewards.
         """
         heading = tabular.headings(action, self.is_slippery)
         down = (heading == 2).to(torch.int64) - (heading == 0).to(torch.int64)
@@ -84,10 +85,13 @@ class CliffWalking:
         column = (position % _COLUMNS + right).clamp(0, _COLUMNS - 1)
         bottom = row == _ROWS - 1
         falls = bottom & (column > 0) & (column < _COLUMNS - 1)
+        step, fall = (
+            tabular.number(x, dtype, position.device) for x in (self.step_reward, self.cliff_reward)
+        )
         return Outcomes(
-            probability=torch.full(heading.shape, 1 / heading.shape[0], device=position.device),
+            probability=torch.full(heading.shape, 1 / heading.shape[0], dtype=dtype, device=position.device),
             position=torch.where(falls, _START, row * _COLUMNS + column),
-            reward=torch.where(falls, self.cliff_reward, self.step_reward).to(torch.float32),
+            reward=torch.where(falls, fall, step),
             terminated=bottom & (column == _COLUMNS - 1),
         )
 

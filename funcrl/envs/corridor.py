@@ -78,16 +78,17 @@ class Corridor:
         """Number of cells."""
         return self.length
 
-    def initial_distribution(self) -> Tensor:
+    def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each cell at the beginning, `[S]`: 1 for cell 0."""
-        return (torch.arange(self.length) == 0).to(torch.float32)
+        return (torch.arange(self.length) == 0).to(dtype)
 
-    def outcomes(self, position: Tensor, action: Tensor) -> Outcomes:
+    def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: the move that was asked for, and the opposite one.
 
         Args:
             position: `[]` int64, the cell. The goal is left no more: it follows itself and pays 0.
             action: `[]` int64.
+            dtype: Of probabilities and rewards.
         """
         goal = self.length - 1
         at_goal = position == goal
@@ -95,11 +96,12 @@ class Corridor:
         follows = (position + torch.where((action == 1) ^ opposite, 1, -1)).clamp(0, goal)
         follows = torch.where(at_goal, goal, follows)
         reached = follows == goal
-        paid = torch.where(reached, self.goal_reward, self.step_reward)
+        number = lambda x: tabular.number(x, dtype, position.device)
+        paid = torch.where(reached, number(self.goal_reward), number(self.step_reward))
         return Outcomes(
-            probability=torch.where(opposite, self.slip, 1 - self.slip).to(torch.float32),
+            probability=torch.where(opposite, number(self.slip), number(1 - self.slip)),
             position=follows,
-            reward=torch.where(at_goal, 0.0, paid).to(torch.float32),
+            reward=torch.where(at_goal, 0.0, paid),
             terminated=reached,
         )
 

@@ -169,10 +169,10 @@ class FrozenLake:
     def _starts(self) -> list[int]:
         return [cell for cell, letter in enumerate("".join(self.map)) if letter == "S"]
 
-    def initial_distribution(self) -> Tensor:
+    def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[S]`."""
         letters = torch.tensor([letter == "S" for letter in "".join(self.map)])
-        return letters.to(torch.float32) / len(self._starts)
+        return letters.to(dtype) / len(self._starts)
 
     def initial(self, key: Tensor) -> Place:
         """Return one of the starts; with a single one the key is not used."""
@@ -182,7 +182,7 @@ class FrozenLake:
         choice = random.randint(key, (), 0, len(starts))
         return tabular.begin(torch.tensor(starts, device=key.device)[choice])
 
-    def outcomes(self, position: Tensor, action: Tensor) -> Outcomes:
+    def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: one outcome, or three where it is slippery.
 
         Holes and the goal keep the agent and pay nothing more.
@@ -190,6 +190,7 @@ class FrozenLake:
         Args:
             position: `[]` int64.
             action: `[]` integer.
+            dtype: Of probabilities and rewards.
         """
         rows, columns = len(self.map), len(self.map[0])
         tiles = torch.tensor([_TILES.index(x) for x in "".join(self.map)], device=position.device)
@@ -201,21 +202,25 @@ class FrozenLake:
         column = (position % columns + right).clamp(0, columns - 1)
         landing = torch.where(over, position, row * columns + column)
         tile = tiles[landing]
-        reward = torch.where(tile == _HOLE, self.hole_reward, self.frozen_reward)
-        reward = torch.where(tile == _GOAL, self.goal_reward, reward)
+        hole, goal, frozen = (
+            tabular.number(x, dtype, position.device)
+            for x in (self.hole_reward, self.goal_reward, self.frozen_reward)
+        )
+        reward = torch.where(tile == _HOLE, hole, frozen)
+        reward = torch.where(tile == _GOAL, goal, reward)
         return Outcomes(
-            probability=self._probability(position),
+            probability=self._probability(dtype, position.device),
             position=landing,
-            reward=torch.where(over, 0.0, reward).to(torch.float32),
+            reward=torch.where(over, 0.0, reward),
             terminated=tile >= _HOLE,
         )
 
-    def _probability(self, like: Tensor) -> Tensor:
+    def _probability(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         if not self.is_slippery:
-            return torch.ones(1, device=like.device)
-        intended = torch.arange(3, device=like.device) == 1
-        probability = torch.where(intended, self.success_rate, (1 - self.success_rate) / 2)
-        return probability.to(torch.float32)
+            return torch.ones(1, dtype=dtype, device=device)
+        intended = torch.arange(3, device=device) == 1
+        aside = tabular.number((1 - self.success_rate) / 2, dtype, device)
+        return torch.where(intended, tabular.number(self.success_rate, dtype, device), aside)
 
     def transition(self, state: Place, action: Tensor, key: Tensor) -> Place:
         """Return the place that follows, one of `outcomes`."""

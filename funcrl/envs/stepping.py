@@ -6,6 +6,7 @@ needs, for one environment; `reset_all` and `step_all` do so for the N environme
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +23,8 @@ class Env(Protocol):
     `next_episode(state, key)` takes the place of `initial` after the first episode, for states of
     which a part outlives episodes; `score(state, action, next_state, key)` is added up for reports
     where the reward itself was rescaled; `initial_all(keys)` and `transition_all(states, actions, keys)`
-    step N environments at once that learn from each other. Wrappers have them.
+    step N environments at once that learn from each other. Wrappers have them. `regret(state, action)`,
+    which bandits have, says by how much the mean reward of an action falls short of the best one's.
     """
 
     @property
@@ -199,6 +201,11 @@ def score(env: Env, state: Any, action: Tensor, next_state: Any, key: Tensor) ->
     """Return what a transition adds to the return in reports, `[]`: by `score`, if the environment has it."""
     own = getattr(env, "score", None)
     return env.reward(state, action, next_state, key) if own is None else own(state, action, next_state, key)
+
+
+def regret(env: Env) -> Callable[[Any, Tensor], Tensor] | None:
+    """Return the environment's own `regret(state, action) -> []`, None if it does not have one."""
+    return getattr(env, "regret", None)
 
 
 def _step_keys(key: Tensor) -> tuple[Tensor, Tensor]:

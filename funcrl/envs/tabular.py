@@ -1,7 +1,8 @@
 """What environments with finitely many states share: a table of outcomes, and drawing one of them.
 
-Such an environment has a method `outcomes(position, action)` that lists what may follow, and its
-`transition` draws one of these. Planning reads the same list, so both see one environment.
+Such an environment has a method `outcomes(position, action, dtype)` that lists what may follow, and
+its `transition` draws one of these. Planning reads the same list in float64, so both see one
+environment.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Outcomes:
     """All that may follow from one position and one action, K possibilities."""
 
     probability: Tensor
-    """`[K]` float32, sums to one"""
+    """`[K]` float32, or float64 where that was asked for; sums to one"""
     position: Tensor
     """`[K]` int64, number of the state that follows"""
     reward: Tensor
-    """`[K]` float32"""
+    """`[K]`, likewise"""
     terminated: Tensor
     """`[K]` boolean"""
 
@@ -74,6 +75,22 @@ def draw(key: Tensor, outcomes: Outcomes) -> Place:
     if outcomes.probability.shape[0] == 1:
         return tree.index(possibilities, 0)
     return tree.index(possibilities, random.categorical(key, torch.log(outcomes.probability)))
+
+
+def number(value: float | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a number of an environment as a tensor, without a detour through float32.
+
+    Args:
+        value: A number, or a tensor that `vmap` may map.
+        dtype: Of the result.
+        device: Where the result is to live, unless `value` is a tensor already.
+
+    >>> number(0.1, torch.float64, torch.device("cpu"))
+    tensor(0.1000, dtype=torch.float64)
+    """
+    if isinstance(value, Tensor):
+        return value.to(dtype)
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 def headings(action: Tensor, is_slippery: bool) -> Tensor:

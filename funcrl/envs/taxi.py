@@ -102,14 +102,14 @@ class Taxi:
         """0 south, 1 north, 2 east, 3 west, 4 pick up, 5 drop off."""
         return tabular.discrete(6)
 
-    def initial_distribution(self) -> Tensor:
+    def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[500]` or `[1000]`."""
         _, _, passenger, destination = _parts(torch.arange(_OBSERVATIONS))
         waits = (passenger != _ABOARD) & (passenger != destination)
-        steadfast = waits.to(torch.float32) / 300
+        steadfast = waits.to(dtype) / 300
         if not self.fickle_passenger:
             return steadfast
-        fickle = torch.as_tensor(self.fickle_probability, dtype=torch.float32)
+        fickle = tabular.number(self.fickle_probability, dtype, steadfast.device)
         steadfast = steadfast.to(fickle.device)
         return torch.cat([steadfast * (1 - fickle), steadfast * fickle])
 
@@ -125,15 +125,16 @@ class Taxi:
             position = position + torch.where(is_fickle, _OBSERVATIONS, 0)
         return tabular.begin(position)
 
-    def outcomes(self, position: Tensor, action: Tensor) -> Outcomes:
+    def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: 3 directions in rain, times 3 destinations of a fickle passenger.
 
         Args:
             position: `[]` int64.
             action: `[]` integer.
+            dtype: Of probabilities and rewards.
         """
         row, column, passenger, destination = _parts(position)
-        heading, probability = self._headings(action)
+        heading, probability = self._headings(action, dtype)
         moves = _is_free(row, column, action) & _is_free(row, column, heading)
         down = (heading == 0).to(torch.int64) - (heading == 1).to(torch.int64)
         right = (heading == 2).to(torch.int64) - (heading == 3).to(torch.int64)
@@ -147,8 +148,11 @@ class Taxi:
         in_vain = (action >= _PICK_UP) & ~picks_up & ~drops_off
         passenger_then = torch.where(drops_off, torch.where(here, landmarks, 0).sum(), passenger)
         passenger_then = torch.where(picks_up, _ABOARD, passenger_then)
-        reward = torch.where(in_vain, self.illegal_reward, self.step_reward)
-        reward = torch.where(delivers, self.delivery_reward, reward).to(torch.float32)
+        step, delivery, illegal = (
+            tabular.number(x, dtype, position.device)
+            for x in (self.step_reward, self.delivery_reward, self.illegal_reward)
+        )
+        reward = torch.where(delivers, delivery, torch.where(in_vain, illegal, step))
 
         following = (cell * 5 + passenger_then) * 4 + destination
         if self.fickle_passenger:
@@ -159,15 +163,17 @@ class Taxi:
             probability, following, reward.expand(following.shape), delivers.expand(following.shape)
         )
 
-    def _headings(self, action: Tensor) -> tuple[Tensor, Tensor]:
+    def _headings(self, action: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return directions and their probabilities, `[1]`, or `[3]` with the intended one first."""
         if not self.is_rainy:
-            return action.reshape(1), torch.ones(1, device=action.device)
+            return action.reshape(1), torch.ones(1, dtype=dtype, device=action.device)
         order = torch.arange(3, device=action.device)
         side = order - 1 + torch.where(action < 2, 2, 0)
-        aside = (1 - self.rainy_probability) / 2
-        probability = torch.where(order == 0, self.rainy_probability, aside)
-        return torch.where(order == 0, action, side), probability.to(torch.float32)
+        ahead, aside = (
+            tabular.number(x, dtype, action.device)
+            for x in (self.rainy_probability, (1 - self.rainy_probability) / 2)
+        )
+        return torch.where(order == 0, action, side), torch.where(order == 0, ahead, aside)
 
     def _change_of_mind(self, position: Tensor, following: Tensor, is_asked: Tensor) -> Tensor:
         """Return the positions for each new destination, `[3 M]` of M directions."""

@@ -91,9 +91,10 @@ class Wrapper:
 
     def __getattr__(self, name: str) -> Any:
         # Only what the environment inside has is there: not every environment can draw itself.
-        if name != "render" or not hasattr(self.env, "render"):
+        if name not in ("render", "regret") or not hasattr(self.env, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return lambda state: self.env.render(self._inside(state))
+        inside = getattr(self.env, name)
+        return lambda state, *rest: inside(self._inside(state), *rest)
 
 
 class StatefulWrapper(Wrapper):

@@ -21,7 +21,7 @@ def linear(start: float | Tensor, end: float | Tensor, over: float | Tensor, ste
     Args:
         start: Value at step 0.
         end: Value from step `over` on.
-        over: Length in steps; infinity stays at `start`.
+        over: Length in steps; infinity stays at `start`, 0 is at `end` from the first step on.
         step: `[]` number of steps so far, integer or float.
 
     Returns:
@@ -30,5 +30,6 @@ def linear(start: float | Tensor, end: float | Tensor, over: float | Tensor, ste
     >>> linear(1.0, 0.0, 10.0, torch.tensor(4))
     tensor(0.6000)
     """
-    fraction = torch.clamp(step.to(torch.float32) / over, 0.0, 1.0)
+    over = torch.as_tensor(over)
+    fraction = torch.where(over > 0, torch.clamp(step.to(torch.float32) / over, 0.0, 1.0), 1.0)
     return start + (end - start) * fraction

@@ -15,7 +15,8 @@ from funcrl import envs
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
-from funcrl.train.on_policy import OnPolicyRun, Report, steps_per_iteration
+from funcrl.train.on_policy import OnPolicyRun
+from funcrl.train.online import LENGTH, OnlineRun, refuse_host
 from funcrl.train.resolve import (
     resolve_algorithm,
     resolve_config,
@@ -23,6 +24,10 @@ from funcrl.train.resolve import (
     resolve_seeds,
 )
 from funcrl.train.result import Result, concatenate
+from funcrl.train.run import Report, Run, num_envs
+
+DEFAULT_STEPS = 500_000
+"""Environment steps of each lane where neither caller nor algorithm says another number."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def train(
     *,
     config: Any = None,
     seeds: Iterable[int] = range(30),
-    num_steps: int = 500_000,
+    num_steps: int | None = None,
     device: torch.device | str = "cpu",
     lanes_per_group: int | None = None,
     callback: Callback | None = None,
@@ -69,7 +74,8 @@ def train(
             Gymnasium has on the host; `Result.placement` says which.
         config: Settings of the algorithm; its floats may be lists or tensors with one value a seed.
         seeds: Different integers from 0 on.
-        num_steps: Environment steps of each lane, rounded down to whole iterations.
+        num_steps: Environment steps of each lane, rounded down to whole iterations; by default the
+            algorithm's own `DEFAULT_STEPS`, 500,000 where it has none.
         device: `"cpu"`, `"cuda"` or `"cuda:1"`.
         lanes_per_group: How many lanes run at once where not all fit into memory; the others
             follow in further groups, with the same program and the same results.
@@ -135,7 +141,7 @@ def make_plan(
     *,
     config: Any = None,
     seeds: Iterable[int] = range(30),
-    num_steps: int = 500_000,
+    num_steps: int | None = None,
     device: torch.device | str = "cpu",
     lanes_per_group: int | None = None,
     backend: str = "inductor",
@@ -156,20 +162,19 @@ def make_plan(
     device = checks.device("train", device)
     config = resolve_config("train", algorithm, config, len(seeds))
     require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
+    num_steps = getattr(algorithm, "DEFAULT_STEPS", DEFAULT_STEPS) if num_steps is None else num_steps
     checks.integer("train", "num_steps", num_steps, 1)
-    size = steps_per_iteration(config)
-    require(
-        num_steps >= size,
-        "train",
-        "num_steps",
-        f"be at least {size}, one iteration of num_envs · window_length",
-        num_steps,
-        f"Write {size} or more.",
-    )
+    length = _length(algorithm, config, num_steps)
+    size = length * num_envs(config)
+    what = "num_envs · window_length" if _learns_from_windows(algorithm) else "num_envs steps"
+    hold, instead = f"be at least {size}, one iteration of {what}", f"Write {size} or more."
+    require(num_steps >= size, "train", "num_steps", hold, num_steps, instead)
     num_iterations = num_steps // size
     config = _fill_anneal_steps(config, num_iterations * size)
     lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
     checks.integer("train", "lanes_per_group", lanes_per_group, 1)
+    if not _learns_from_windows(algorithm):
+        refuse_host("train", world)
     example = world
     if not isinstance(world, envs.HostEnv):
         world = lanes.spread("train", "env", world, len(seeds))
@@ -190,6 +195,18 @@ def make_plan(
     )
 
 
+def _learns_from_windows(algorithm: ModuleType) -> bool:
+    """Whether an algorithm prepares windows of experience (on-policy), or learns from each step."""
+    return hasattr(algorithm, "prepare")
+
+
+def _length(algorithm: ModuleType, config: Any, num_steps: int) -> int:
+    """Return the steps of each environment in one iteration."""
+    if _learns_from_windows(algorithm):
+        return int(config.window_length)
+    return max(1, min(LENGTH, num_steps // num_envs(config)))
+
+
 def execute(plan: Plan, callback: Callback | None = None) -> Result:
     """Do what a plan says; `train` is `execute(make_plan(...))`.
 
@@ -202,7 +219,7 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
     """
     if callback is not None and not callable(callback):
         raise TypeError(f"train: callback must be a function of a Progress, got {callback!r}.")
-    run: OnPolicyRun | None = None
+    run: Run | None = None
     results: list[Result] = []
     try:
         for begin in range(0, len(plan.seeds), plan.lanes_per_group):
@@ -226,15 +243,18 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
     return concatenate(results)
 
 
-def _prepare_group(run: OnPolicyRun | None, plan: Plan, members: Tensor) -> OnPolicyRun:
+def _prepare_group(run: Run | None, plan: Plan, members: Tensor) -> Run:
     """Put some of the plan's lanes into the run, making it where there is none yet."""
     seeds = [plan.seeds[lane] for lane in members]
     config = _take_lanes(plan.config, members)
     env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(members)
-    if run is None:
+    if run is not None:
+        run.restart(seeds, config, env)
+        return run
+    if _learns_from_windows(plan.algorithm):
         return OnPolicyRun(plan.algorithm, env, config, seeds, plan.device, plan.backend)
-    run.restart(seeds, config, env)
-    return run
+    length = plan.steps_per_iteration // num_envs(config)
+    return OnlineRun(plan.algorithm, env, config, seeds, plan.device, plan.backend, length)
 
 
 def _take_lanes(config: Any, members: Tensor) -> Any:
@@ -254,7 +274,7 @@ def _fill_anneal_steps(config: Any, total: int) -> Any:
 
 
 def _train_group(
-    run: OnPolicyRun, seeds: tuple[int, ...], plan: Plan, callback: Callback | None
+    run: Run, seeds: tuple[int, ...], plan: Plan, callback: Callback | None
 ) -> tuple[Result, bool]:
     num_iterations, size = plan.num_iterations, plan.steps_per_iteration
     keep = len(seeds)

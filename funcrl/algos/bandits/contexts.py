@@ -1,0 +1,153 @@
+"""What contextual bandits share: their spaces, their networks, and a memory of what was chosen.
+
+The memory is a ring: once full, the newest interaction takes the place of the oldest. It holds what
+a bandit is told, the reward of the action that was taken and of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from funcrl import nets
+from funcrl.core import Transition, random, tree
+from funcrl.core.checks import require
+
+DEFAULT_STEPS = 20_000
+"""interactions of a lane in a run, where nothing else is said"""
+
+
+@tree.struct
+class Interactions:
+    """Contexts, actions and rewards, M of them in a memory and B in a batch."""
+
+    obs: Tensor
+    """`[M, ...]`"""
+    action: Tensor
+    """`[M]` int64"""
+    reward: Tensor
+    """`[M]` float32"""
+
+
+@tree.struct
+class Memory:
+    """The last M interactions."""
+
+    data: Interactions
+    """zeros where nothing has been written yet"""
+    count: Tensor
+    """`[]` int64, interactions so far, those included that were overwritten"""
+
+
+def context_spaces(function: str, env: object) -> tuple[spaces.Box, int]:
+    """Return the space of the contexts and the number of actions.
+
+    Args:
+        function: Who asks, `"linucb.init"`.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Raises:
+        ValueError: When a space is not supported.
+    """
+    obs: Any = env.observation_space  # type: ignore[attr-defined]
+    actions: Any = env.action_space  # type: ignore[attr-defined]
+    numbered = isinstance(actions, spaces.Discrete) and actions.start == 0
+    instead = "A contextual bandit chooses one of A actions."
+    require(numbered, function, "env.action_space", "be Discrete (counted from 0)", actions, instead)
+    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    require(isinstance(obs, spaces.Box), function, "env.observation_space", "be a Box", obs, instead)
+    return obs, int(actions.n)
+
+
+def network(
+    shape: Sequence[int],
+    channels: tuple[int, ...],
+    hidden: tuple[int, ...],
+    output_size: int,
+    activation: str,
+    output_gain: float,
+) -> nn.Module:
+    """Return a convolutional network where a context is an image `[C, H, W]`, and a perceptron elsewhere.
+
+    >>> type(network((1, 8, 8), (4,), (8,), 10, "relu", 1.0)).__name__
+    'CNN'
+    """
+    if len(shape) == 3:
+        return nets.convolution.cnn(
+            shape, channels, hidden, output_size, activation=activation, output_gain=output_gain
+        )
+    return nets.mlp(shape, hidden, output_size, activation=activation, output_gain=output_gain)
+
+
+def check_batch(function: str, batch: Transition, num_envs: int) -> None:
+    """Check that a batch holds one interaction of each environment.
+
+    Raises:
+        ValueError: When it holds another number.
+    """
+    for name in ("action", "reward"):
+        shape = tuple(getattr(batch, name).shape)
+        hold = f"have the shape ({num_envs},), one of each of num_envs environments"
+        require(shape == (num_envs,), function, f"batch.{name}", hold, shape)
+    found = batch.obs.shape[0] if batch.obs.ndim else None
+    require(found == num_envs, function, "batch.obs", f"hold {num_envs} contexts", found)
+
+
+def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
+    """Return a memory for `size` interactions that holds none.
+
+    Args:
+        size: M.
+        space: Of the contexts, kept in its own dtype.
+        device: Where it lives.
+    """
+    kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    return Memory(
+        data=Interactions(
+            obs=torch.zeros(size, *space.shape, dtype=kind, device=device),
+            action=torch.zeros(size, dtype=torch.int64, device=device),
+            reward=torch.zeros(size, device=device),
+        ),
+        count=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+def remember(memory: Memory, obs: Tensor, action: Tensor, reward: Tensor) -> Memory:
+    """Return the memory with N interactions more, over the oldest ones where it is full.
+
+    Args:
+        memory: Of M interactions.
+        obs: `[N, ...]`, N at most M.
+        action: `[N]` int64.
+        reward: `[N]` float32.
+    """
+    size, num = memory.data.action.shape[0], action.shape[0]
+    slots = (memory.count + torch.arange(num, device=action.device)) % size
+    new = Interactions(obs=obs, action=action, reward=reward)
+    # index_put is what the compiler turns into a write in place where the state is donated.
+    write = lambda old, rows: torch.index_put(old, (slots,), rows.to(old.dtype))
+    # torch.compile makes an integer that it has seen change a symbol, which vmap would not add.
+    num_new = torch.full((), num, dtype=torch.int64, device=action.device)
+    return Memory(data=tree.map(write, memory.data, new), count=memory.count + num_new)
+
+
+def recall(memory: Memory, key: Tensor, num: int) -> Interactions:
+    """Return some of what was written, each interaction equally likely, with replacement.
+
+    Args:
+        memory: That holds one interaction or more.
+        key: `[2]` int32.
+        num: B.
+
+    Returns:
+        `[B]` interactions.
+    """
+    size = torch.full_like(memory.count, memory.data.action.shape[0])
+    held = torch.minimum(memory.count, size)
+    slots = (random.uniform(key, (num,)) * held).long()
+    return tree.map(lambda rows: rows[slots], memory.data)  # type: ignore[no-any-return]

@@ -1,0 +1,195 @@
+"""The online loop: act, step, and learn from that step at once.
+
+What bandits and tabular learning do. Acting, stepping and learning are one compiled program for all
+lanes, a few steps a call; the random numbers of many steps are drawn before by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core.checks import require
+from funcrl.core.hoist import hoist
+from funcrl.envs.stepping import regret
+from funcrl.train.collect import MAX_DRAWN, act_and_step
+from funcrl.train.run import Run, num_envs
+
+LENGTH = 100
+"""Steps of each environment in one iteration, and so between two reports."""
+
+MAX_UNROLL = 10
+"""Steps in one compiled call, at most."""
+
+MAX_OPERATIONS = 1500
+"""Tensor operations in one compiled call, at most, unless a single step has more: a program of an
+agent with a network would compile for minutes where one of a table takes seconds."""
+
+
+@tree.struct
+class Totals:
+    """What has been added up over the steps of an iteration, or of a whole run, in one lane."""
+
+    returns: Tensor
+    """`[]` float32, sum of the returns of the episodes that ended in this iteration"""
+    episodes: Tensor
+    """`[]` float32, how many ended in it"""
+    regret: Tensor
+    """`[]` float32, of this iteration; 0 where the environment does not know it"""
+    cumulative_regret: Tensor
+    """`[]` float64, of all iterations"""
+
+
+class OnlineRun(Run):
+    """Training of an algorithm that learns from every step as it comes, as `q_learning` does.
+
+    >>> from funcrl.algos import q_learning
+    >>> run = OnlineRun(q_learning, envs.make("CliffWalking-v1"), None, [0, 1], backend="eager", length=5)
+    >>> run.iterate().returns.shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        algorithm: str | ModuleType,
+        env: str | envs.AnyEnv,
+        config: Any,
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        backend: str = "inductor",
+        length: int = LENGTH,
+    ) -> None:
+        """Make the lanes, see `Run`.
+
+        Args:
+            algorithm: Name or module, without `prepare`.
+            env: The environment of every lane, on the device.
+            config: Its settings; without `num_envs` each lane has one environment.
+            seeds: One lane each.
+            device: Where everything lives.
+            backend: See `jit`.
+            length: T, steps of each environment in one iteration.
+        """
+        checks.integer("OnlineRun", "length", length, 1)
+        super().__init__(algorithm, env, config, seeds, device, backend)
+        refuse_host("OnlineRun", self.env)
+        self.length = length
+        self.steps_per_iteration = length * num_envs(self.config)
+        self._regret_known = regret(lanes.Lanes(self.env).first) is not None
+
+    def _memory(self, device: torch.device) -> Totals:
+        zero = torch.zeros((), device=device)
+        return Totals(zero, zero, zero, zero.to(torch.float64))
+
+    def _metrics(self) -> dict[str, Tensor]:
+        figures = dict(self._carry.agent.metrics)
+        if self._regret_known:
+            totals = self._carry.memory
+            figures["regret"] = totals.regret / self.steps_per_iteration
+            figures["cumulative_regret"] = totals.cumulative_regret.to(torch.float32)
+        return figures
+
+    def _lane(
+        self, env: envs.Env, agent: Any, states: envs.EnvState, totals: Totals, key: Tensor
+    ) -> tuple[Any, envs.EnvState, Totals]:
+        """Act, step and learn once in one lane."""
+        alone = not hasattr(self.config, "num_envs")
+
+        def policy(agent: Any, obs: Any, key: Tensor) -> Any:
+            if not alone:
+                return self.algorithm.act(agent, obs, key)
+            return tree.map(lambda x: x.unsqueeze(0), self.algorithm.act(agent, tree.index(obs, 0), key))
+
+        after, row = act_and_step(policy, env, agent, states, key)
+        batch = tree.index(row.transition, 0) if alone else row.transition
+        lost = regret(env)
+        if lost is not None:
+            lost_now = torch.vmap(lost)(states.inner, row.transition.action).sum()
+            totals = tree.replace(totals, regret=totals.regret + lost_now)
+        totals = tree.replace(
+            totals,
+            returns=totals.returns + torch.where(row.ended, row.episode_return, 0.0).sum(),
+            episodes=totals.episodes + row.ended.sum(),
+        )
+        return self.algorithm.update(agent, batch), after, totals
+
+    def _compile(self) -> Callable[[], None]:
+        carry, backend = self._carry, self.backend
+        own = lanes.Lanes(self.env)
+
+        def step(running: tuple[Any, ...], key: Tensor) -> tuple[Any, ...]:
+            def lane(agent: Any, states: Any, totals: Totals, values: list[Tensor], key: Tensor) -> Any:
+                return self._lane(own.one(values), agent, states, totals, key)
+
+            return torch.vmap(lane)(*running, key)
+
+        # Eager is for debugging: there the user's own functions are called at every step.
+        early: Callable[[Tensor], list[Tensor]] = lambda key: [key]
+        late: Callable[[Any, list[Tensor]], Any] = lambda running, noise: step(running, noise[0])
+        fitting = MAX_UNROLL
+        if backend != "eager":
+            running = (carry.agent, carry.envs, carry.memory, carry.env_values)
+            early, late = hoist(step, running, carry.collect_key)
+            fitting = min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
+        unroll = _largest_divisor(self.length, fitting)
+        width = len(self._seeds) * num_envs(self.config)
+        drawn_at_once = unroll * _largest_divisor(self.length // unroll, MAX_DRAWN // (unroll * width))
+
+        def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
+            split = lambda k, i: random.split(random.fold_in(k, i), self.length)
+            keys = torch.vmap(split, out_dims=1)(key, count)
+            return torch.vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
+
+        def steps(running: tuple[Any, ...], values: list[Tensor], noise: list[Tensor]) -> Any:
+            for i in range(unroll):
+                running = late((*running, values), tree.index(noise, i))
+            return running
+
+        def finish() -> None:
+            totals = carry.memory
+            mean = totals.returns / totals.episodes
+            carry.last_return.copy_(torch.where(totals.episodes > 0, mean, carry.last_return))
+            self._episodes.copy_(totals.episodes)
+            totals.cumulative_regret.add_(totals.regret)
+            carry.iteration.add_(1)
+
+        noise = [
+            torch.empty((drawn_at_once, *x.shape), dtype=x.dtype, device=x.device)
+            for x in early(carry.collect_key)
+        ]
+        drawn = jit.jit(draw, donate=(0,), backend=backend)
+        stepped = jit.jit(steps, donate=(0,), backend=backend)
+        self._programs = [drawn, stepped]
+
+        def begin() -> None:
+            for total in (carry.memory.returns, carry.memory.episodes, carry.memory.regret):
+                total.zero_()
+
+        calls: list[Callable[[], Any]] = [begin]
+        for at in range(0, self.length, unroll):
+            offset = at % drawn_at_once
+            if offset == 0:
+                place = torch.full((), at, device=self.device)
+                calls.append(drawn.bind(noise, carry.collect_key, carry.iteration, place))
+            part = tree.index(noise, slice(offset, offset + unroll))
+            calls.append(stepped.bind((carry.agent, carry.envs, carry.memory), carry.env_values, part))
+        return jit.capture([*calls, finish], carry, self.device)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of a number that is at most `limit`; 1 if none is."""
+    return max(n for n in range(1, number + 1) if number % n == 0 and (n <= limit or n == 1))
+
+
+def refuse_host(function: str, env: envs.AnyEnv) -> None:
+    """Raise where an environment runs on the host, whose steps no compiled program can take."""
+    instead = f"funcrl has these on the device: {', '.join(envs.REGISTRY)}."
+    require(
+        not isinstance(env, envs.HostEnv), function, "env", "live on the device for this algorithm", env, instead
+    )

@@ -1,0 +1,210 @@
+"""What all training loops share: lanes that are begun, stepped, copied, put back and replaced.
+
+A loop is a `Run`: it holds everything that goes from one iteration to the next in buffers that
+never move, and one iteration is a fixed row of calls of compiled programs over them.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core.checks import require
+from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env
+
+
+@tree.struct
+class Carry:
+    """All that goes from one iteration to the next, lane axis first."""
+
+    agent: Any
+    """`[S]` states of the algorithm"""
+    envs: envs.EnvState | tuple[()]
+    """`[S, N]`; nothing where the environments run on the host, which nothing can put back"""
+    env_values: list[Tensor]
+    """`[S]` each: the numbers in which the lanes' environments differ"""
+    collect_key: Tensor
+    """`[S, 2]` int32; iteration i acts and steps with `fold_in(collect_key, i)`"""
+    learn_key: Tensor
+    """`[S, 2]` int32; iteration i learns with `fold_in(learn_key, i)`"""
+    iteration: Tensor
+    """`[S]` int32, number of iterations so far"""
+    last_return: Tensor
+    """`[S]` float32, mean return of the episodes that ended last; NaN before the first"""
+    memory: Any
+    """`[S]` what this kind of loop remembers beside; `()` where it is nothing"""
+
+
+@tree.struct
+class Report:
+    """What one iteration showed, one figure a lane."""
+
+    returns: Tensor
+    """`[S]` mean return of the episodes that ended; the last value where none did, NaN before"""
+    episodes: Tensor
+    """`[S]` float32, number of episodes that ended"""
+    metrics: dict[str, Tensor]
+    """`[S]` each, of the last update, and what the loop itself measures"""
+
+
+class Run(abc.ABC):
+    """Training that can be taken one iteration at a time."""
+
+    steps_per_iteration: int
+    """environment steps that one iteration takes in each lane"""
+
+    def __init__(
+        self,
+        algorithm: str | ModuleType,
+        env: str | envs.AnyEnv,
+        config: Any,
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        backend: str = "inductor",
+    ) -> None:
+        """Make the lanes; programs are compiled by the first `iterate`.
+
+        Args:
+            algorithm: Name or module, of the kind that this loop trains.
+            env: The environment of every lane; a float field may hold one value a lane.
+            config: Its settings; a float may be a list or a tensor `[S]`, one value a lane.
+            seeds: One lane each.
+            device: Where everything lives.
+            backend: See `jit`.
+        """
+        here = type(self).__name__
+        self.algorithm = resolve_algorithm(here, algorithm)
+        self.env = resolve_env(here, env)
+        self.device = checks.device(here, device)
+        self.backend = backend
+        self.config, self._carry = self._begin(seeds, config)
+        self._seeds = tuple(seeds)
+        self._episodes = torch.zeros_like(self._carry.last_return)
+        self._iterate: Callable[[], None] | None = None
+        self._programs: list[jit.Jit] = []
+
+    @property
+    def carry(self) -> Carry:
+        """A copy of everything that the next iteration depends on."""
+        return tree.map(torch.clone, self._carry)  # type: ignore[no-any-return]
+
+    @property
+    def agent(self) -> Any:
+        """A copy of the algorithm's states, lane axis first."""
+        return tree.map(torch.clone, self._carry.agent)
+
+    @property
+    def num_graphs(self) -> int:
+        """Number of programs compiled so far; it does not grow after the first iteration."""
+        return sum(program.num_graphs for program in self._programs)
+
+    def restart(self, seeds: Sequence[int], config: Any = None, env: Any = None) -> None:
+        """Put other lanes, as many as before, in the place of these; nothing is compiled again.
+
+        Args:
+            seeds: One lane each.
+            config: Their settings; those of before by default.
+            env: The same environment with other values of the fields that differ between lanes.
+        """
+        self.env = self.env if env is None else env
+        config, carry = self._begin(seeds, self.config if config is None else config)
+        self._put(carry)
+        self.config, self._seeds = config, tuple(seeds)
+
+    def restore(self, carry: Carry) -> None:
+        """Continue from a `carry` that was taken before: the same numbers follow, bit for bit.
+
+        Args:
+            carry: Of a run with the same settings but for its floats, and as many lanes.
+
+        Raises:
+            ValueError: When it has other shapes, or the environment runs on the host: what it was
+                doing when the carry was taken cannot be put back.
+        """
+        here = f"{type(self).__name__}.restore"
+        require(self._carry.envs != (), here, "env", "live on the device", str(self.env))
+        self._put(carry)
+
+    def _put(self, carry: Carry) -> None:
+        hold = f"hold {len(self._carry.iteration)} lanes of a run with these settings"
+        own, new = tree.named_leaves(self._carry), tree.named_leaves(carry)
+        for name in own.keys() | new.keys():
+            shapes = [tuple(leaves[name].shape) if name in leaves else None for leaves in (own, new)]
+            value = f"{name} of shape {shapes[1]} for {shapes[0]}"
+            require(shapes[0] == shapes[1], f"{type(self).__name__}.restore", "carry", hold, value)
+        for name, leaf in own.items():
+            leaf.copy_(new[name])
+
+    def iterate(self) -> Report:
+        """Collect experience and learn from it.
+
+        Returns:
+            A report of this iteration, in tensors of its own.
+        """
+        if self._iterate is None:
+            self._iterate = self._compile()
+        self._iterate()
+        report = Report(self._carry.last_return, self._episodes, self._metrics())
+        return tree.map(torch.clone, report)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End environments on the host, and their processes; nothing to do for those on the device."""
+        return
+
+    @abc.abstractmethod
+    def _compile(self) -> Callable[[], None]:
+        """Compile everything and return one iteration, which changes the carry in place."""
+
+    def _metrics(self) -> dict[str, Tensor]:
+        """Return the figures of the last iteration, `[S]` each."""
+        return self._carry.agent.metrics  # type: ignore[no-any-return]
+
+    def _memory(self, device: torch.device) -> Any:
+        """Return what one lane remembers at the beginning, beside agent and environments."""
+        return ()
+
+    def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Carry]:
+        num_lanes, here = len(seeds), type(self).__name__
+        require(num_lanes > 0, here, "seeds", "hold at least one integer", seeds)
+        config = resolve_config(here, self.algorithm, config, num_lanes)
+        on_host = isinstance(self.env, envs.HostEnv)
+        if not on_host:
+            self.env = lanes.spread(here, "env", self.env, num_lanes)
+        own = lanes.Lanes(() if on_host else self.env)
+        spaces: Any = self.env if on_host else own.first
+        keys = torch.stack([random.key(seed) for seed in seeds]).to(self.device)
+        columns = tree.map(
+            lambda x: torch.as_tensor(x, dtype=torch.float32, device=self.device).expand(num_lanes),
+            config,
+        )
+
+        def lane(key: Tensor, settings: Any, values: list[Tensor]) -> Carry:
+            k_agent, k_envs, k_collect, k_learn = random.split(key, 4)
+            k_each = random.split(k_envs, num_envs(config))
+            return Carry(
+                agent=self.algorithm.init(k_agent, settings, spaces),
+                envs=() if on_host else envs.reset_all(own.one(values), k_each),
+                env_values=values,
+                collect_key=k_collect,
+                learn_key=k_learn,
+                iteration=torch.zeros((), dtype=torch.int32, device=key.device),
+                last_return=torch.full((), torch.nan, device=key.device),
+                memory=self._memory(key.device),
+            )
+
+        # Fields that do not depend on the lane come out of vmap as views of one element.
+        values = [column.to(self.device) for column in own.values]
+        carry = torch.vmap(lane)(keys, columns, values)
+        return config, tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
+
+
+def num_envs(config: Any) -> int:
+    """Return how many environments a lane has: one where the algorithm has no such setting."""
+    return int(getattr(config, "num_envs", 1))
