@@ -18,7 +18,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
-from funcrl.train.collect import MAX_DRAWN, act_and_step
+from funcrl.train.collect import MAX_DRAWN, Window, act_and_step
 from funcrl.train.run import Run, num_envs
 
 LENGTH = 100
@@ -44,6 +44,34 @@ class Totals:
     """`[]` float32, of this iteration; 0 where the environment does not know it"""
     cumulative_regret: Tensor
     """`[]` float64, of all iterations"""
+
+
+def act_and_learn(
+    algorithm: ModuleType, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor
+) -> tuple[Any, envs.EnvState, Window, Any]:
+    """Act once in the N environments of one lane, and learn from it.
+
+    Args:
+        algorithm: What acts and learns.
+        env: The environment.
+        agent: Its state; an algorithm without the setting `num_envs` has one environment, and sees
+            it without the axis N.
+        states: `[N]` environments.
+        key: `[2]` int32.
+
+    Returns:
+        The agent after, the environments after, `[N]` rows of a window, and the batch that was
+        learnt from: their transitions, without the axis N for such an algorithm.
+    """
+    if hasattr(agent.config, "num_envs"):
+        states, row = act_and_step(algorithm.act, env, agent, states, key)
+        batch = row.transition
+    else:
+        act = lambda agent, obs, key: algorithm.act(agent, tree.index(obs, 0), key)
+        policy = lambda *inputs: tree.map(lambda x: x.unsqueeze(0), act(*inputs))
+        states, row = act_and_step(policy, env, agent, states, key)
+        batch = tree.index(row.transition, 0)
+    return algorithm.update(agent, batch), states, row, batch
 
 
 class OnlineRun(Run):
@@ -98,26 +126,19 @@ class OnlineRun(Run):
     def _lane(
         self, env: envs.Env, agent: Any, states: envs.EnvState, totals: Totals, key: Tensor
     ) -> tuple[Any, envs.EnvState, Totals]:
-        """Act, step and learn once in one lane."""
-        alone = not hasattr(self.config, "num_envs")
-
-        def policy(agent: Any, obs: Any, key: Tensor) -> Any:
-            if not alone:
-                return self.algorithm.act(agent, obs, key)
-            return tree.map(lambda x: x.unsqueeze(0), self.algorithm.act(agent, tree.index(obs, 0), key))
-
-        after, row = act_and_step(policy, env, agent, states, key)
-        batch = tree.index(row.transition, 0) if alone else row.transition
-        lost = regret(env)
-        if lost is not None:
-            lost_now = torch.vmap(lost)(states.inner, row.transition.action).sum()
-            totals = tree.replace(totals, regret=totals.regret + lost_now)
+        """Act, step and learn once in one lane, and add up what is reported."""
+        before = states.inner
+        agent, states, row, _ = act_and_learn(self.algorithm, env, agent, states, key)
         totals = tree.replace(
             totals,
             returns=totals.returns + torch.where(row.ended, row.episode_return, 0.0).sum(),
             episodes=totals.episodes + row.ended.sum(),
         )
-        return self.algorithm.update(agent, batch), after, totals
+        lost = regret(env)
+        if lost is not None:
+            lost_now = torch.vmap(lost)(before, row.transition.action).sum()
+            totals = tree.replace(totals, regret=totals.regret + lost_now)
+        return agent, states, totals
 
     def _compile(self) -> Callable[[], None]:
         carry, backend = self._carry, self.backend
@@ -191,5 +212,10 @@ def refuse_host(function: str, env: envs.AnyEnv) -> None:
     """Raise where an environment runs on the host, whose steps no compiled program can take."""
     instead = f"funcrl has these on the device: {', '.join(envs.REGISTRY)}."
     require(
-        not isinstance(env, envs.HostEnv), function, "env", "live on the device for this algorithm", env, instead
+        not isinstance(env, envs.HostEnv),
+        function,
+        "env",
+        "live on the device for this algorithm",
+        env,
+        instead,
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +10,10 @@ import torch.utils._pytree as torch_pytree
 from funcrl.algos import REGISTRY
 from funcrl.core import random, tree
 from funcrl.io import load, save
-from tests.algos.table import ON_POLICY, lanes
+from tests.algos.table import CASES, ON_POLICY, lanes
 
-cases = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.name)
+cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+on_policy = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.name)
 KEY = random.key(5)
 
 
@@ -40,19 +40,25 @@ def float_fields(config):
 
 
 def test_every_algorithm_is_in_the_table():
-    assert {case.name for case in ON_POLICY} == set(REGISTRY)
+    assert {case.name for case in CASES} == set(REGISTRY)
 
 
 @cases
 def test_no_input_is_changed(case):
-    state, window, batch = case.init(), case.window(), case.batch()
-    obs = window.obs[0]
-    before = tree.map(torch.clone, (state, window, batch, obs, KEY))
+    state, batch, obs = case.init(), case.batch(), case.observations(3)
+    before = tree.map(torch.clone, (state, batch, obs, KEY))
     case.algorithm.act(state, obs, KEY)
     case.algorithm.greedy(state, obs)
-    case.algorithm.prepare(state, window)
     case.algorithm.update(state, batch)
-    assert same_bits(before, (state, window, batch, obs, KEY))
+    assert same_bits(before, (state, batch, obs, KEY))
+
+
+@on_policy
+def test_preparing_changes_no_input(case):
+    state, window = case.init(), case.window()
+    before = tree.map(torch.clone, (state, window))
+    case.algorithm.prepare(state, window)
+    assert same_bits(before, (state, window))
 
 
 @cases
@@ -66,14 +72,14 @@ def test_same_input_same_bits(case):
     assert same_bits(case.init(), case.init())
     update = case.algorithm.update
     assert same_bits(update(case.init(), case.batch()), update(case.init(), case.batch()))
-    obs = case.window().obs[0]
+    obs = case.observations(3)
     assert same_bits(case.algorithm.act(case.init(), obs, KEY), case.algorithm.act(case.init(), obs, KEY))
 
 
 @cases
 def test_different_keys_give_different_agents_and_actions(case):
-    assert not same_bits(case.init(0), case.init(1))
-    obs = torch.zeros(50, *case.env.observation_space.shape)
+    assert same_bits(case.init(0), case.init(1)) != case.draws
+    obs = case.observations(50)
     first, _ = case.algorithm.act(case.init(), obs, random.key(1))
     second, _ = case.algorithm.act(case.init(), obs, random.key(2))
     assert not torch.equal(first, second)
@@ -89,14 +95,33 @@ def test_vmapped_lanes_equal_a_loop(case):
 
 
 @cases
-def test_init_and_prepare_vmap(case):
+def test_init_vmaps(case):
     keys = torch.stack([random.key(seed) for seed in range(3)])
     states = torch.vmap(lambda k: case.algorithm.init(k, case.config, case.env))(keys)
+    for lane in range(3):
+        assert close(tree.index(states, lane), case.init(lane))
+
+
+@on_policy
+def test_prepare_vmaps(case):
+    states = tree.stack([case.init(seed) for seed in range(3)])
     windows = tree.stack([case.window(seed) for seed in range(3)])
     prepared = torch.vmap(case.algorithm.prepare)(states, windows)
     for lane in range(3):
-        assert close(tree.index(states, lane), case.init(lane))
         assert close(tree.index(prepared, lane), case.batch(lane))
+
+
+@cases
+def test_one_observation_is_a_row_of_several(case):
+    """`greedy` and `act` take one observation or many, and give each an action of its own."""
+    state, several = case.init(), case.observations(4)
+    greedy = case.algorithm.greedy(state, several)
+    drawn, _ = case.algorithm.act(state, several, KEY)
+    one = tree.index(several, 2)
+    assert greedy.shape == drawn.shape == (4,)
+    assert torch.equal(case.algorithm.greedy(state, one), greedy[2])
+    assert case.algorithm.act(state, one, KEY)[0].shape == ()
+    assert greedy.dtype == drawn.dtype == torch.int64
 
 
 @cases
@@ -146,7 +171,8 @@ def test_torch_compile_takes_it_whole_and_once(case, backend):
     compiled = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend=counter)
     once = compiled(states, batches)
     assert close(once, expected)
-    compiled(once, batches)
+    # The next batch is another one: a state may hold tensors of the batch that it has learnt from.
+    compiled(once, tree.map(torch.clone, batches))
     assert counter.frame_count == 1
 
 
@@ -157,7 +183,7 @@ def test_torch_compile_takes_other_settings_and_other_numbers_of_lanes(case):
     compiled = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend="aot_eager")
     compiled(*lanes(case, 3))
     for name, value in case.other_integers.items():
-        other = replace(case, config=tree.replace(case.config, **{name: value}))
+        other = case.with_config(tree.replace(case.config, **{name: value}))
         states, batches = lanes(other, 4)
         assert close(compiled(states, batches), torch.vmap(case.algorithm.update)(states, batches)), name
 
@@ -165,14 +191,22 @@ def test_torch_compile_takes_other_settings_and_other_numbers_of_lanes(case):
 @cases
 def test_nothing_falls_back_to_a_loop_over_lanes(case):
     states, batches = lanes(case)
-    windows = tree.stack([case.window(seed) for seed in range(3)])
+    obs = tree.stack([case.observations(2)] * 3)
     keys = random.split(KEY, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.vmap(case.algorithm.update)(states, batches)
+        torch.vmap(case.algorithm.act)(states, obs, keys)
+        torch.vmap(case.algorithm.greedy)(states, obs)
+
+
+@on_policy
+def test_preparing_does_not_fall_back_to_a_loop_over_lanes(case):
+    states, _ = lanes(case)
+    windows = tree.stack([case.window(seed) for seed in range(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         torch.vmap(case.algorithm.prepare)(states, windows)
-        torch.vmap(case.algorithm.act)(states, windows.obs[:, 0], keys)
-        torch.vmap(case.algorithm.greedy)(states, windows.obs[:, 0])
 
 
 @cases
@@ -197,13 +231,15 @@ def test_metrics_have_the_same_names_from_the_beginning_and_are_finite(case):
 @cases
 def test_a_diverged_lane_touches_no_other(case):
     states, batches = lanes(case)
-    fine = torch.vmap(case.algorithm.update)(states, batches)
-    rate = states.config.learning_rate.clone()
-    rate[1] = torch.inf
-    broken = tree.replace(states, config=tree.replace(states.config, learning_rate=rate))
+
+    def spoil(leaf):
+        return leaf.index_fill(0, torch.tensor(1), torch.nan) if leaf.is_floating_point() else leaf
+
+    fine, broken = states, tree.map(spoil, states)
     for _ in range(2):
+        fine = torch.vmap(case.algorithm.update)(fine, batches)
         broken = torch.vmap(case.algorithm.update)(broken, batches)
-    fine = torch.vmap(case.algorithm.update)(fine, batches)
-    assert not all(leaf.isfinite().all() for leaf in tree.leaves(tree.index(broken, 1).params))
+    learnt = [leaf for name, leaf in tree.named_leaves(broken).items() if not name.startswith(".config")]
+    assert not all(leaf[1].isfinite().all() for leaf in learnt if leaf.is_floating_point())
     for lane in (0, 2):
         assert same_bits(tree.index(broken, lane), tree.index(fine, lane))
