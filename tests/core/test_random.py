@@ -239,3 +239,90 @@ def test_large_seeds_are_told_apart():
 def test_empty_ranges_are_refused():
     with pytest.raises(ValueError, match="randint"):
         random.randint(random.key(0), (3,), 2, 2)
+
+
+@pytest.mark.parametrize("a", [0.3, 0.9, 1.0, 1.5, 10.0, 3000.0])
+def test_gamma_has_its_distribution(a):
+    x = random.gamma(random.key(16), a, (5 * NUM,)).double().numpy()
+    assert scipy.stats.kstest(x, scipy.stats.gamma(a).cdf).pvalue > ALPHA
+    # 5 standard errors of mean and variance; the fourth central moment is 3a² + 6a.
+    assert abs(x.mean() - a) < 5 * (a / len(x)) ** 0.5
+    assert abs(x.var() - a) < 5 * ((2 * a * a + 6 * a) / len(x)) ** 0.5
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (0.5, 0.5), (2, 8), (0.7, 20), (1, 5000), (3000, 4000)])
+def test_beta_has_its_distribution(a, b):
+    x = random.beta(random.key(17), a, b, (2 * NUM,)).double().numpy()
+    assert scipy.stats.kstest(x, scipy.stats.beta(a, b).cdf).pvalue > ALPHA
+    law = scipy.stats.beta(a, b)
+    assert abs(x.mean() - law.mean()) < 5 * law.std() / len(x) ** 0.5
+    assert x.std() == pytest.approx(law.std(), rel=0.05)
+
+
+def test_gamma_and_beta_take_a_parameter_for_each_element():
+    a = torch.tensor([[0.5], [2.0], [50.0]])
+    b = torch.tensor([1.0, 4.0])
+    gammas = torch.vmap(lambda key: random.gamma(key, a))(random.split(random.key(18), NUM))
+    betas = torch.vmap(lambda key: random.beta(key, a, b))(random.split(random.key(19), NUM))
+    assert (gammas.shape, betas.shape) == ((NUM, 3, 1), (NUM, 3, 2))
+    for i in range(3):
+        x = gammas[:, i, 0].double().numpy()
+        assert scipy.stats.kstest(x, scipy.stats.gamma(float(a[i])).cdf).pvalue > ALPHA
+        for j in range(2):
+            x = betas[:, i, j].double().numpy()
+            assert scipy.stats.kstest(x, scipy.stats.beta(float(a[i]), float(b[j])).cdf).pvalue > ALPHA
+    assert np.abs(np.corrcoef(gammas[:, :, 0], rowvar=False) - np.eye(3)).max() < 0.04
+    assert np.abs(np.corrcoef(betas.flatten(1), rowvar=False) - np.eye(6)).max() < 0.04
+
+
+def test_beta_of_tiny_parameters_is_finite_and_has_its_moments():
+    """Both gammas are zero in float32 most of the time; their ratio is 0, 1 or between."""
+    x = random.beta(random.key(20), 0.01, 0.03, (NUM,)).double()
+    assert x.isfinite().all()
+    assert float(x.mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(x.var()) == pytest.approx(0.25 * 0.75 / 1.04, abs=0.01)
+
+
+def test_gamma_is_finite_and_positive_where_every_attempt_fails(monkeypatch):
+    """The number is then near the median: a - 1/3."""
+    calls = []
+
+    def unit(words):
+        calls.append(words)
+        # In order: radius, angle, acceptance, boost; a radius of 5.77 and an acceptance of 1.
+        value = [1 - 2.0**-24, 0.5, 0.0, 0.0][len(calls) - 1]
+        return torch.full(words.shape, value)
+
+    monkeypatch.setattr(random, "_unit", unit)
+    assert random.gamma(KEY, 1.0).item() == pytest.approx(1 - 1 / 3)
+
+
+def _nan_where_impossible(key):
+    return random.gamma(key, torch.tensor([torch.nan, -2.0, 1.0]))
+
+
+def test_impossible_parameters_give_nan_for_their_elements_only():
+    assert _nan_where_impossible(KEY).isnan().tolist() == [True, True, False]
+    assert random.beta(KEY, torch.tensor([torch.nan, 1.0]), 2.0).isnan().tolist() == [True, False]
+
+
+def _shaped_draws(key, a, b):
+    k_gamma, k_beta, k_number = random.split(key, 3)
+    return random.gamma(k_gamma, a), random.beta(k_beta, a, b), random.beta(k_number, 2.0, b[0], (3,))
+
+
+def test_vmapped_gamma_and_beta_are_those_of_a_loop():
+    keys, a = random.split(random.key(21), 4), random.uniform(random.key(22), (4, 5), 0.2, 9.0)
+    b = torch.tensor([1.0, 2.0, 3.0, 0.5, 100.0])
+    together = torch.vmap(_shaped_draws, in_dims=(0, 0, None))(keys, a, b)
+    for lane in range(4):
+        for many, one in zip(together, _shaped_draws(keys[lane], a[lane], b), strict=True):
+            assert torch.allclose(many[lane], one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_compiled_gamma_and_beta_are_those_of_eager(backend):
+    keys, a = random.split(random.key(23), 4), random.uniform(random.key(24), (4, 5), 0.2, 9.0)
+    function = torch.vmap(lambda key, a: _shaped_draws(key, a, torch.ones(5)))
+    for one, other in zip(jit.jit(function, backend=backend)(keys, a), function(keys, a), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4)

@@ -1,0 +1,163 @@
+"""The online loop: what it reports, that lanes do not know of each other, and how often it compiles."""
+
+import pytest
+import torch
+from gymnasium import spaces
+
+from funcrl import envs
+from funcrl.algos import q_learning, sarsa
+from funcrl.core import jit, random, tree
+from funcrl.train import OnlineRun, make_plan, train
+from tests.probes import Counter
+
+CLIFF = envs.make("CliffWalking-v1")
+
+
+def small(seeds=range(3), iterations=4, algorithm="q_learning", **kwargs):
+    kwargs = {"num_steps": 100 * iterations, "backend": "aot_eager"} | kwargs
+    return train(algorithm, kwargs.pop("env", CLIFF), seeds=seeds, **kwargs)
+
+
+def same(a, b):
+    return all(
+        torch.equal(x.nan_to_num(), y.nan_to_num())
+        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
+    )
+
+
+@tree.struct
+class NumberedCounter(Counter):
+    """Counts its steps and shows the number; pays the action."""
+
+    observation_space = spaces.Discrete(20)
+    action_space = spaces.Discrete(3)
+
+    def observation(self, state, key):
+        return state.to(torch.int64)
+
+    def reward(self, state, action, next_state, key):
+        return action.to(torch.float32)
+
+    def regret(self, state, action):
+        """Two is the best action; in odd states everything is equally good."""
+        return torch.where(state % 2 == 0, 2.0 - action, 0.0)
+
+
+def test_every_step_is_learnt_from_and_reported():
+    result = small(seeds=[5, 3], iterations=3, backend="eager", env=NumberedCounter(end=5))
+    assert result.seeds == (5, 3)
+    assert result.steps.tolist() == [100, 200, 300]
+    assert result.states.step.tolist() == [300, 300]
+    assert result.episodes.tolist() == [[20.0] * 3] * 2
+    assert set(result.metrics) == {*q_learning.METRICS, "regret", "cumulative_regret"}
+
+
+def test_returns_and_regret_are_those_of_the_actions():
+    """One run is repeated by hand, step by step, from the same keys."""
+    env, seed, length = NumberedCounter(end=5), 11, 7
+    run = OnlineRun("q_learning", env, None, [seed], backend="eager", length=length)
+    agent, running, key = tree.index((run.carry.agent, run.carry.envs, run.carry.collect_key), 0)
+    running = tree.index(running, 0)
+    cumulative, returns = 0.0, []
+    for iteration in range(3):
+        report = tree.index(run.iterate(), 0)
+        lost, ended = 0.0, []
+        for k in random.split(random.fold_in(key, iteration), length):
+            k_policy, k_envs = random.split(k, 2)
+            action, _ = q_learning.act(agent, running.obs, k_policy)
+            lost += float(env.regret(running.inner, action))
+            running, step = envs.step(env, running, action, random.split(k_envs, 1)[0])
+            fields = {name: getattr(step, name) for name in ("obs", "reward", "terminated", "truncated")}
+            agent = q_learning.update(
+                agent, q_learning.Transition(action=action, next_obs=step.next_obs, extras={}, **fields)
+            )
+            ended += [float(step.episode_return)] if step.terminated | step.truncated else []
+        cumulative += lost
+        returns = ended or returns
+        assert float(report.returns) == pytest.approx(sum(returns) / len(returns))
+        assert float(report.episodes) == len(ended)
+        assert float(report.metrics["regret"]) == pytest.approx(lost / length)
+        assert float(report.metrics["cumulative_regret"]) == pytest.approx(cumulative)
+    assert same(agent.values, run.agent.values[0])
+    assert cumulative > 0
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_two_programs_and_no_more(backend):
+    before = jit.stats().num_graphs
+    run = OnlineRun(sarsa, CLIFF, None, [0, 1, 2], backend=backend, length=20)
+    for _ in range(3):
+        run.iterate()
+    run.restart([7, 8, 9])
+    run.iterate()
+    assert run.num_graphs == 2
+    assert jit.stats().num_graphs - before == 2
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_compiled_training_equals_eager_training(backend):
+    eager, compiled = (
+        OnlineRun("n_step_sarsa", CLIFF, None, [0, 1], backend=name, length=20) for name in ("eager", backend)
+    )
+    for _ in range(3):
+        assert torch.allclose(eager.iterate().metrics["td_error"], compiled.iterate().metrics["td_error"])
+    assert torch.allclose(eager.agent.values, compiled.agent.values, atol=1e-4)
+    assert same(eager.carry.envs.inner.position, compiled.carry.envs.inner.position)
+
+
+def test_lanes_do_not_know_of_each_other():
+    together = small(seeds=[0, 1, 2, 3])
+    for seed in (2, 0):
+        alone = small(seeds=[seed])
+        assert same(alone.states.values[0], together.states.values[seed])
+    grouped = small(seeds=[0, 1, 2, 3], lanes_per_group=3)
+    assert same(grouped.states.values, together.states.values)
+
+
+def test_a_run_continues_from_its_carry_with_the_same_bits():
+    whole = OnlineRun("dyna_q", CLIFF, None, [0, 1], backend="aot_eager", length=20)
+    for _ in range(2):
+        whole.iterate()
+    carry = whole.carry
+    expected = [whole.iterate() for _ in range(2)]
+    other = OnlineRun("dyna_q", CLIFF, None, [8, 9], backend="aot_eager", length=20)
+    other.restore(carry)
+    assert same([other.iterate() for _ in range(2)], expected)
+    assert same(other.carry, whole.carry)
+
+
+def test_settings_and_environments_may_differ_between_lanes():
+    config = q_learning.Config(learning_rate=[0.0, 0.5, 0.5])
+    env = envs.make("CliffWalking-v1", step_reward=[-1.0, -1.0, -2.0])
+    values = small(config=config, env=env).states.values
+    alone = small(seeds=[2], env=envs.make("CliffWalking-v1", step_reward=-2.0)).states.values
+    assert values[0].abs().max() == 0.0
+    assert same(values[2], alone[0])
+
+
+def test_annealing_spans_the_run():
+    config = q_learning.Config(anneal_steps=0.0, learning_rate=0.4)
+    rates = small(iterations=4, config=config).metrics["learning_rate"][0]
+    assert rates.tolist() == pytest.approx([0.4 * (1 - step / 400) for step in (99, 199, 299, 399)])
+
+
+def test_the_number_of_steps_has_a_default_of_the_algorithms_own():
+    assert make_plan("q_learning", CLIFF).num_steps == 50_000
+    assert make_plan("ppo", "CartPole-v1").num_steps == 499_712
+    assert make_plan("q_learning", CLIFF, num_steps=7).steps_per_iteration == 7
+    assert make_plan("q_learning", CLIFF, num_steps=250).num_steps == 200
+
+
+@pytest.mark.parametrize("length", [0, 2.5])
+def test_a_length_must_be_a_count(length):
+    with pytest.raises((ValueError, TypeError), match=r"OnlineRun: length must"):
+        OnlineRun("q_learning", CLIFF, None, [0], length=length)
+
+
+def test_wrapped_environments_keep_their_regret():
+    wrapped = envs.ScaleReward(NumberedCounter(end=5), scale=10.0)
+    plain, scaled = (
+        small(env=env, backend="eager", iterations=1, config=q_learning.Config(learning_rate=0.0))
+        for env in (NumberedCounter(end=5), wrapped)
+    )
+    assert same(plain.metrics["regret"], scaled.metrics["regret"])
