@@ -1,4 +1,4 @@
-"""The command line: `funcrl train`, `funcrl list`."""
+"""The command line: `funcrl train`, `funcrl plan`, `funcrl list`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from funcrl import __version__
 _USAGE = """\
 usage: funcrl COMMAND ...
 
-Deep reinforcement learning with many seeds at once.
+Reinforcement learning with many seeds at once.
 
 commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
+  plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
 
   funcrl COMMAND --help         what a command takes
   funcrl --version              the version
 
-example:
+examples:
   funcrl train ppo CartPole-v1 --seeds 16 --steps 500000
+  funcrl train ucb bernoulli --seeds 1000
+  funcrl plan value_iteration CliffWalking-v1
 """
 
 
@@ -82,13 +85,17 @@ def _run(words: list[str]) -> int:
         from funcrl.cli.train import train_command
 
         return train_command(rest)
+    if command == "plan":
+        from funcrl.cli.plan import plan_command
+
+        return plan_command(rest)
     if command == "list":
         from funcrl.cli.listing import list_command
 
         return list_command(rest)
     from funcrl.core import checks
 
-    checks.known("funcrl", "command", command, ["train", "list"])
+    checks.known("funcrl", "command", command, ["train", "plan", "list"])
     return 2
 
 

@@ -119,21 +119,22 @@ def summary(label: str, plan: Plan, result: Result) -> str:
     Returns:
         Several lines.
     """
-    finals = result.final_returns()
-    known = finals[finals.isfinite()]
     steps = int(result.steps[-1])
-    lines = [
-        f"{label}: {len(result.seeds)} seeds × {steps:,} steps, mean return of the last 100 training episodes",
-        "",
-    ]
+    is_bandit = "cumulative_regret" in result.metrics
+    finals = result.metrics["cumulative_regret"][:, -1] if is_bandit else result.final_returns()
+    statistic, its_name = (ops.mean, "mean") if is_bandit else (ops.iqm, "interquartile mean")
+    known = finals[finals.isfinite()]
+    what = "cumulative regret" if is_bandit else "mean return of the last 100 training episodes"
+    lines = [f"{label}: {len(result.seeds)} seeds × {steps:,} steps, {what}", ""]
     if steps < plan.num_steps or len(result.seeds) < len(plan.seeds):
         lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
     if len(known):
-        low, high = ops.bootstrap_interval(random.key(0), known)
+        low, high = ops.bootstrap_interval(random.key(0), known, statistic=statistic)
+        best, worst = (known.min(), known.max()) if is_bandit else (known.max(), known.min())
         lines += [
-            f"  interquartile mean  {float(ops.iqm(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",
-            f"  best                {float(known.max()):>9.2f}   {_holders(result.seeds, finals, known.max())}",
-            f"  worst               {float(known.min()):>9.2f}   {_holders(result.seeds, finals, known.min())}",
+            f"  {its_name:<20}{float(statistic(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",
+            f"  best                {float(best):>9.2f}   {_holders(result.seeds, finals, best)}",
+            f"  worst               {float(worst):>9.2f}   {_holders(result.seeds, finals, worst)}",
         ]
     if len(known) < len(finals):
         silent = [seed for seed, final in zip(result.seeds, finals.tolist(), strict=True) if final != final]

@@ -48,6 +48,17 @@ class CliffWalking:
         checks.time_limit("CliffWalking", self.max_episode_steps)
 
     @property
+    def map(self) -> tuple[str, ...]:
+        """The grid, one string a row: S start, G goal, C cliff, F anything else."""
+        free = "F" * _COLUMNS
+        return (free, free, free, f"S{'C' * (_COLUMNS - 2)}G")
+
+    @property
+    def arrows(self) -> str:
+        """Where each action points."""
+        return "↑→↓←"
+
+    @property
     def num_states(self) -> int:
         """48; the agent never stands on the ten cells of the cliff."""
         return _ROWS * _COLUMNS

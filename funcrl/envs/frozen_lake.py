@@ -151,6 +151,11 @@ class FrozenLake:
         return MAPS[str(self.map_name)] if self.desc is None else self.desc
 
     @property
+    def arrows(self) -> str:
+        """Where each action points."""
+        return "←↓→↑"
+
+    @property
     def num_states(self) -> int:
         """Number of cells."""
         return len(self.map) * len(self.map[0])

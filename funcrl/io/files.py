@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -36,3 +39,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    r"""Return settings or figures as JSON that every reader takes, with a newline at the end.
+
+    >>> json_text({"rate": float("inf")})
+    '{"rate": "inf"}\n'
+    """
+    return json.dumps(_plain(value), indent=indent) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turn settings into what JSON can hold; infinities and NaN become text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return repr(value)

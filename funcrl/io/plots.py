@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,35 @@ from funcrl.core import random
 from funcrl.train import Result
 
 _MAX_POINTS = 150
+
+
+_BLUE = "#1f5fa8"
+_STYLE: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
+_FEW_LANES = 64
+"""lanes that are drawn one by one behind their mean"""
+
+
+@contextlib.contextmanager
+def picture(path: str | Path, size: tuple[float, float] = (8.0, 4.8), columns: int = 1) -> Iterator[Any]:
+    """Give the axes of a picture to draw on, and write it to a file at the end.
+
+    Args:
+        path: Picture to write; its ending says the format.
+        size: Width and height in inches.
+        columns: Number of axes side by side; an array of them is given where there are several.
+
+    Raises:
+        ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure.subplots(1, columns)
+        figure.savefig(path)
 
 
 def learning_curve(result: Result, title: str, path: str | Path) -> None:
@@ -29,37 +60,67 @@ def learning_curve(result: Result, title: str, path: str | Path) -> None:
     Raises:
         ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     steps, lanes = _binned(result.steps, result.returns)
-    center = ops.iqm(lanes, dim=0)
-    num_resamples = max(200, min(2000, 200_000 // len(lanes)))
-    low, high = ops.bootstrap_interval(random.key(0), lanes, num_resamples=num_resamples)
-
-    style: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(8, 4.8), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        blue = "#1f5fa8"
-        axes.plot(steps, lanes[:64].T, color=blue, alpha=0.13, linewidth=0.7)
-        axes.plot([], [], color=blue, alpha=0.35, linewidth=0.7, label="one seed")
-        if len(lanes) > 1:
-            axes.fill_between(
-                steps, low, high, color=blue, alpha=0.28, linewidth=0, label="95 % bootstrap interval"
-            )
-        axes.plot(steps, center, color=blue, linewidth=2.2, label=f"interquartile mean of {len(lanes)} seeds")
+    with picture(path) as axes:
+        _draw_lanes(axes, steps, lanes, ops.iqm, f"interquartile mean of {len(lanes)} seeds")
         axes.set_title(title, loc="left", fontweight="bold")
-        axes.set_xlabel("environment steps per seed")
         axes.set_ylabel("return of finished episodes")
-        axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
-        axes.margins(x=0.01)
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
-        axes.legend(loc="best", frameon=False)
-        figure.savefig(path)
+        _finish(axes)
+
+
+def regret_curve(result: Result, title: str, path: str | Path, lower_bound: float | None = None) -> None:
+    """Draw the mean cumulative regret over seeds with its 95 % interval, and the bound of Lai & Robbins.
+
+    The mean, not the interquartile mean: what a bandit algorithm is judged by is the expected regret,
+    and the few seeds that were unlucky are a large part of it.
+
+    Args:
+        result: Of a training on a bandit; what to draw.
+        title: What it is.
+        path: Picture to write; its ending says the format.
+        lower_bound: Constant c of the bound c ln t; None to leave it out.
+
+    Raises:
+        ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
+    """
+    steps, lanes = result.steps, result.metrics["cumulative_regret"]
+    with picture(path) as axes:
+        _draw_lanes(axes, steps, lanes, ops.mean, f"mean of {len(lanes)} seeds")
+        if lower_bound is not None:
+            label = f"{lower_bound:.3g} ln t, Lai & Robbins: least slope in ln t"
+            bound = lower_bound * torch.log(steps.to(torch.float32))
+            axes.plot(steps, bound, color="0.35", linestyle="--", linewidth=1.4, label=label)
+        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_ylabel("cumulative regret")
+        axes.set_ylim(bottom=0)
+        _finish(axes)
+
+
+def _draw_lanes(
+    axes: Any, steps: Tensor, lanes: Tensor, statistic: Callable[..., Tensor], label: str
+) -> None:
+    """Draw each lane faintly, a statistic over all of them, and its interval."""
+    axes.plot(steps, lanes[:_FEW_LANES].T, color=_BLUE, alpha=0.13, linewidth=0.7)
+    axes.plot([], [], color=_BLUE, alpha=0.35, linewidth=0.7, label="one seed")
+    if len(lanes) > 1:
+        num_resamples = max(200, min(2000, 200_000 // len(lanes)))
+        low, high = ops.bootstrap_interval(
+            random.key(0), lanes, num_resamples=num_resamples, statistic=statistic
+        )
+        label_of_band = "95 % bootstrap interval"
+        axes.fill_between(steps, low, high, color=_BLUE, alpha=0.28, linewidth=0, label=label_of_band)
+    axes.plot(steps, statistic(lanes, dim=0), color=_BLUE, linewidth=2.2, label=label)
+
+
+def _finish(axes: Any) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    axes.set_xlabel("environment steps per seed")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(x=0.01)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(loc="best", frameon=False)
 
 
 def _binned(steps: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,18 @@ from funcrl import ops
 from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import save
-from funcrl.io.files import write_atomically
+from funcrl.io.files import json_text, write_atomically
 from funcrl.train import Progress, Result
 
-_OWN_FILES = ("config.json", "metrics.jsonl", "returns.csv", "curve.png", "checkpoint/states.safetensors")
+_OWN_FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "returns.csv",
+    "curve.png",
+    "checkpoint/states.safetensors",
+    "values.csv",
+    "plan.png",
+)
 
 
 def free_folder(base: Path) -> Path:
@@ -63,12 +71,18 @@ def check_folder(folder: Path, replace: bool) -> None:
     hold(os.access(folder, os.W_OK), "be writable", str(folder))
 
 
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier run, for which `check_folder` has been asked."""
+    for name in _OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _is_run(folder: Path) -> bool:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(settings, dict) and {"command", "algorithm", "seeds"} <= settings.keys()
+    return isinstance(settings, dict) and {"command", "algorithm", "environment"} <= settings.keys()
 
 
 def _is_free(folder: Path) -> bool:
@@ -99,11 +113,9 @@ class Recorder:
         self._returns: IO[str] | None = None
 
     def _begin(self) -> tuple[IO[str], IO[str]]:
-        for name in _OWN_FILES:
-            (self.folder / name).unlink(missing_ok=True)
+        clear(self.folder)
         (self.folder / "checkpoint").mkdir(exist_ok=True)
-        settings = json.dumps(_plain(self.settings), indent=2) + "\n"
-        write_atomically(self.folder / "config.json", settings.encode())
+        write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
         metrics = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115
         returns = open(self.folder / "returns.csv", "w", encoding="utf-8")  # noqa: SIM115
         returns.write("seed,step,return\n")
@@ -145,7 +157,7 @@ class Recorder:
             "return_mean": _finite_mean(returns),
             **{name: _finite_mean(values) for name, values in report.metrics.items()},
         }
-        metrics.write(json.dumps(_plain(row)) + "\n")
+        metrics.write(json_text(row))
 
     def finish(self, result: Result | None, metadata: dict[str, str]) -> None:
         """Write what waits and the checkpoint.
@@ -165,16 +177,3 @@ class Recorder:
 def _finite_mean(values: torch.Tensor) -> float | None:
     finite = values[values.isfinite()]
     return float(finite.mean()) if len(finite) else None
-
-
-def _plain(value: Any) -> Any:
-    """Turn settings into what JSON can hold; infinities and NaN become text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return repr(value)

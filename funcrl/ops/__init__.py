@@ -8,7 +8,7 @@ from funcrl.ops.distributions import (
     normal_log_prob,
 )
 from funcrl.ops.returns import discounted_return, gae, lambda_return
-from funcrl.ops.statistics import bootstrap_interval, iqm, mean_of_ended
+from funcrl.ops.statistics import bootstrap_interval, iqm, mean, mean_of_ended
 
 __all__ = [
     "bootstrap_interval",
@@ -19,6 +19,7 @@ __all__ = [
     "gae",
     "iqm",
     "lambda_return",
+    "mean",
     "mean_of_ended",
     "normal_entropy",
     "normal_log_prob",

@@ -40,10 +40,15 @@ def bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
     >>> bernoulli_kl(torch.tensor([0.5, 0.0]), torch.tensor([0.5, 0.5]))
     tensor([0.0000, 0.6931])
     """
-    # The logarithm of a ratio near one from its distance to one: the terms nearly cancel there.
-    heads = torch.special.xlog1py(p, (p - q) / q)
-    tails = torch.special.xlog1py(1.0 - p, (q - p) / (1.0 - q))
-    return torch.where(p == q, 0.0, heads + tails)
+    return torch.where(p == q, 0.0, _surprise(p, q, p - q) + _surprise(1.0 - p, 1.0 - q, q - p))
+
+
+def _surprise(p: Tensor, q: Tensor, difference: Tensor) -> Tensor:
+    """Return p ln(p / q), 0 where p is 0; the difference p - q may be more exact than p and q are."""
+    # Where p and q are alike, the two terms of the sum nearly cancel: there the logarithm must come
+    # from how far their ratio is from one.
+    alike = torch.special.xlog1py(p, difference / q)
+    return torch.where(p < 0.5 * q, torch.special.xlogy(p, p / q), alike)
 
 
 def gaussian_kl(mean: Tensor, other: Tensor, std: float | Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,10 +35,27 @@ def iqm(values: Tensor, dim: int = -1) -> Tensor:
     return torch.where(values.isnan().any(dim=dim), torch.nan, middle)
 
 
+def mean(values: Tensor, dim: int = -1) -> Tensor:
+    """Return the mean: where every seed counts, as in a sum of regrets, rather than the typical one.
+
+    Args:
+        values: `[..., n, ...]`.
+        dim: Axis of the seeds.
+
+    >>> mean(torch.tensor([0.0, 1.0, 5.0]))
+    tensor(2.)
+    """
+    return values.mean(dim=dim)
+
+
 def bootstrap_interval(
-    key: Tensor, values: Tensor, confidence: float = 0.95, num_resamples: int = 2000
+    key: Tensor,
+    values: Tensor,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    statistic: Callable[..., Tensor] = iqm,
 ) -> tuple[Tensor, Tensor]:
-    """Return a percentile bootstrap interval of the interquartile mean over seeds.
+    """Return a percentile bootstrap interval of a statistic over seeds, the interquartile mean by default.
 
     Seeds are drawn with replacement, `num_resamples` times, the same draw for every column.
 
@@ -48,6 +67,7 @@ def bootstrap_interval(
         values: `[n, ...]`, seeds first.
         confidence: Probability that the interval is meant to cover the truth, in (0, 1).
         num_resamples: Number of bootstrap samples.
+        statistic: `iqm` or `mean`, or any function `(values, dim=...)`.
 
     Returns:
         Lower and upper end, each `[...]`. For one seed both are its value: no spread is known.
@@ -63,7 +83,7 @@ def bootstrap_interval(
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=flat.dtype, device=flat.device)
     # A few columns at a time: a curve of a thousand points would otherwise need gigabytes.
     ends = [
-        torch.nanquantile(iqm(columns[chosen], dim=1), tails, dim=0)
+        torch.nanquantile(statistic(columns[chosen], dim=1), tails, dim=0)
         for columns in torch.split(flat, max(1, 4_000_000 // (num_resamples * num)), dim=1)
     ]
     low, high = torch.cat(ends, dim=1).reshape(2, *values.shape[1:])

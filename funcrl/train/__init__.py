@@ -2,7 +2,8 @@
 
 from funcrl.train.evaluation import evaluate
 from funcrl.train.on_policy import OnPolicyRun
-from funcrl.train.online import OnlineRun
+from funcrl.train.online import OnlineRun, regret_lower_bound
+from funcrl.train.planning import Solution, solve
 from funcrl.train.result import Result
 from funcrl.train.run import Carry, Report
 from funcrl.train.training import Plan, Progress, execute, make_plan, train
@@ -15,8 +16,11 @@ __all__ = [
     "Progress",
     "Report",
     "Result",
+    "Solution",
     "evaluate",
     "execute",
     "make_plan",
+    "regret_lower_bound",
+    "solve",
     "train",
 ]

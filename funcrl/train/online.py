@@ -6,6 +6,7 @@ lanes, a few steps a call; the random numbers of many steps are drawn before by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -219,3 +220,22 @@ def refuse_host(function: str, env: envs.AnyEnv) -> None:
         env,
         instead,
     )
+
+
+def regret_lower_bound(env: envs.AnyEnv, states: Any) -> float | None:
+    """Return the mean over lanes of the constant c with which regret must grow at least, c ln t.
+
+    Args:
+        env: The environment of a training; a float field may hold one value a lane.
+        states: `result.env_states` of that training, `[S, N]`.
+
+    Returns:
+        The constant; None where the environment does not know it, or there is no such bound.
+    """
+    own = lanes.Lanes(env)
+    if not hasattr(own.first, "lower_bound"):
+        return None
+    values = [column.to(states.episode_length.device) for column in own.values]
+    lane = lambda values, states: own.one(values).lower_bound(tree.index(states.inner, 0))
+    bound = float(torch.vmap(lane)(values, states).mean())
+    return bound if math.isfinite(bound) else None
