@@ -8,14 +8,18 @@ __version__ = "0.1.0"
 # the environments themselves, and a test holds the two together.
 _TIME_LIMITS: dict[str, int | None] = {
     "Acrobot-v1": 500,
+    "BernoulliBandit-v0": None,
     "Blackjack-v1": None,
     "CartPole-v1": 500,
     "CliffWalking-v1": None,
     "CliffWalkingSlippery-v1": None,
     "Corridor-v0": 100,
+    "DigitsBandit-v0": None,
+    "DriftingBandit-v0": None,
     "Driving-v0": 500,
     "FrozenLake-v1": 100,
     "FrozenLake8x8-v1": 200,
+    "GaussianBandit-v0": None,
     "GridNavigation-v0": 32,
     "MountainCar-v0": 200,
     "MountainCarContinuous-v0": 999,

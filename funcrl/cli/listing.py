@@ -8,24 +8,28 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from funcrl import algos, envs
+from funcrl.algos import planning
 from funcrl.core.checks import require
 
 
 def list_command(words: list[str]) -> int:
     """Print the algorithms and environments, a line each."""
     if words in (["-h"], ["--help"]):
-        print("usage: funcrl list\n\nName the algorithms and environments that funcrl train takes.")
+        print("usage: funcrl list\n\nName the algorithms and environments that funcrl train and plan take.")
         return 0
     require(not words, "list", "arguments", "be absent", " ".join(words), "Write funcrl list.")
-    print("algorithms")
-    for name, module in sorted(algos.REGISTRY.items()):
-        print(f"  {name:<26}{_first_sentence(module.__doc__)}")
-    print("\nenvironments on the device")
+    for title, registry in (("train", algos.REGISTRY), ("plan", planning.REGISTRY)):
+        print(f"algorithms for funcrl {title}")
+        for name, module in sorted(registry.items()):
+            print(f"  {name:<26}{_first_sentence(module.__doc__)}")
+        print()
+    short = {full: f", or {short}" for short, full in envs.ALIASES.items()}
+    print("environments on the device")
     for name, entry in sorted(envs.REGISTRY.items()):
         made = envs.make(name)
         what = _first_sentence(sys.modules[entry.cls.__module__].__doc__).partition(": ")[2]
         spaces = f"{_short(made.observation_space)} -> {_short(made.action_space)}"
-        print(f"  {name:<26}{what[:1].upper()}{what[1:]}\n  {'':<26}{spaces}")
+        print(f"  {name:<26}{what[:1].upper()}{what[1:]}\n  {'':<26}{spaces}{short.get(name, '')}")
     print("\nAny other name that Gymnasium knows runs on the host: LunarLander-v3, HalfCheetah-v5, …")
     return 0
 

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from funcrl import envs
 from funcrl.algos import planning
 from funcrl.cli.progress import say
-from funcrl.core import checks
 from funcrl.io import check_folder, free_folder, grid_picture, grid_text, is_grid, write_plan
 from funcrl.train import Solution, solve
-from funcrl.train.planning import resolve_mdp
+from funcrl.train.planning import resolve_mdp, resolve_planner
 
 _MANY_STATES = 20
 
@@ -53,7 +52,7 @@ def plan_command(words: list[str]) -> int:
         )
         return 0 if words else 2
     name = words[0]
-    checks.known("plan", "algorithm", name, planning.REGISTRY)
+    resolve_planner(name)
     env_name, config, options = _parse(name, words[1:])
     mdp = resolve_mdp(env_name)
     plain_name = env_name.replace("/", "-").replace(":", "-")
@@ -62,7 +61,7 @@ def plan_command(words: list[str]) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         solution = solve(name, mdp, config=config, device=options.device, max_sweeps=options.max_sweeps)
-    own = envs.make(env_name) if env_name in envs.REGISTRY else None
+    own = envs.make(env_name) if envs.full_name(env_name) in envs.REGISTRY else None
     title = f"{name} {env_name}, γ = {config.gamma:g}"
     settings = {
         "command": shlex.join(["funcrl", "plan", *words]),

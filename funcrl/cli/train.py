@@ -17,10 +17,10 @@ import torch
 import funcrl
 from funcrl import algos, envs
 from funcrl.cli.progress import ProgressBar, say, summary
-from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.io import Recorder, check_folder, free_folder, learning_curve, regret_curve
 from funcrl.train import Plan, Progress, Result, execute, make_plan, regret_lower_bound
+from funcrl.train.resolve import resolve_algorithm
 
 
 @dataclasses.dataclass
@@ -55,14 +55,14 @@ def train_command(words: list[str]) -> int:
         print(
             "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n\n"
             "Train one independent agent a seed, all of them in one compiled program.\n\n"
-            f"algorithms:   {names}\nenvironments: {', '.join(sorted(envs.REGISTRY))}\n"
+            f"algorithms:   {names}\n"
+            f"environments: {', '.join(sorted({*envs.REGISTRY, *envs.ALIASES}))}\n"
             "              and, on the host, every name that Gymnasium knows\n\n"
             f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
         )
         return 0 if words else 2
     name = words[0]
-    checks.known("train", "algorithm", name, algos.REGISTRY)
-    algorithm = algos.REGISTRY[name]
+    algorithm = resolve_algorithm("train", name)
     env_name, config, options = _parse(name, algorithm, words[1:])
 
     plan = make_plan(

@@ -1,9 +1,11 @@
 """Environments on the device: pure functions of a state, an action and a key."""
 
 from funcrl.envs.acrobot import Acrobot
+from funcrl.envs.bandits import BernoulliBandit, GaussianBandit
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
 from funcrl.envs.checking import check_env
+from funcrl.envs.classification_bandit import ClassificationBandit, LabelledImages, digits
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
@@ -21,7 +23,7 @@ from funcrl.envs.normalisation import (
     normalizes_observations,
 )
 from funcrl.envs.pendulum import Pendulum
-from funcrl.envs.registry import REGISTRY, make
+from funcrl.envs.registry import ALIASES, REGISTRY, full_name, make
 from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
 from funcrl.envs.taxi import Taxi
 from funcrl.envs.vector import TorchVectorEnv
@@ -36,11 +38,14 @@ AnyEnv = Env | HostEnv
 """an environment on the device, or one on the host"""
 
 __all__ = [
+    "ALIASES",
     "REGISTRY",
     "Acrobot",
     "AnyEnv",
+    "BernoulliBandit",
     "Blackjack",
     "CartPole",
+    "ClassificationBandit",
     "CliffWalking",
     "Corridor",
     "Driving",
@@ -49,10 +54,12 @@ __all__ = [
     "FlattenObservation",
     "FrameStack",
     "FrozenLake",
+    "GaussianBandit",
     "GridNavigation",
     "HostEnv",
     "HostError",
     "HostVector",
+    "LabelledImages",
     "MountainCar",
     "MountainCarContinuous",
     "NormalizeObservation",
@@ -66,8 +73,10 @@ __all__ = [
     "TorchVectorEnv",
     "advance",
     "check_env",
+    "digits",
     "from_gymnasium",
     "frozen",
+    "full_name",
     "make",
     "normalizes_observations",
     "random_map",

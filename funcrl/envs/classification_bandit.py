@@ -7,8 +7,9 @@ Source: Riquelme, Tucker & Snoek 2018, "Deep Bayesian bandits showdown", arXiv 1
 from __future__ import annotations
 
 import functools
-import threading
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from funcrl.core import checks, random, tree
 
 Frame = NDArray[np.uint8]
+T = TypeVar("T")
 
 _DIGITS_SHAPE = (1, 8, 8)
 _NUM_DIGITS = 10
@@ -80,19 +82,20 @@ class LabelledImages:
 
         A program that is traced meanwhile takes the copy as a constant, shared by all lanes.
         """
-        copy = self._copies.get(device)
-        if copy is None:
-            # In a thread of its own, because tracing is a state of the thread: a copy that were
-            # traced would be made anew in every step, and what was kept of it would not be a tensor.
-            worker = threading.Thread(target=self._copy_to, args=(device,))
-            worker.start()
-            worker.join()
-            copy = self._copies[device]
-        return copy
+        if device not in self._copies:
+            images, labels = self._copies[torch.device("cpu")]
+            self._copies[device] = _untraced(lambda: (images.to(device), labels.to(device)))
+        return self._copies[device]
 
-    def _copy_to(self, device: torch.device) -> None:
-        images, labels = self._copies[torch.device("cpu")]
-        self._copies[device] = (images.to(device), labels.to(device))
+
+def _untraced(function: Callable[[], T]) -> T:
+    """Return `function()`, run where no tracer sees it.
+
+    Tracing is a state of the thread. A copy that were traced would be made anew in every step, and
+    what was kept of it would not be a tensor that another program can use.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 @functools.cache
@@ -107,6 +110,10 @@ def digits() -> LabelledImages:
     >>> digits().shape
     (1, 8, 8)
     """
+    return _untraced(_load_digits)
+
+
+def _load_digits() -> LabelledImages:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
@@ -173,9 +180,8 @@ class ClassificationBandit:
         """Return an image, each equally likely."""
         num = len(self._data())
         no = torch.zeros((), dtype=torch.bool, device=key.device)
-        # A float32 draw reaches 2²⁴ different images; the minimum is for a product that rounds up.
-        index = (random.uniform(key) * num).long() if num < 2**20 else random.randint(key, (), 0, num)
-        return Question(index=torch.clamp(index, max=num - 1), is_right=no, over=no)
+        # One of 2²⁴ numbers, so no image is favoured by more than M / 2²⁴ of its chance.
+        return Question(index=(random.uniform(key) * num).long(), is_right=no, over=no)
 
     def transition(self, state: Question, action: Tensor, key: Tensor) -> Question:
         """Return the same image, with the verdict; the key is not used."""

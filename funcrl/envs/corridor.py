@@ -96,10 +96,13 @@ class Corridor:
         follows = (position + torch.where((action == 1) ^ opposite, 1, -1)).clamp(0, goal)
         follows = torch.where(at_goal, goal, follows)
         reached = follows == goal
-        number = lambda x: tabular.number(x, dtype, position.device)
-        paid = torch.where(reached, number(self.goal_reward), number(self.step_reward))
+        final, step, slips, moves = (
+            tabular.number(x, dtype, position.device)
+            for x in (self.goal_reward, self.step_reward, self.slip, 1 - self.slip)
+        )
+        paid = torch.where(reached, final, step)
         return Outcomes(
-            probability=torch.where(opposite, number(self.slip), number(1 - self.slip)),
+            probability=torch.where(opposite, slips, moves),
             position=follows,
             reward=torch.where(at_goal, 0.0, paid),
             terminated=reached,

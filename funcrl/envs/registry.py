@@ -7,8 +7,10 @@ from typing import Any
 
 from funcrl.core import checks
 from funcrl.envs.acrobot import Acrobot
+from funcrl.envs.bandits import GARIVIER_CAPPE, BernoulliBandit, GaussianBandit
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
+from funcrl.envs.classification_bandit import ClassificationBandit
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
@@ -32,14 +34,18 @@ class Entry:
 
 REGISTRY: dict[str, Entry] = {
     "Acrobot-v1": Entry(Acrobot),
+    "BernoulliBandit-v0": Entry(BernoulliBandit, {"means": GARIVIER_CAPPE}),
     "Blackjack-v1": Entry(Blackjack, {"sab": True}),
     "CartPole-v1": Entry(CartPole),
     "CliffWalking-v1": Entry(CliffWalking),
     "CliffWalkingSlippery-v1": Entry(CliffWalking, {"is_slippery": True}),
     "Corridor-v0": Entry(Corridor),
+    "DigitsBandit-v0": Entry(ClassificationBandit),
+    "DriftingBandit-v0": Entry(GaussianBandit, {"spread": 0.0, "drift": 0.01}),
     "Driving-v0": Entry(Driving),
     "FrozenLake-v1": Entry(FrozenLake),
     "FrozenLake8x8-v1": Entry(FrozenLake, {"map_name": "8x8"}),
+    "GaussianBandit-v0": Entry(GaussianBandit),
     "GridNavigation-v0": Entry(GridNavigation),
     "MountainCar-v0": Entry(MountainCar),
     "MountainCarContinuous-v0": Entry(MountainCarContinuous),
@@ -49,12 +55,30 @@ REGISTRY: dict[str, Entry] = {
 }
 """Environments that live on the device, by name: Gymnasium's where it has the same environment."""
 
+ALIASES: dict[str, str] = {
+    "bernoulli": "BernoulliBandit-v0",
+    "digits": "DigitsBandit-v0",
+    "drifting": "DriftingBandit-v0",
+    "gaussian": "GaussianBandit-v0",
+}
+"""Short names."""
+
+
+def full_name(name: str) -> str:
+    """Return the name in `REGISTRY` that a short name, or one with `funcrl/` in front, stands for.
+
+    >>> full_name("bernoulli"), full_name("funcrl/CartPole-v1"), full_name("Unknown-v0")
+    ('BernoulliBandit-v0', 'CartPole-v1', 'Unknown-v0')
+    """
+    name = name.removeprefix("funcrl/")
+    return ALIASES.get(name, name)
+
 
 def make(name: str, **params: Any) -> Env:
     """Make an environment.
 
     Args:
-        name: One of `REGISTRY`, for example `"CartPole-v1"`.
+        name: One of `REGISTRY`, for example `"CartPole-v1"`, or of `ALIASES`.
         **params: Fields of the environment to change, for example `half_length=0.7`. A list of
             numbers gives each seed (in `train`) or each environment (in `make_vec`) its own.
 
@@ -67,6 +91,7 @@ def make(name: str, **params: Any) -> Env:
     >>> make("CartPole-v1", half_length=0.7).half_length
     0.7
     """
+    name = full_name(name)
     checks.known("envs.make", "name", name, REGISTRY)
     entry = REGISTRY[name]
     checks.fields(f"envs.make({name!r})", entry.cls, params)

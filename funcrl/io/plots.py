@@ -24,13 +24,16 @@ _FEW_LANES = 64
 
 
 @contextlib.contextmanager
-def picture(path: str | Path, size: tuple[float, float] = (8.0, 4.8), columns: int = 1) -> Iterator[Any]:
+def picture(
+    path: str | Path, size: tuple[float, float] = (8.0, 4.8), rows: int = 1, columns: int = 1
+) -> Iterator[Any]:
     """Give the axes of a picture to draw on, and write it to a file at the end.
 
     Args:
         path: Picture to write; its ending says the format.
         size: Width and height in inches.
-        columns: Number of axes side by side; an array of them is given where there are several.
+        rows: Number of axes one below the other.
+        columns: Number of axes side by side; an array of axes is given where there are several.
 
     Raises:
         ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
@@ -42,7 +45,7 @@ def picture(path: str | Path, size: tuple[float, float] = (8.0, 4.8), columns: i
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure.subplots(1, columns)
+        yield figure.subplots(rows, columns)
         figure.savefig(path)
 
 

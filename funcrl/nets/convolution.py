@@ -2,9 +2,7 @@
 
 With weights of its own in each lane, `torch.nn.Conv2d` under `vmap` becomes a grouped convolution.
 Here the patches are laid out as rows and multiplied with the kernel as a matrix, which under `vmap`
-is one batched product. On 8x8 images, compiled, on one CPU core, 16 lanes of 16 images, forward and
-backward through two layers with 16 and 32 channels: 0.9 ms against 1.2 ms with strides of 2, 3.6
-against 3.0 with strides 1 and 2, 11 against 7.5 without. So stride early, or bring an `nn.Conv2d`.
+is one batched product.
 """
 
 from __future__ import annotations
@@ -45,14 +43,14 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     size = weight.shape[-1]
     pad = size // 2
     rows, columns = -(-height // stride), -(-width // stride)
-    padded = F.pad(x, (0, 0, pad, pad, pad, pad))
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
-    shifted = [
-        padded[:, i : i + down : stride, j : j + right : stride] for i in range(size) for j in range(size)
-    ]
-    patches = torch.stack(shifted, dim=-2).flatten(-2).flatten(0, 2)
-    kernel = weight.permute(2, 3, 1, 0).flatten(0, 2)
-    return (patches @ kernel + bias).reshape(x.shape[0], rows, columns, weight.shape[0])
+    # First the K rows of every patch and then its columns: 2K slices, which compile in half the
+    # time that K² take. Slices and not indices, whose gradients are added up in any order.
+    x = F.pad(x, (0, 0, pad, pad, pad, pad))
+    x = torch.cat([x[:, i : i + down : stride] for i in range(size)], dim=-1)
+    x = torch.cat([x[:, :, j : j + right : stride] for j in range(size)], dim=-1)
+    kernel = weight.permute(3, 2, 1, 0).flatten(0, 2)
+    return (x.flatten(0, 2) @ kernel + bias).reshape(-1, rows, columns, weight.shape[0])
 
 
 class Convolution(nn.Module):

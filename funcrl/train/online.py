@@ -68,8 +68,10 @@ def act_and_learn(
         states, row = act_and_step(algorithm.act, env, agent, states, key)
         batch = row.transition
     else:
-        act = lambda agent, obs, key: algorithm.act(agent, tree.index(obs, 0), key)
-        policy = lambda *inputs: tree.map(lambda x: x.unsqueeze(0), act(*inputs))
+
+        def policy(agent: Any, obs: Any, key: Tensor) -> Any:
+            return tree.map(lambda x: x.unsqueeze(0), algorithm.act(agent, tree.index(obs, 0), key))
+
         states, row = act_and_step(policy, env, agent, states, key)
         batch = tree.index(row.transition, 0)
     return algorithm.update(agent, batch), states, row, batch
@@ -145,7 +147,7 @@ class OnlineRun(Run):
         carry, backend = self._carry, self.backend
         own = lanes.Lanes(self.env)
 
-        def step(running: tuple[Any, ...], key: Tensor) -> tuple[Any, ...]:
+        def step(running: Any, key: Tensor) -> Any:
             def lane(agent: Any, states: Any, totals: Totals, values: list[Tensor], key: Tensor) -> Any:
                 return self._lane(own.one(values), agent, states, totals, key)
 

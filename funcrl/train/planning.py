@@ -14,7 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from funcrl import envs
+from funcrl import algos, envs
 from funcrl.algos import planning
 from funcrl.algos.planning import Mdp, bellman, reading
 from funcrl.core import checks, jit, lanes, random, tree
@@ -128,6 +128,8 @@ def resolve_planner(algorithm: str | ModuleType) -> ModuleType:
         TypeError: When it is neither a name nor a module with the verbs of a planner.
     """
     if isinstance(algorithm, str):
+        hold, instead = "plan", f"Write train({algorithm!r}, ...), or funcrl train {algorithm}."
+        require(algorithm not in algos.REGISTRY, "solve", "algorithm", hold, algorithm, instead)
         checks.known("solve", "algorithm", algorithm, planning.REGISTRY)
         return planning.REGISTRY[algorithm]
     fields = getattr(getattr(algorithm, "State", None), "__dataclass_fields__", {})
@@ -152,9 +154,8 @@ def resolve_mdp(mdp: Any) -> Mdp:
         return mdp
     if not isinstance(mdp, str):
         return Mdp.from_gymnasium(mdp) if isinstance(mdp, gymnasium.Env) else Mdp.from_env(mdp)
-    name = mdp.removeprefix("funcrl/")
-    if name in envs.REGISTRY:
-        return Mdp.from_env(envs.make(name))
+    if envs.full_name(mdp) in envs.REGISTRY:
+        return Mdp.from_env(envs.make(mdp))
     resolve_env("solve", mdp)
     return Mdp.from_gymnasium(gymnasium.make(mdp))
 
@@ -168,17 +169,17 @@ def _begin(algorithm: ModuleType, mdp: Mdp, config: Any, policy: Any, device: to
             f"solve: config must be a {name}.Config, got {config!r}. Write config={name}.Config()."
         )
     policies = None if policy is None else _policies(algorithm, mdp, policy, device)
-    counts = (
-        mdp.num_lanes,
-        policies.shape[0] if policies is not None and policies.ndim == 3 else None,
-        lanes.count("solve", "config", config),
-    )
-    num_lanes = next((count for count in counts if count is not None), 1)
-    require(num_lanes > 0, "solve", "config", "hold at least one number in each field", config)
+    counts = {
+        "mdp": mdp.num_lanes,
+        "policy": policies.shape[0] if policies is not None and policies.ndim == 3 else None,
+        "config": lanes.count("solve", "config", config),
+    }
+    given = {name: count for name, count in counts.items() if count is not None}
+    hold = "be as many in all that has several, and at least one"
+    fits = len(set(given.values())) <= 1 and 0 not in given.values()
+    require(fits, "solve", "lanes", hold, given)
+    num_lanes = next(iter(given.values()), 1)
     config = lanes.spread("solve", "config", config, num_lanes, torch.float64)
-    if policies is not None:
-        fits = policies.ndim == 2 or policies.shape[0] == num_lanes
-        require(fits, "solve", "policy", f"have {num_lanes} lanes", list(policies.shape))
     gamma = torch.as_tensor(config.gamma, dtype=torch.float64).expand(num_lanes)
     bellman.require_an_end("solve", mdp, gamma, policies)
 

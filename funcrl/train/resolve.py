@@ -12,6 +12,7 @@ import gymnasium
 from torch import Tensor
 
 from funcrl import algos, envs
+from funcrl.algos import planning
 from funcrl.core import checks, lanes
 from funcrl.core.checks import require
 
@@ -24,6 +25,9 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
         TypeError: When it is neither a name nor a module with the verbs of an algorithm.
     """
     if isinstance(algorithm, str):
+        hold = "learn from experience"
+        instead = f"Write solve({algorithm!r}, ...), or funcrl plan {algorithm} on the command line."
+        require(algorithm not in planning.REGISTRY, function, "algorithm", hold, algorithm, instead)
         checks.known(function, "algorithm", algorithm, algos.REGISTRY)
         return algos.REGISTRY[algorithm]
     missing = [verb for verb in ("Config", "init", "act", "update") if not hasattr(algorithm, verb)]
@@ -47,9 +51,8 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
         TypeError: When it is neither a name nor an environment of funcrl's.
     """
     if isinstance(env, str):
-        name = env.removeprefix("funcrl/")
-        if name in envs.REGISTRY:
-            return envs.make(name)
+        if envs.full_name(env) in envs.REGISTRY:
+            return envs.make(env)
         if ":" in env or env in gymnasium.registry:
             return envs.from_gymnasium(env)
         _refuse_unknown(function, env)
@@ -78,7 +81,7 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
 
 
 def _refuse_unknown(function: str, name: str) -> None:
-    names = {*envs.REGISTRY, *(known for known in gymnasium.registry if "/" not in known)}
+    names = {*envs.REGISTRY, *envs.ALIASES, *(known for known in gymnasium.registry if "/" not in known)}
     near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
     hold = f"be one of {', '.join(map(repr, envs.REGISTRY))}, or a name that Gymnasium knows"
     instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

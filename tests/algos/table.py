@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from funcrl import envs
-from funcrl.algos import REGISTRY, ppo
+from funcrl.algos import REGISTRY, planning, ppo
 from funcrl.core import Transition, random, tree
 from funcrl.train.collect import act_and_step
 from funcrl.train.online import act_and_learn
@@ -30,6 +30,11 @@ class Case:
     """other values of integer settings that change the update or the shape of its batch"""
     draws: bool = True
     """whether the agent's first state depends on its key"""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the settings inside a state."""
+        return torch.float64 if isinstance(self, Planner) else torch.float32
 
     @property
     def algorithm(self) -> ModuleType:
@@ -65,6 +70,20 @@ class OnPolicy(Case):
         return self.algorithm.prepare(self.init(seed), self.window(seed))
 
 
+class Planner(Case):
+    """Learns from a model, the process itself."""
+
+    @property
+    def algorithm(self) -> ModuleType:
+        return planning.REGISTRY[self.name]
+
+    def observations(self, count: int) -> torch.Tensor:
+        return torch.arange(count) * 31 % self.env.num_states
+
+    def batch(self, seed: int = 0) -> planning.Mdp:
+        return self.env
+
+
 class Online(Case):
     """Learns from each step as it comes."""
 
@@ -87,15 +106,30 @@ ON_POLICY = [
 ]
 
 _CLIFF = envs.make("CliffWalking-v1")
+_COINS = envs.BernoulliBandit(means=(0.2, 0.6, 0.2))
+_NORMAL = envs.GaussianBandit(num_arms=3)
 
 ONLINE = [
+    Online("boltzmann", REGISTRY["boltzmann"].Config(), _COINS, draws=False),
+    Online("decaying_epsilon", REGISTRY["decaying_epsilon"].Config(), _COINS, draws=False),
+    Online("epsilon_greedy", REGISTRY["epsilon_greedy"].Config(), _NORMAL, draws=False),
+    Online("gradient_bandit", REGISTRY["gradient_bandit"].Config(), _NORMAL, draws=False),
+    Online("optimistic", REGISTRY["optimistic"].Config(epsilon=0.1), _NORMAL, draws=False),
+    Online("thompson_beta", REGISTRY["thompson_beta"].Config(), _COINS, draws=False),
+    Online("thompson_gaussian", REGISTRY["thompson_gaussian"].Config(), _NORMAL, draws=False),
+    Online("ucb", REGISTRY["ucb"].Config(), _COINS, draws=False),
     *(
         Online(name, REGISTRY[name].Config(exploration_steps=100.0, anneal_steps=1000.0), _CLIFF, draws=False)
         for name in ("q_learning", "sarsa", "expected_sarsa", "double_q_learning", "n_step_sarsa", "dyna_q")
     ),
 ]
 
-CASES = [*ON_POLICY, *ONLINE]
+PLANNERS = [
+    Planner(name, planning.REGISTRY[name].Config(), planning.Mdp.from_env(_CLIFF), draws=False)
+    for name in ("policy_evaluation", "policy_iteration", "value_iteration", "modified_policy_iteration")
+]
+
+CASES = [*ON_POLICY, *ONLINE, *PLANNERS]
 
 
 def lanes(case: Case, num: int = 3) -> tuple[Any, Any]:

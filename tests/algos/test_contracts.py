@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.utils._pytree as torch_pytree
 
-from funcrl.algos import REGISTRY
+from funcrl.algos import REGISTRY, planning
 from funcrl.core import random, tree
 from funcrl.io import load, save
 from tests.algos.table import CASES, ON_POLICY, lanes
@@ -40,7 +40,7 @@ def float_fields(config):
 
 
 def test_every_algorithm_is_in_the_table():
-    assert {case.name for case in CASES} == set(REGISTRY)
+    assert {case.name for case in CASES} == {*REGISTRY, *planning.REGISTRY}
 
 
 @cases
@@ -129,7 +129,7 @@ def test_every_float_of_the_config_can_be_swept(case):
     batch = case.batch()
     for name in float_fields(case.config):
         value = float(getattr(case.config, name))
-        values = torch.tensor([value, value * 0.9 + 0.01])
+        values = torch.tensor([value, value * 0.9 + 0.01], dtype=case.precision)
 
         def lane(x, name=name):
             config = tree.replace(case.config, **{name: x})
@@ -146,7 +146,7 @@ def test_floats_of_the_config_are_tensors_inside_a_state(case):
     config = case.init().config
     for name in float_fields(config):
         assert getattr(config, name).shape == ()
-        assert getattr(config, name).dtype == torch.float32
+        assert getattr(config, name).dtype == case.precision
 
 
 @cases

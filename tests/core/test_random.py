@@ -1,5 +1,7 @@
 """Keys and draws: known answers, distributions, purity, and the same bits however they are run."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -283,18 +285,36 @@ def test_beta_of_tiny_parameters_is_finite_and_has_its_moments():
     assert float(x.var()) == pytest.approx(0.25 * 0.75 / 1.04, abs=0.01)
 
 
-def test_gamma_is_finite_and_positive_where_every_attempt_fails(monkeypatch):
-    """The number is then near the median: a - 1/3."""
-    calls = []
+def _gamma_by_one_attempt(monkeypatch, attempt):
+    """Draw with a = 1 where all other attempts fail; which attempt failed too."""
+    calls, unit = itertools.count(), random._unit
 
-    def unit(words):
-        calls.append(words)
-        # In order: radius, angle, acceptance, boost; a radius of 5.77 and an acceptance of 1.
-        value = [1 - 2.0**-24, 0.5, 0.0, 0.0][len(calls) - 1]
-        return torch.full(words.shape, value)
+    def rejecting(words):
+        if next(calls) != 2:  # in order: radius, angle, acceptance, boost
+            return unit(words)
+        return torch.where(torch.arange(4).unsqueeze(-1) == attempt, unit(words), -1.0)
 
-    monkeypatch.setattr(random, "_unit", unit)
-    assert random.gamma(KEY, 1.0).item() == pytest.approx(1 - 1 / 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(random, "_unit", rejecting)
+        x = random.gamma(random.key(25), 1.0, (NUM,))
+    return x, torch.isclose(x, torch.tensor(2 / 3), atol=1e-6)
+
+
+def test_each_attempt_at_gamma_has_the_distribution_and_is_independent_of_the_others(monkeypatch):
+    drawn = [_gamma_by_one_attempt(monkeypatch, attempt) for attempt in range(4)]
+    for x, failed in drawn:
+        assert scipy.stats.kstest(x[~failed].numpy(), "expon").pvalue > ALPHA
+        # 4.9 % at a = 1 (Marsaglia & Tsang 2000, section 4: an efficiency of 0.951).
+        assert float(failed.double().mean()) == pytest.approx(0.049, abs=0.005)
+    for what in range(2):
+        rows = np.stack([pair[what].double().numpy() for pair in drawn])
+        assert np.abs(np.corrcoef(rows) - np.eye(4)).max() < 0.03
+
+
+def test_gamma_is_near_its_median_where_every_attempt_fails(monkeypatch):
+    x, failed = _gamma_by_one_attempt(monkeypatch, attempt=-1)
+    assert failed.all()
+    assert float(x[0]) == pytest.approx(1 - 1 / 3)
 
 
 def _nan_where_impossible(key):

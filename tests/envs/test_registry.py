@@ -11,6 +11,7 @@ from funcrl import envs
 from funcrl.core import random, tree
 
 OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0"}
+OWN |= {name for name in envs.REGISTRY if "Bandit" in name}
 
 
 def test_names_and_time_limits_are_those_that_gymnasium_is_told():

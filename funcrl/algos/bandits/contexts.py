@@ -6,6 +6,8 @@ a bandit is told, the reward of the action that was taken and of no other.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from funcrl import nets
 from funcrl.core import Transition, random, tree
 from funcrl.core.checks import require
+from funcrl.nets import convolution
+from funcrl.nets.mlp import ACTIVATIONS
 
 DEFAULT_STEPS = 20_000
 """interactions of a lane in a run, where nothing else is said"""
@@ -78,10 +82,38 @@ def network(
     'CNN'
     """
     if len(shape) == 3:
-        return nets.convolution.cnn(
+        return convolution.cnn(
             shape, channels, hidden, output_size, activation=activation, output_gain=output_gain
         )
     return nets.mlp(shape, hidden, output_size, activation=activation, output_gain=output_gain)
+
+
+@functools.cache
+def feature_network(
+    shape: tuple[int, ...], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
+) -> nn.Module:
+    """Return the network up to and with its last hidden layer, activation included."""
+    gain = math.sqrt(2.0)
+    body = network(shape, channels, hidden[:-1], hidden[-1], activation, gain)
+    return nn.Sequential(body, ACTIVATIONS[activation]())
+
+
+def output_size(function: str, network: nn.Module, params: nets.Params, shape: Sequence[int]) -> int:
+    """Return the number of features of an own network, by running it once on zeros.
+
+    Raises:
+        ValueError: When it cannot take a context, or returns no vector.
+    """
+    zeros = torch.zeros(3, *shape, device=next((p.device for p in params.values()), None))
+    hold = f"map observations [B, {', '.join(map(str, shape))}] to features [B, d]"
+    try:
+        output = nets.apply(network, params, zeros)
+    except Exception as error:  # whatever a user's forward raises
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{function}: config.network must {hold}, got an error: {reason}.") from error
+    found = tuple(output.shape)
+    require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
+    return int(found[1])
 
 
 def check_batch(function: str, batch: Transition, num_envs: int) -> None:
@@ -90,12 +122,23 @@ def check_batch(function: str, batch: Transition, num_envs: int) -> None:
     Raises:
         ValueError: When it holds another number.
     """
+    # No number in the sentence: to torch.compile it may be a symbol, which has no text.
+    hold = "hold one for each of config.num_envs environments"
     for name in ("action", "reward"):
         shape = tuple(getattr(batch, name).shape)
-        hold = f"have the shape ({num_envs},), one of each of num_envs environments"
         require(shape == (num_envs,), function, f"batch.{name}", hold, shape)
-    found = batch.obs.shape[0] if batch.obs.ndim else None
-    require(found == num_envs, function, "batch.obs", f"hold {num_envs} contexts", found)
+    shape = tuple(batch.obs.shape)
+    require(shape[:1] == (num_envs,), function, "batch.obs", hold, shape)
+
+
+def check_memory(function: str, memory_size: int, num_envs: int) -> None:
+    """Check that a memory has room for one interaction of each environment.
+
+    Raises:
+        ValueError: When it is smaller.
+    """
+    hold = f"be at least num_envs = {num_envs}"
+    require(memory_size >= num_envs, function, "memory_size", hold, memory_size)
 
 
 def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
@@ -149,5 +192,6 @@ def recall(memory: Memory, key: Tensor, num: int) -> Interactions:
     """
     size = torch.full_like(memory.count, memory.data.action.shape[0])
     held = torch.minimum(memory.count, size)
-    slots = (random.uniform(key, (num,)) * held).long()
+    # Contiguous, because the rows that are read take the layout of the slots, but not when traced.
+    slots = (random.uniform(key, (num,)) * held).long().contiguous()
     return tree.map(lambda rows: rows[slots], memory.data)  # type: ignore[no-any-return]

@@ -141,5 +141,6 @@ def update(state: State, batch: Transition) -> State:
         baseline=baseline,
         count=count,
         config=state.config,
-        metrics={"baseline": baseline, "entropy": ops.categorical_entropy(preferences)},
+        # A copy: one tensor in two places would be another kind of input to torch.compile next time.
+        metrics={"baseline": baseline.clone(), "entropy": ops.categorical_entropy(preferences)},
     )

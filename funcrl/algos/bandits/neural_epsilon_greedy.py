@@ -36,9 +36,9 @@ class Config:
     """step size of Adam"""
     epsilon_start: float = 1.0
     """ε_0, probability of a random action at the beginning"""
-    epsilon_end: float = 0.01
+    epsilon_end: float = 0.005
     """ε_T, probability of a random action from anneal_steps on"""
-    anneal_steps: float = 4000.0
+    anneal_steps: float = 2000.0
     """T: interactions over which ε goes from one to the other; inf: never"""
     adam_epsilon: float = 1e-8
     """ε of Adam"""
@@ -46,8 +46,9 @@ class Config:
     """N: environments of one lane, interactions between two gradient steps"""
     batch_size: int = tree.static(default=64)
     """B: interactions drawn from the memory for a gradient step"""
-    memory_size: int = tree.static(default=8192)
-    """M: interactions remembered"""
+    memory_size: int = tree.static(default=20_000)
+    """M: interactions remembered; where it forgets the first mistakes, nothing but right choices is
+    left in it after a while, and the network learns that every action pays"""
     channels: tuple[int, ...] = tree.static(default=(16, 32))
     """output channels of each convolution, where a context is an image [C, H, W]; stride 2"""
     hidden: tuple[int, ...] = tree.static(default=(64,))
@@ -67,7 +68,7 @@ class Config:
             positive=("anneal_steps", "adam_epsilon"),
             counts=("num_envs", "batch_size", "memory_size", "channels", "hidden"),
         )
-        contexts.check_memory_size("neural_epsilon_greedy.Config", self.memory_size, self.num_envs)
+        contexts.check_memory("neural_epsilon_greedy.Config", self.memory_size, self.num_envs)
 
 
 @tree.struct
@@ -214,9 +215,7 @@ def update(state: State, batch: Transition) -> State:
 
 def _epsilon(state: State) -> Tensor:
     config = state.config
-    return schedules.linear(
-        config.epsilon_start, config.epsilon_end, config.anneal_steps, state.memory.count
-    )
+    return schedules.linear(config.epsilon_start, config.epsilon_end, config.anneal_steps, state.memory.count)
 
 
 def _optimizer(config: Config) -> optim.Optimizer:

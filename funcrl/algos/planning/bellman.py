@@ -107,7 +107,9 @@ def improve(action_values: Tensor, tolerance: float | Tensor = 0.0) -> Tensor:
     tensor([[0.0000, 0.5000, 0.5000]])
     """
     best = action_values.amax(dim=-1, keepdim=True)
-    return exploration.greedy_probabilities(torch.where(action_values >= best - tolerance, best, action_values))
+    return exploration.greedy_probabilities(
+        torch.where(action_values >= best - tolerance, best, action_values)
+    )
 
 
 def solve_policy(mdp: Mdp, policy: Tensor, gamma: float | Tensor) -> Tensor:
@@ -134,7 +136,9 @@ def solve_policy(mdp: Mdp, policy: Tensor, gamma: float | Tensor) -> Tensor:
     at_rest = ((onward * identity).sum(dim=-1) >= 1) & (reward == 0)
     onward = torch.where(at_rest.unsqueeze(-1), 0.0, onward)
     # Not `linalg.solve`: it raises where a matrix is singular, for all lanes together.
-    values, _ = torch.linalg.solve_ex(identity - gamma * onward, reward)
+    # With a column for the right side: lanes of vectors would come back in another layout.
+    column, _ = torch.linalg.solve_ex(identity - gamma * onward, reward.unsqueeze(-1))
+    values = column.squeeze(-1)
     # A singular system has no solution, and rounding may hide that it is singular.
     error = (reward + gamma * (onward @ values) - values).abs().amax()
     return torch.where(error <= 1e-6 * scale(mdp.reward), values, torch.nan)

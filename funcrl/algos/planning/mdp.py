@@ -86,7 +86,7 @@ class Mdp:
 
         >>> Mdp.from_tensors([[[0.5, 0.4]], [[0.0, 1.0]]], [[1.0], [0.0]])
         Traceback (most recent call last):
-        ValueError: Mdp.from_tensors: transition[0, 0] must sum to one, got 0.9. These are the outcomes of state 0 and action 0.
+        ValueError: Mdp.from_tensors: transition[0, 0] must sum to one, got 0.9. This is the row of state 0 and action 0.
         """
         return _of(reading.from_tensors("Mdp.from_tensors", transition, reward, terminated, initial))
 
@@ -142,7 +142,7 @@ class Mdp:
         Each state and action leads to `branching` different states with probabilities that are
         uniform on the simplex; expected rewards are standard normal; episodes begin anywhere.
 
-        Source: Bhatnagar, Sutton, Ghavamzadeh & Lee 2009, "Natural actor-critic algorithms", section 7.
+        Source: Archibald, McKinnon & Thomas 1995, "On the generation of Markov decision processes".
 
         Args:
             key: `[2]` int32.

@@ -3,9 +3,9 @@
 Puterman & Shin 1978, "Modified policy iteration algorithms for discounted Markov decision
 problems"; Puterman 1994, "Markov decision processes", section 6.5.
 
-    d(s) = argmax_a [ r(s, a) + γ Σ_s' P_c(s' | s, a) v_k(s') ]                          (6.5.1)
-    u_0(s) = max_a [ r(s, a) + γ Σ_s' P_c(s' | s, a) v_k(s') ]                           (6.5.2)
-    u_{i+1} = r_d + γ P_d u_i,   i < m,   v_{k+1} = u_m                                  (6.5.3)
+    d(s) = argmax_a [ r(s, a) + γ Σ_s' P_c(s' | s, a) v_k(s') ]                            (1)
+    u_0(s) = max_a [ r(s, a) + γ Σ_s' P_c(s' | s, a) v_k(s') ]                             (2)
+    u_{i+1} = r_d + γ P_d u_i,   i < m,   v_{k+1} = u_m                                    (3)
 
 With m = 0 it is value iteration, with m → ∞ policy iteration. A sweep of evaluation is cheaper than
 one of value iteration by the factor A, so it pays where there are many actions or γ is near 1.
@@ -96,7 +96,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def update(state: State, batch: Mdp) -> State:
-    """Improve once and evaluate by m sweeps, (6.5.1) to (6.5.3).
+    """Improve once and evaluate by m sweeps, (1) to (3).
 
     Args:
         state: The planner before.
@@ -126,7 +126,7 @@ def update(state: State, batch: Mdp) -> State:
 
 
 def _evaluate(mdp: Mdp, values: Tensor, policy: Tensor, config: Config) -> Tensor:
-    """(6.5.3): m sweeps, on the tables of the policy alone."""
+    """(3): m sweeps, on the tables of the policy alone."""
     reward = (policy * mdp.reward).sum(dim=-1)
     onward = config.gamma * torch.einsum("sa,sat->st", policy, mdp.continuing)
     for _ in range(config.num_sweeps):

@@ -36,7 +36,7 @@ def from_tensors(function: str, transition: Any, reward: Any, terminated: Any, i
     num_states, num_actions = shape[-1], shape[-2]
     lead, device = shape[:-3], transition.device
     pair, triple = (num_states, num_actions), (num_states, num_actions, num_states)
-    transition = _distributions(function, "transition", transition)
+    transition = _distributions(function, "transition", transition, len(shape) == 4)
 
     if initial is None:
         initial = torch.full((num_states,), 1 / num_states, dtype=torch.float64)
@@ -48,8 +48,40 @@ def from_tensors(function: str, transition: Any, reward: Any, terminated: Any, i
         transition=transition,
         terminated=transition * _ending(function, terminated, lead, triple, device),
         reward=reward.contiguous(),
-        initial=_distributions(function, "initial", initial),
+        initial=_distributions(function, "initial", initial, len(lead) > 0),
     )
+
+
+def check(function: str, tables: Tables) -> None:
+    """Check the fields of an `Mdp` that somebody may have put together by hand."""
+    shape = tuple(tables.transition.shape)
+    shapes = dict(zip(Tables._fields, (shape, shape, shape[:-1], (*shape[:-3], shape[-1])), strict=True))
+    hold = "have the shape [S, A, S], or [L, S, A, S]"
+    square = len(shape) in (3, 4) and shape[-3] == shape[-1]
+    require(square, function, "mdp.transition", hold, list(shape))
+    for name, tensor in tables._asdict().items():
+        found = tuple(_numbers(function, f"mdp.{name}", tensor).shape)
+        hold = f"have the shape {list(shapes[name])}"
+        require(found == shapes[name], function, f"mdp.{name}", hold, list(found))
+        hold, instead = "be float64", "Write Mdp.from_tensors(...)."
+        require(tensor.dtype == torch.float64, function, f"mdp.{name}", hold, tensor.dtype, instead)
+    has_lanes = len(shape) == 4
+    _distributions(function, "mdp.transition", tables.transition, has_lanes)
+    _distributions(function, "mdp.initial", tables.initial, has_lanes)
+    wrong = (tables.terminated < 0) | (tables.terminated > tables.transition + _TOLERANCE)
+    where = _first(wrong) if bool(wrong.any()) else []
+    value = float(tables.terminated[tuple(where)]) if where else 0.0
+    require(not where, function, f"mdp.terminated{where}", "be a part of mdp.transition", value)
+
+
+def policies(function: str, policy: Any, num_states: int, num_actions: int) -> Tensor:
+    """Return checked policies: `[S, A]`, or `[L, S, A]` with a lane axis."""
+    tensor = _numbers(function, "policy", policy)
+    shape = [num_states, num_actions]
+    fits = tensor.ndim in (2, 3) and list(tensor.shape[-2:]) == shape
+    hold = f"have the shape {shape}, or [L, {num_states}, {num_actions}]"
+    require(fits, function, "policy", hold, list(tensor.shape))
+    return _distributions(function, "policy", tensor, tensor.ndim == 3)
 
 
 def from_gymnasium(function: str, env: Any) -> Tables:
@@ -144,7 +176,9 @@ def _in_float64(function: Any) -> Any:
 
 def _numbers(function: str, name: str, value: Any) -> Tensor:
     try:
-        tensor = torch.as_tensor(value, dtype=torch.float64)
+        if not isinstance(value, Tensor):
+            value = torch.from_numpy(np.array(value, dtype=np.float64))
+        tensor: Tensor = value.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{function}: {name} must be a table of numbers, all rows of one length, got {value!r}."
@@ -178,29 +212,28 @@ def _fit(
     return tensor
 
 
-def _distributions(function: str, name: str, tensor: Tensor) -> Tensor:
+def _distributions(function: str, name: str, tensor: Tensor, has_lanes: bool) -> Tensor:
     """Check that the last axis holds probabilities, and make each row sum to one."""
     negative = tensor < 0
     if bool(negative.any()):
         where = _first(negative)
-        meaning = _meaning(name, where[:-1], tensor.ndim - 1)
         value = float(tensor[tuple(where)])
+        meaning = _meaning(where[:-1], has_lanes)
         require(False, function, f"{name}{where}", "be a probability, not negative", value, meaning)
     total = tensor.sum(dim=-1, keepdim=True)
     off = (total[..., 0] - 1).abs() > _TOLERANCE
     if bool(off.any()):
         where = _first(off)
-        meaning = _meaning(name, where, tensor.ndim - 1)
         value = float(f"{float(total[tuple(where)]):.10g}")
-        require(False, function, f"{name}{where or ''}", "sum to one", value, meaning)
+        require(False, function, f"{name}{where or ''}", "sum to one", value, _meaning(where, has_lanes))
     return tensor / total
 
 
-def _meaning(name: str, where: list[int], ndim: int) -> str:
-    lane = f" in lane {where[0]}" if ndim in (1, 3) and where else ""
-    if name != "transition":
-        return f"It is the distribution of the first state{lane}."
-    return f"These are the outcomes of state {where[-2]} and action {where[-1]}{lane}."
+def _meaning(where: list[int], has_lanes: bool) -> str:
+    """Say in words which row of probabilities it is."""
+    lane, row = (f" of lane {where[0]}", where[1:]) if has_lanes else ("", where)
+    parts = [f"{name} {number}" for name, number in zip(("state", "action"), row, strict=False)]
+    return f"This is the row of {' and '.join(parts)}{lane}." if parts or lane else ""
 
 
 def _ending(
@@ -210,7 +243,7 @@ def _ending(
     if terminated is None:
         return torch.zeros(triple, dtype=torch.float64, device=device)
     share = _fit(function, "terminated", terminated, lead, [triple, triple[-1:]], device)
-    is_boolean = torch.as_tensor(terminated).dtype == torch.bool
+    is_boolean = getattr(terminated, "dtype", np.asarray(terminated).dtype) in (torch.bool, np.bool_)
     if share.shape[len(lead) :] == triple[-1:]:
         instead = "For S states write a list of True and False: which end the episode when they are reached."
         require(is_boolean, function, "terminated", "be boolean where its shape is [S]", terminated, instead)
@@ -226,4 +259,4 @@ def _ending(
 
 def _first(mask: Tensor) -> list[int]:
     """Return where a mask first holds."""
-    return mask.nonzero()[0].tolist()  # type: ignore[no-any-return]
+    return mask.nonzero()[0].tolist()

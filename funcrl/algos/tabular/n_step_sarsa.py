@@ -85,9 +85,8 @@ def update(state: State, batch: Transition) -> State:
     now = torch.where(waiting.count == n, rate, 0.0)
     values, error = agent.learn(state.values, (waiting.obs[0], waiting.action[0]), goal, now)
 
-    shift = lambda old, new: torch.cat([old[1:], new.reshape(1)])
-    obs, action = shift(waiting.obs, batch.obs), shift(waiting.action, batch.action)
-    reward = shift(waiting.reward, batch.reward)
+    obs, action = _shift(waiting.obs, batch.obs), _shift(waiting.action, batch.action)
+    reward = _shift(waiting.reward, batch.reward)
     count = torch.clamp(waiting.count + 1, max=n)
 
     ended = batch.terminated | batch.truncated
@@ -99,6 +98,11 @@ def update(state: State, batch: Transition) -> State:
         values, last_error = agent.learn(values, (obs[i], action[i]), goal, now)
     memory = Waiting(obs, action, reward, torch.where(ended, 0, count))
     return agent.end_update(state, values, memory, torch.where(ended, last_error, error))
+
+
+def _shift(old: Tensor, new: Tensor) -> Tensor:
+    """Drop the oldest of `[n]` and put `[]` behind the newest."""
+    return torch.cat([old[1:], new.reshape(1)])
 
 
 def _discounted(reward: Tensor, gamma: Tensor, value: Tensor) -> Tensor:
