@@ -16,7 +16,7 @@ from torch import Tensor
 from funcrl import envs, ops
 from funcrl.algos import epsilon_greedy, thompson_beta, ucb
 from funcrl.core import random
-from funcrl.envs.bandits import GARIVIER_CAPPE
+from funcrl.envs.bernoulli_bandit import GARIVIER_CAPPE
 from funcrl.ops import regret
 from funcrl.train import Result, train
 

@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from funcrl.core import tree
 from funcrl.core.checks import require
+from funcrl.core.memory import keep_freed_memory
 
 _INDUCTOR_OPTIONS: dict[str, Any] = {
     # The 20 rounds of Threefry fuse into one huge loop body that code generation walks dozens of
@@ -150,6 +151,7 @@ def inductor(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., Sequence
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+    keep_freed_memory()
     # Without a tracing context that has a ShapeEnv, torch would not use its on-disk cache.
     context = TracingContext(FakeTensorMode(shape_env=ShapeEnv()))
     with torch.no_grad(), tracing(context):

@@ -1,7 +1,7 @@
 """Environments on the device: pure functions of a state, an action and a key."""
 
 from funcrl.envs.acrobot import Acrobot
-from funcrl.envs.bandits import BernoulliBandit, GaussianBandit
+from funcrl.envs.bernoulli_bandit import BernoulliBandit
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
 from funcrl.envs.checking import check_env
@@ -11,6 +11,7 @@ from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
 from funcrl.envs.flattening import FlattenObservation, OneHotObservation
 from funcrl.envs.frozen_lake import FrozenLake, random_map
+from funcrl.envs.gaussian_bandit import GaussianBandit
 from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.host import HostEnv, from_gymnasium
 from funcrl.envs.host_vector import HostError, HostVector

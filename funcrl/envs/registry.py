@@ -7,7 +7,7 @@ from typing import Any
 
 from funcrl.core import checks
 from funcrl.envs.acrobot import Acrobot
-from funcrl.envs.bandits import GARIVIER_CAPPE, BernoulliBandit, GaussianBandit
+from funcrl.envs.bernoulli_bandit import GARIVIER_CAPPE, BernoulliBandit
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
 from funcrl.envs.classification_bandit import ClassificationBandit
@@ -15,6 +15,7 @@ from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving
 from funcrl.envs.frozen_lake import FrozenLake
+from funcrl.envs.gaussian_bandit import GaussianBandit
 from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous

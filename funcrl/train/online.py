@@ -19,7 +19,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
-from funcrl.train.collect import MAX_DRAWN, Window, act_and_step
+from funcrl.train.collect import Window, act_and_step
 from funcrl.train.run import Run, num_envs
 
 LENGTH = 100
@@ -31,6 +31,10 @@ MAX_UNROLL = 10
 MAX_OPERATIONS = 1500
 """Tensor operations in one compiled call, at most, unless a single step has more: a program of an
 agent with a network would compile for minutes where one of a table takes seconds."""
+
+MAX_DRAWN = 16_384
+"""Random numbers of one kind that are drawn at once, at most, unless a single step needs more: what is
+computed on the way to them then stays in the cache and in memory that the process keeps."""
 
 
 @tree.struct
@@ -162,13 +166,14 @@ class OnlineRun(Run):
             early, late = hoist(step, running, carry.collect_key)
             fitting = min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
         unroll = _largest_divisor(self.length, fitting)
-        width = len(self._seeds) * num_envs(self.config)
-        drawn_at_once = unroll * _largest_divisor(self.length // unroll, MAX_DRAWN // (unroll * width))
+        example = early(carry.collect_key)
+        drawn = _steps_drawn_at_once(self.length, unroll, max(x.numel() for x in example))
+        block = max(unroll, drawn)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
             split = lambda k, i: random.split(random.fold_in(k, i), self.length)
             keys = torch.vmap(split, out_dims=1)(key, count)
-            return torch.vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
+            return torch.vmap(early)(keys[begin + torch.arange(drawn, device=key.device)])
 
         def steps(running: tuple[Any, ...], values: list[Tensor], noise: list[Tensor]) -> Any:
             for i in range(unroll):
@@ -183,27 +188,41 @@ class OnlineRun(Run):
             totals.cumulative_regret.add_(totals.regret)
             carry.iteration.add_(1)
 
-        noise = [
-            torch.empty((drawn_at_once, *x.shape), dtype=x.dtype, device=x.device)
-            for x in early(carry.collect_key)
-        ]
-        drawn = jit.jit(draw, donate=(0,), backend=backend)
-        stepped = jit.jit(steps, donate=(0,), backend=backend)
-        self._programs = [drawn, stepped]
-
         def begin() -> None:
             for total in (carry.memory.returns, carry.memory.episodes, carry.memory.regret):
                 total.zero_()
 
+        noise = [torch.empty((block, *x.shape), dtype=x.dtype, device=x.device) for x in example]
+        draw_some = jit.jit(draw, donate=(0,), backend=backend)
+        step_some = jit.jit(steps, donate=(0,), backend=backend)
+        self._programs = [draw_some, step_some]
+
+        def part(offset: int, size: int) -> list[Tensor]:
+            return tree.index(noise, slice(offset, offset + size))
+
+        changing = (carry.agent, carry.envs, carry.memory)
         calls: list[Callable[[], Any]] = [begin]
-        for at in range(0, self.length, unroll):
-            offset = at % drawn_at_once
-            if offset == 0:
-                place = torch.full((), at, device=self.device)
-                calls.append(drawn.bind(noise, carry.collect_key, carry.iteration, place))
-            part = tree.index(noise, slice(offset, offset + unroll))
-            calls.append(stepped.bind((carry.agent, carry.envs, carry.memory), carry.env_values, part))
+        for at in range(0, self.length, block):
+            for offset in range(0, block, drawn):
+                place = torch.full((), at + offset, device=self.device)
+                calls.append(draw_some.bind(part(offset, drawn), carry.collect_key, carry.iteration, place))
+            for offset in range(0, block, unroll):
+                calls.append(step_some.bind(changing, carry.env_values, part(offset, unroll)))
         return jit.capture([*calls, finish], carry, self.device)
+
+
+def _steps_drawn_at_once(length: int, unroll: int, numbers: int) -> int:
+    """Return for how many steps to draw random numbers at once: a multiple or a divisor of `unroll`.
+
+    Args:
+        length: Steps in an iteration.
+        unroll: Steps in one compiled call; divides `length`.
+        numbers: How many of the largest kind of random number one step of all lanes needs.
+    """
+    fitting = MAX_DRAWN // numbers
+    if fitting >= unroll:
+        return unroll * _largest_divisor(length // unroll, fitting // unroll)
+    return _largest_divisor(unroll, fitting)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

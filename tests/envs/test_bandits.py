@@ -9,7 +9,8 @@ import torch
 
 from funcrl import envs
 from funcrl.core import random, tree
-from funcrl.envs.bandits import GARIVIER_CAPPE, BernoulliBandit, GaussianBandit
+from funcrl.envs.bernoulli_bandit import GARIVIER_CAPPE, BernoulliBandit
+from funcrl.envs.gaussian_bandit import GaussianBandit
 from funcrl.envs.single import TorchEnv
 
 # Keys are fixed: a comparison with a distribution always fails or never.

@@ -18,7 +18,8 @@ import torch
 from funcrl import envs
 from funcrl.algos import bandits
 from funcrl.core import Transition, random
-from funcrl.envs.bandits import BernoulliBandit, GaussianBandit
+from funcrl.envs.bernoulli_bandit import BernoulliBandit
+from funcrl.envs.gaussian_bandit import GaussianBandit
 
 COINS = BernoulliBandit(means=(0.1, 0.9, 0.1))
 NORMAL = GaussianBandit(means=(-2.0, 2.0, 0.0))

@@ -169,18 +169,20 @@ def test_ucb_pulls_every_arm_once_before_any_twice():
 
 def test_metrics_by_hand():
     history = [(0, 1.0), (1, 0.0), (0, 0.5), (2, 0.5)]
-    state = BY_NAME["ucb"].after(history)
-    assert float(state.metrics["value"]) == 0.75
-    assert float(state.metrics["greedy_share"]) == 0.5
-    assert float(state.metrics["bonus"]) == pytest.approx(0.7 * math.sqrt(math.log(4) / 2))
+    for name in ("epsilon_greedy", "decaying_epsilon", "ucb", "boltzmann"):
+        metrics = BY_NAME[name].after(history).metrics
+        assert (float(metrics["value"]), float(metrics["greedy_share"])) == (0.75, 0.5)
+    bonus = BY_NAME["ucb"].after(history).metrics["bonus"]
+    assert float(bonus) == pytest.approx(0.7 * math.sqrt(math.log(4) / 2))
     state = BY_NAME["optimistic"].after(history)
     values = table.optimistic_values(BY_NAME["optimistic"].config, history, 3)
     assert float(state.metrics["value"]) == pytest.approx(values.max())
     assert float(state.metrics["spread"]) == pytest.approx(np.ptp(values), rel=1e-5)
+    history = [*history, (1, 1.0)]
     for name in ("gradient_bandit", "boltzmann"):
         policy = BY_NAME[name].policy(BY_NAME[name].config, history, 3)
-        state = BY_NAME[name].after(history)
-        assert float(state.metrics["entropy"]) == pytest.approx(scipy.stats.entropy(policy), rel=1e-4)
+        entropy = BY_NAME[name].after(history).metrics["entropy"]
+        assert float(entropy) == pytest.approx(scipy.stats.entropy(policy), rel=1e-4)
 
 
 @pytest.mark.parametrize("reward", [-0.01, 1.01, math.inf, math.nan])

@@ -13,7 +13,8 @@ from gymnasium import spaces
 from funcrl import envs
 from funcrl.algos import bandits
 from funcrl.core import jit, random, tree
-from funcrl.envs.bandits import BernoulliBandit, GaussianBandit
+from funcrl.envs.bernoulli_bandit import BernoulliBandit
+from funcrl.envs.gaussian_bandit import GaussianBandit
 from tests.algos.bandits import table
 from tests.algos.bandits.table import CASES
 
