@@ -8,6 +8,9 @@ from funcrl.algos.bandits import (
     decaying_epsilon,
     epsilon_greedy,
     gradient_bandit,
+    linucb,
+    neural_epsilon_greedy,
+    neural_thompson,
     optimistic,
     thompson_beta,
     thompson_gaussian,
@@ -27,6 +30,9 @@ _BANDITS = (
     decaying_epsilon,
     epsilon_greedy,
     gradient_bandit,
+    linucb,
+    neural_epsilon_greedy,
+    neural_thompson,
     optimistic,
     thompson_beta,
     thompson_gaussian,
@@ -34,7 +40,9 @@ _BANDITS = (
 )
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
-REGISTRY: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in (*_BANDITS, *_TABULAR, ppo)}
+REGISTRY: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module for module in (*_BANDITS, *_TABULAR, ppo)
+}
 """Algorithms by name; a new one needs one line here and inherits the command line and the tests."""
 
 __all__ = [
@@ -46,7 +54,10 @@ __all__ = [
     "epsilon_greedy",
     "expected_sarsa",
     "gradient_bandit",
+    "linucb",
     "n_step_sarsa",
+    "neural_epsilon_greedy",
+    "neural_thompson",
     "optimistic",
     "ppo",
     "q_learning",

@@ -29,6 +29,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
+from funcrl.algos import beginning
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import schedules
 
@@ -263,14 +264,13 @@ def init(key: Tensor, config: Config, env: object) -> State:
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
     nets.check_output("ppo.init", "config.actor", actor, params["actor"], shape, num_actions)
     nets.check_output("ppo.init", "config.critic", critic, params["critic"], shape, 1)
-    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device)
-    config = tree.map(as_tensor, config)
+    config = beginning.settings(config, key)
     return State(
         params=params,
         optimizer=_optimizer(config, config.learning_rate).init(params),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         config=config,
-        metrics={name: torch.full((), torch.nan, device=key.device) for name in METRICS},
+        metrics=beginning.no_metrics(METRICS, key),
         actor=actor,
         critic=critic,
     )

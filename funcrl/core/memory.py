@@ -37,4 +37,4 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library than glibc
         return False
     settings = ((_MMAP_THRESHOLD, _LARGEST_ON_THE_HEAP), (_TRIM_THRESHOLD, _KEPT))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    return all(mallopt(name, value) == 1 for name, value in settings)

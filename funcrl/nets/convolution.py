@@ -2,7 +2,9 @@
 
 With weights of its own in each lane, `torch.nn.Conv2d` under `vmap` becomes a grouped convolution.
 Here the patches are laid out as rows and multiplied with the kernel as a matrix, which under `vmap`
-is one batched product.
+is one batched product. Compiled for a CPU, 16 lanes of 16 images of 8x8 pixels, forward and backward:
+1.4 times faster than the grouped convolution where both layers have stride 2, 1.5 times slower
+where they have stride 1.
 """
 
 from __future__ import annotations

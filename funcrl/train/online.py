@@ -152,10 +152,11 @@ class OnlineRun(Run):
         own = lanes.Lanes(self.env)
 
         def step(running: Any, key: Tensor) -> Any:
-            def lane(agent: Any, states: Any, totals: Totals, values: list[Tensor], key: Tensor) -> Any:
+            def lane(running: Any, key: Tensor) -> Any:
+                agent, states, totals, values = running
                 return self._lane(own.one(values), agent, states, totals, key)
 
-            return torch.vmap(lane)(*running, key)
+            return torch.vmap(lane)(running, key)
 
         # Eager is for debugging: there the user's own functions are called at every step.
         early: Callable[[Tensor], list[Tensor]] = lambda key: [key]

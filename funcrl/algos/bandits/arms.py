@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from funcrl.core import Transition, tree
+from funcrl.algos import beginning
+from funcrl.core import Transition
 from funcrl.core.checks import require
 from funcrl.ops import exploration
 
@@ -26,28 +26,15 @@ def num_arms(function: str, env: object) -> int:
     Raises:
         ValueError: When the actions are not Discrete from 0 on, or there is more than one thing to see.
     """
-    actions: Any = env.action_space  # type: ignore[attr-defined]
-    numbered = isinstance(actions, spaces.Discrete) and actions.start == 0
-    instead = "A bandit algorithm chooses one of K arms."
-    require(numbered, function, "env.action_space", "be Discrete (counted from 0)", actions, instead)
-    require(actions.n >= 1, function, "env.action_space", "have at least one arm", actions)
+    num = beginning.count(function, env, "action_space", "A bandit algorithm chooses one of K arms.")
+    require(num >= 1, function, "env.action_space", "have at least one arm", num)
     obs: Any = env.observation_space  # type: ignore[attr-defined]
     blind = isinstance(obs, spaces.Discrete) and obs.n == 1
     instead = (
         "A bandit algorithm looks at nothing but rewards; where observations matter, train q_learning or ppo."
     )
     require(blind, function, "env.observation_space", "be Discrete(1)", obs, instead)
-    return int(actions.n)
-
-
-def on_device(config: Any, key: Tensor) -> Any:
-    """Return settings whose floats are 0-d tensors on a key's device."""
-    return tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
-
-
-def no_metrics(names: tuple[str, ...], key: Tensor) -> dict[str, Tensor]:
-    """Return the figures before the first update, all NaN."""
-    return {name: torch.full((), torch.nan, device=key.device) for name in names}
+    return num
 
 
 def choose(key: Tensor, probabilities: Tensor, obs: Tensor) -> Tensor:

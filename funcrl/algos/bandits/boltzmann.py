@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
@@ -66,8 +67,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """
     return State(
         arms=averages.averages(arms.num_arms("boltzmann.init", env), key.device),
-        config=arms.on_device(config, key),
-        metrics=arms.no_metrics(METRICS, key),
+        config=beginning.settings(config, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
@@ -63,8 +64,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """
     return State(
         arms=averages.averages(arms.num_arms("epsilon_greedy.init", env), key.device),
-        config=arms.on_device(config, key),
-        metrics=arms.no_metrics(METRICS, key),
+        config=beginning.settings(config, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from funcrl import ops
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import averages
@@ -93,8 +94,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
         preferences=torch.zeros(num_arms, device=key.device),
         baseline=torch.zeros((), device=key.device),
         count=torch.zeros((), device=key.device),
-        config=arms.on_device(config, key),
-        metrics=arms.no_metrics(METRICS, key),
+        config=beginning.settings(config, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

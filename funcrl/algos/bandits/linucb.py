@@ -20,7 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from funcrl.algos.bandits import arms, contexts
+from funcrl.algos import beginning
+from funcrl.algos.bandits import contexts
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import exploration
 
@@ -143,14 +144,14 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported.
     """
     space, num_actions = contexts.context_spaces("linucb.init", env)
-    config = arms.on_device(config, key)
+    config = beginning.settings(config, key)
     size = math.prod(space.shape) + 1
     eye = torch.eye(size, device=key.device).expand(num_actions, size, size)
     return State(
         inverse=eye / config.prior_precision,
         target=torch.zeros(num_actions, size, device=key.device),
         config=config,
-        metrics=arms.no_metrics(METRICS, key),
+        metrics=beginning.no_metrics(METRICS, key),
         obs_axes=len(space.shape),
     )
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, optim
-from funcrl.algos.bandits import arms, contexts
+from funcrl.algos import beginning
+from funcrl.algos.bandits import contexts
 from funcrl.algos.bandits.contexts import Interactions, Memory
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration, schedules
@@ -135,7 +136,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     k_params, k_updates = random.split(key, 2)
     params = nets.init(network, k_params)
     nets.check_output(function, "config.network", network, params, space.shape, num_actions)
-    config = arms.on_device(config, key)
+    config = beginning.settings(config, key)
     return State(
         params=params,
         optimizer=_optimizer(config).init(params),
@@ -143,7 +144,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_updates,
         config=config,
-        metrics=arms.no_metrics(METRICS, key),
+        metrics=beginning.no_metrics(METRICS, key),
         network=network,
     )
 

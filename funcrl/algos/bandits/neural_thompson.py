@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, optim
-from funcrl.algos.bandits import arms, contexts
+from funcrl.algos import beginning
+from funcrl.algos.bandits import contexts
 from funcrl.algos.bandits.contexts import Interactions, Memory
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration
@@ -241,7 +242,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     width = contexts.output_size(function, network, params["features"], space.shape)
     head = nets.mlp((width,), (), num_actions, output_gain=0.01)
     params["head"] = nets.init(head, k_head)
-    config = arms.on_device(config, key)
+    config = beginning.settings(config, key)
     size = width + 1
     eye = torch.eye(size, device=key.device).expand(num_actions, size, size)
     nothing = torch.zeros(num_actions, size, device=key.device)
@@ -254,7 +255,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_updates,
         config=config,
-        metrics=arms.no_metrics(METRICS, key),
+        metrics=beginning.no_metrics(METRICS, key),
         network=network,
         head=head,
     )

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
@@ -70,11 +71,11 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported.
     """
     num_arms = arms.num_arms("optimistic.init", env)
-    config = arms.on_device(config, key)
+    config = beginning.settings(config, key)
     return State(
         values=torch.zeros(num_arms, device=key.device) + config.initial_value,
         config=config,
-        metrics=arms.no_metrics(METRICS, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, random, tree
 from funcrl.core.checks import require
@@ -100,13 +101,13 @@ def init(key: Tensor, config: Config, env: object) -> State:
     instead = "Write thompson_gaussian, or scale the rewards."
     fits = 0.0 <= low <= high <= 1.0
     require(fits, "thompson_beta.init", "env.reward_range", "lie in [0, 1]", (low, high), instead)
-    config = arms.on_device(config, key)
+    config = beginning.settings(config, key)
     zeros = torch.zeros(num_arms, device=key.device)
     return State(
         successes=zeros + config.prior_successes,
         failures=zeros + config.prior_failures,
         config=config,
-        metrics=arms.no_metrics(METRICS, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

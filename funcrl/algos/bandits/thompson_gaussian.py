@@ -24,6 +24,7 @@ import math
 import torch
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.bandits import arms
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import averages, exploration
@@ -93,8 +94,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """
     return State(
         arms=averages.averages(arms.num_arms("thompson_gaussian.init", env), key.device),
-        config=arms.on_device(config, key),
-        metrics=arms.no_metrics(METRICS, key),
+        config=beginning.settings(config, key),
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from funcrl.core import tree
+from funcrl.algos import beginning
 from funcrl.core.checks import require
 from funcrl.ops import exploration
 
@@ -60,33 +59,16 @@ def sizes(function: str, env: Any) -> tuple[int, int]:
     Raises:
         ValueError: When a space is not.
     """
-    for name in ("observation_space", "action_space"):
-        space = getattr(env, name)
-        discrete = isinstance(space, spaces.Discrete) and space.start == 0
-        instead = "A planner needs finitely many states and actions."
-        require(discrete, function, f"env.{name}", "be Discrete (counted from 0)", space, instead)
-    return int(env.observation_space.n), int(env.action_space.n)
-
-
-def in_float64(config: C, key: Tensor) -> C:
-    """Return settings with every float a 0-d tensor: in float32, γ = 0.99 would be off by 1e-8.
-
-    Args:
-        config: Settings.
-        key: `[2]` int32; they live on its device.
-    """
-    as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float64, device=key.device)
-    return tree.map(as_tensor, config)  # type: ignore[no-any-return]
+    instead = "A planner needs finitely many states and actions."
+    num_states, num_actions = (
+        beginning.count(function, env, name, instead) for name in ("observation_space", "action_space")
+    )
+    return num_states, num_actions
 
 
 def uniform_policy(num_states: int, num_actions: int, device: torch.device) -> Tensor:
     """Return the policy that takes every action equally often, `[S, A]`."""
     return torch.full((num_states, num_actions), 1 / num_actions, dtype=torch.float64, device=device)
-
-
-def unknown(names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
-    """Return the metrics of a planner before its first update: NaN."""
-    return {name: torch.full((), torch.nan, dtype=torch.float64, device=device) for name in names}
 
 
 def first_policy(

@@ -29,6 +29,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.algos.planning import acting, bellman
 from funcrl.algos.planning.acting import act, greedy
 from funcrl.algos.planning.mdp import Mdp
@@ -98,8 +99,8 @@ def init(key: Tensor, config: Config, env: object, policy: Tensor | None = None)
         policy=acting.first_policy("policy_iteration.init", policy, num_states, num_actions, key.device),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         converged=torch.zeros((), dtype=torch.bool, device=key.device),
-        config=acting.in_float64(config, key),
-        metrics=acting.unknown(METRICS, key.device),
+        config=beginning.settings(config, key, torch.float64),
+        metrics=beginning.no_metrics(METRICS, key, torch.float64),
     )
 
 

@@ -9,11 +9,10 @@ import math
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
+from funcrl.algos import beginning
 from funcrl.core import checks, tree
-from funcrl.core.checks import require
 from funcrl.ops import exploration, schedules
 
 EXPLORATION = ("epsilon_greedy", "boltzmann")
@@ -97,19 +96,14 @@ def begin(function: str, key: Tensor, config: Any, env: object) -> State:
         ValueError: When a space is not Discrete, counted from 0.
     """
     instead = "A table needs numbered states and actions; ppo takes images and vectors."
-    shape = []
-    for name in ("observation_space", "action_space"):
-        space: Any = getattr(env, name)
-        numbered = isinstance(space, spaces.Discrete) and space.start == 0
-        require(numbered, function, f"env.{name}", "be Discrete (counted from 0)", space, instead)
-        shape.append(int(space.n))
-    config = tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
+    shape = [beginning.count(function, env, name, instead) for name in ("observation_space", "action_space")]
+    config = beginning.settings(config, key)
     return State(
         values=torch.zeros(shape, device=key.device) + config.initial_value,
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         memory=(),
         config=config,
-        metrics={name: torch.full((), torch.nan, device=key.device) for name in METRICS},
+        metrics=beginning.no_metrics(METRICS, key),
     )
 
 

@@ -1,0 +1,53 @@
+"""What algorithms of every kind do when they make a state: read spaces, settings and no figures yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from funcrl.core import tree
+from funcrl.core.checks import require
+
+C = TypeVar("C")
+
+
+def settings(config: C, key: Tensor, dtype: torch.dtype = torch.float32) -> C:
+    """Return settings whose floats are 0-d tensors on a key's device.
+
+    Args:
+        config: Settings; floats may be numbers or 0-d tensors.
+        key: `[2]` int32.
+        dtype: Of the tensors.
+    """
+    return tree.map(lambda x: torch.as_tensor(x, dtype=dtype, device=key.device), config)  # type: ignore[no-any-return]
+
+
+def no_metrics(names: Sequence[str], key: Tensor, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Return the figures before the first update: all NaN, `[]` each, on a key's device.
+
+    >>> no_metrics(["loss"], torch.zeros(2, dtype=torch.int32))
+    {'loss': tensor(nan)}
+    """
+    return {name: torch.full((), torch.nan, dtype=dtype, device=key.device) for name in names}
+
+
+def count(function: str, env: object, name: str, instead: str) -> int:
+    """Return the size of a space whose values are numbered from 0.
+
+    Args:
+        function: Who complains, `"q_learning.init"`.
+        env: Anything that has the space.
+        name: `"observation_space"` or `"action_space"`.
+        instead: What to do where it is another space.
+
+    Raises:
+        ValueError: When it is.
+    """
+    space: Any = getattr(env, name)
+    numbered = isinstance(space, spaces.Discrete) and space.start == 0
+    require(numbered, function, f"env.{name}", "be Discrete (counted from 0)", space, instead)
+    return int(space.n)
