@@ -108,6 +108,7 @@ ON_POLICY = [
 _CLIFF = envs.make("CliffWalking-v1")
 _COINS = envs.BernoulliBandit(means=(0.2, 0.6, 0.2))
 _NORMAL = envs.GaussianBandit(num_arms=3)
+_IMAGES = envs.make("DigitsBandit-v0")
 
 ONLINE = [
     Online("boltzmann", REGISTRY["boltzmann"].Config(), _COINS, draws=False),
@@ -118,6 +119,16 @@ ONLINE = [
     Online("thompson_beta", REGISTRY["thompson_beta"].Config(), _COINS, draws=False),
     Online("thompson_gaussian", REGISTRY["thompson_gaussian"].Config(), _NORMAL, draws=False),
     Online("ucb", REGISTRY["ucb"].Config(), _COINS, draws=False),
+    Online("linucb", REGISTRY["linucb"].Config(num_envs=3), _IMAGES, {"num_envs": 2}, draws=False),
+    *(
+        Online(
+            name,
+            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=(8,)),
+            _IMAGES,
+            {"num_envs": 5, "batch_size": 6, "memory_size": 70},
+        )
+        for name in ("neural_epsilon_greedy", "neural_thompson")
+    ),
     *(
         Online(name, REGISTRY[name].Config(exploration_steps=100.0, anneal_steps=1000.0), _CLIFF, draws=False)
         for name in ("q_learning", "sarsa", "expected_sarsa", "double_q_learning", "n_step_sarsa", "dyna_q")

@@ -35,11 +35,11 @@ class Config:
 
     learning_rate: float = 2e-3
     """step size of Adam"""
-    epsilon_start: float = 1.0
+    initial_epsilon: float = 1.0
     """ε_0, probability of a random action at the beginning"""
-    epsilon_end: float = 0.005
-    """ε_T, probability of a random action from anneal_steps on"""
-    anneal_steps: float = 2000.0
+    epsilon: float = 0.005
+    """ε_T, probability of a random action from exploration_steps on"""
+    exploration_steps: float = 2000.0
     """T: interactions over which ε goes from one to the other; inf: never"""
     adam_epsilon: float = 1e-8
     """ε of Adam"""
@@ -64,9 +64,9 @@ class Config:
         checks.settings(
             self,
             "neural_epsilon_greedy.Config",
-            unit=("epsilon_start", "epsilon_end"),
-            not_negative=("learning_rate",),
-            positive=("anneal_steps", "adam_epsilon"),
+            unit=("initial_epsilon", "epsilon"),
+            not_negative=("learning_rate", "exploration_steps"),
+            positive=("adam_epsilon",),
             counts=("num_envs", "batch_size", "memory_size", "channels", "hidden"),
         )
         contexts.check_memory("neural_epsilon_greedy.Config", self.memory_size, self.num_envs)
@@ -216,7 +216,7 @@ def update(state: State, batch: Transition) -> State:
 
 def _epsilon(state: State) -> Tensor:
     config = state.config
-    return schedules.linear(config.epsilon_start, config.epsilon_end, config.anneal_steps, state.memory.count)
+    return schedules.linear(config.initial_epsilon, config.epsilon, config.exploration_steps, state.memory.count)
 
 
 def _optimizer(config: Config) -> optim.Optimizer:

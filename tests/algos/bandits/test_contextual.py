@@ -24,7 +24,7 @@ CASES = {
     "linucb": (linucb, linucb.Config(num_envs=3)),
     "neural_epsilon_greedy": (
         neural_epsilon_greedy,
-        neural_epsilon_greedy.Config(anneal_steps=200.0, learning_rate=0.02, **SMALL),
+        neural_epsilon_greedy.Config(exploration_steps=200.0, learning_rate=0.02, **SMALL),
     ),
     "neural_thompson": (neural_thompson, neural_thompson.Config(learning_rate=0.02, noise=0.3, **SMALL)),
 }
@@ -232,7 +232,7 @@ def test_an_update_is_one_step_of_adam_on_what_was_remembered(algorithm):
 
 def test_epsilon_falls_with_interactions_and_says_how_often_chance_chooses():
     config = neural_epsilon_greedy.Config(
-        epsilon_start=0.9, epsilon_end=0.3, anneal_steps=16.0, learning_rate=0.0, **SMALL
+        initial_epsilon=0.9, epsilon=0.3, exploration_steps=16.0, learning_rate=0.0, **SMALL
     )
     state = agent(neural_epsilon_greedy, config)
     obs = IMAGES[:1].expand(30_000, 1, 2, 2)
@@ -545,7 +545,7 @@ def test_impossible_worlds_and_batches_are_refused(algorithm, config):
         (linucb, {"alpha": -1.0}, ValueError, "alpha must lie in"),
         (linucb, {"prior_precision": 0.0}, ValueError, "prior_precision must lie in"),
         (linucb, {"num_envs": 0}, ValueError, "num_envs must be at least 1"),
-        (neural_epsilon_greedy, {"epsilon_end": 1.5}, ValueError, "epsilon_end must lie in"),
+        (neural_epsilon_greedy, {"epsilon": 1.5}, ValueError, "epsilon must lie in"),
         (neural_epsilon_greedy, {"memory_size": 8}, ValueError, "memory_size must be at least num_envs = 16"),
         (neural_epsilon_greedy, {"batch_size": 4.0}, TypeError, "batch_size must be an integer"),
         (neural_thompson, {"forgetting": 1.0}, ValueError, "forgetting must be below 1"),
