@@ -33,6 +33,7 @@ from funcrl.envs.wrappers import (
     RepeatAction,
     ScaleReward,
     TimeLimit,
+    innermost,
 )
 
 AnyEnv = Env | HostEnv
@@ -78,6 +79,7 @@ __all__ = [
     "from_gymnasium",
     "frozen",
     "full_name",
+    "innermost",
     "make",
     "normalizes_observations",
     "random_map",

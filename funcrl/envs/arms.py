@@ -55,6 +55,11 @@ class Bandit:
             return tabular.discrete(len(self.means))
         return tabular.discrete(_DEFAULT_NUM_ARMS if self.num_arms is None else self.num_arms)
 
+    @property
+    def is_drawn_once(self) -> bool:
+        """Whether the arms were drawn for a lane, so that another environment has others."""
+        return self.means is None
+
     def next_episode(self, state: Arms, key: Tensor) -> Arms:
         """Return the same arms before the next pull."""
         return before_pull(state.means)

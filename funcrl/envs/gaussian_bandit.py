@@ -49,6 +49,12 @@ class GaussianBandit(Bandit):
         checks.time_limit("GaussianBandit", self.max_episode_steps)
 
     @property
+    def is_drawn_once(self) -> bool:
+        """Whether the arms were drawn for a lane, or have drifted: another environment has others."""
+        drift = self.drift
+        return self.means is None or not isinstance(drift, (int, float)) or drift > 0
+
+    @property
     def reward_range(self) -> tuple[float, float]:
         """Smallest and largest reward: there are none."""
         return -math.inf, math.inf

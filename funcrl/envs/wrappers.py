@@ -97,6 +97,13 @@ class Wrapper:
         return lambda state, *rest: inside(self._inside(state), *rest)
 
 
+def innermost(env: Any) -> Any:
+    """Return the environment inside all wrappers."""
+    while isinstance(env, Wrapper):
+        env = env.env
+    return env
+
+
 class StatefulWrapper(Wrapper):
     """A wrapper whose state is a struct with the environment's own in its field `inner`."""
 

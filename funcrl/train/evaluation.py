@@ -46,7 +46,8 @@ def evaluate(
             Such an episode counts with what it has earned so far.
         greedy: Take the best action; draw from the policy otherwise.
         env_states: `result.env_states` of the training, for an environment that normalises by
-            running moments: those of the training are used, and no longer changed.
+            running moments (those of the training are used, and no longer changed), or for a bandit
+            whose arms were drawn for each lane.
         backend: See `train`.
 
     Returns:
@@ -85,8 +86,10 @@ def evaluate(
     if isinstance(world, envs.HostEnv):
         return _first_episodes_on_host(policy, world, states, num_episodes, seed, limit, backend)
     if env_states is None:
-        needed = envs.normalizes_observations(world)
-        hold = "be given for an environment that normalises observations by what it has seen"
+        drawn = getattr(envs.innermost(world), "is_drawn_once", False)
+        needed = envs.normalizes_observations(world) or drawn
+        what = "drew its arms once" if drawn else "normalises observations by what it has seen"
+        hold = f"be given for an environment that {what}"
         require(not needed, "evaluate", "env_states", hold, None, "Write env_states=result.env_states.")
     else:
         _check_env_states(states, env_states, world)

@@ -254,7 +254,8 @@ def regret_lower_bound(env: envs.AnyEnv, states: Any) -> float | None:
     Returns:
         The constant; None where the environment does not know it, or there is no such bound.
     """
-    own = lanes.Lanes(env)
+    num_lanes = states.episode_length.shape[0]
+    own = lanes.Lanes(lanes.spread("regret_lower_bound", "env", env, num_lanes))
     if not hasattr(own.first, "lower_bound"):
         return None
     values = [column.to(states.episode_length.device) for column in own.values]

@@ -123,7 +123,7 @@ ONLINE = [
     *(
         Online(
             name,
-            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=(8,)),
+            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4, 4), hidden=(8,)),
             _IMAGES,
             {"num_envs": 5, "batch_size": 6, "memory_size": 70},
         )

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from funcrl import envs
 from funcrl.algos import q_learning, sarsa
 from funcrl.core import jit, random, tree
-from funcrl.train import OnlineRun, make_plan, train
+from funcrl.train import OnlineRun, evaluate, make_plan, regret_lower_bound, train
 from tests.probes import Counter
 
 CLIFF = envs.make("CliffWalking-v1")
@@ -161,3 +161,36 @@ def test_wrapped_environments_keep_their_regret():
         for env in (NumberedCounter(end=5), wrapped)
     )
     assert same(plain.metrics["regret"], scaled.metrics["regret"])
+
+
+def test_a_bandit_is_evaluated_on_the_arms_that_it_learnt():
+    env = envs.GaussianBandit(num_arms=5, std=0.01)
+    result = small(algorithm="epsilon_greedy", env=env, iterations=2, backend="eager")
+    with pytest.raises(ValueError, match=r"evaluate: env_states must be given .* drew its arms once"):
+        evaluate("epsilon_greedy", env, result.states, max_steps=1, backend="eager")
+    returns = evaluate(
+        "epsilon_greedy",
+        env,
+        result.states,
+        env_states=result.env_states,
+        num_episodes=4,
+        max_steps=1,
+        backend="eager",
+    )
+    best = result.env_states.inner.means[:, 0].amax(dim=-1, keepdim=True)
+    assert torch.allclose(returns, best.expand(3, 4), atol=0.05)
+
+
+def test_the_lower_bound_is_the_mean_over_lanes():
+    env = envs.GaussianBandit(num_arms=3, std=[1.0, 2.0, 1.0])
+    result = small(algorithm="ucb", env=env, iterations=1, backend="eager")
+    means = result.env_states.inner.means[:, 0]
+    constants = [
+        sum(2 * std**2 / gap for gap in (lane.max() - lane).tolist() if gap > 0)
+        for lane, std in zip(means.double(), (1.0, 2.0, 1.0), strict=True)
+    ]
+    assert regret_lower_bound(env, result.env_states) == pytest.approx(sum(constants) / 3, rel=1e-4)
+    assert regret_lower_bound(CLIFF, result.env_states) is None
+    drifting = envs.make("drifting")
+    walked = small(algorithm="ucb", env=drifting, iterations=1, backend="eager")
+    assert regret_lower_bound(drifting, walked.env_states) is None

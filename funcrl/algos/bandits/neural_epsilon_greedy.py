@@ -216,7 +216,9 @@ def update(state: State, batch: Transition) -> State:
 
 def _epsilon(state: State) -> Tensor:
     config = state.config
-    return schedules.linear(config.initial_epsilon, config.epsilon, config.exploration_steps, state.memory.count)
+    return schedules.linear(
+        config.initial_epsilon, config.epsilon, config.exploration_steps, state.memory.count
+    )
 
 
 def _optimizer(config: Config) -> optim.Optimizer:
