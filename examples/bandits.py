@@ -74,7 +74,9 @@ def main() -> None:
         regret = result.metrics["cumulative_regret"]
         low, high = ops.bootstrap_interval(random.key(0), regret, num_resamples=500, statistic=ops.mean)
         curves[name] = result.steps, regret.mean(dim=0), low, high
-        print(f"{name:<28}{float(regret[:, -1].mean()):>9.1f}   [{float(low[-1]):.1f}, {float(high[-1]):.1f}]")
+        print(
+            f"{name:<28}{float(regret[:, -1].mean()):>9.1f}   [{float(low[-1]):.1f}, {float(high[-1]):.1f}]"
+        )
 
     constant = regret_lower_bound(env, result.env_states)
     with picture(given.out, (13.0, 5.2), columns=2) as axes:

@@ -77,16 +77,17 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=100, help="lanes of each learner")
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps of each seed")
+    parser.add_argument("--backend", default="inductor", help="eager starts at once and is slow")
     parser.add_argument("--out", default="cliff_walking.png", help="picture to write")
     given = parser.parse_args()
 
-    seeds, steps = range(given.seeds), given.steps
+    lanes = {"seeds": range(given.seeds), "num_steps": given.steps, "backend": given.backend}
     panels = [planned("policy_iteration"), planned("value_iteration")]
     config = q_learning.Config(gamma=1.0)
-    panels.append(learnt("q_learning", train(q_learning, ENV, config=config, seeds=seeds, num_steps=steps)))
+    panels.append(learnt("q_learning", train(q_learning, ENV, config=config, **lanes)))
     # Falling to zero over the whole run, so that what is drawn is no accident of the last steps.
     config = sarsa.Config(gamma=1.0, anneal_steps=0.0)
-    panels.append(learnt("sarsa", train(sarsa, ENV, config=config, seeds=seeds, num_steps=steps)))
+    panels.append(learnt("sarsa", train(sarsa, ENV, config=config, **lanes)))
 
     with picture(given.out, (13.0, 5.6), rows=2, columns=2) as axes:
         for ax, (title, values, path) in zip(axes.flat, panels, strict=True):

@@ -8,18 +8,23 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TESTED_ELSEWHERE = {"pictures.py"}
-SMALL = {"own_environment.py": (["--steps", "512"], "interquartile mean")}
+QUICK = ["--backend", "eager", "--seeds", "2", "--steps", "100"]
+SMALL = {
+    "bandits.py": (QUICK, "Lai & Robbins: 2.252 ln t", "bandits.png"),
+    "cliff_walking.py": (QUICK, "value_iteration    V(start) = -13.000000", "cliff_walking.png"),
+}
+COMPILED = {"own_environment.py": (["--steps", "512"], "interquartile mean", None)}
 
 
 def test_every_example_is_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SMALL) | TESTED_ELSEWHERE
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SMALL, *COMPILED} | TESTED_ELSEWHERE
 
 
-@pytest.mark.compiled
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(x, marks=pytest.mark.compiled) for x in COMPILED)])
 def test_an_example_runs(name, tmp_path):
-    words, expected = SMALL[name]
+    words, expected, picture = (SMALL | COMPILED)[name]
     command = [sys.executable, str(EXAMPLES / name), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == ({picture} if picture else set())

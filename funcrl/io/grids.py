@@ -91,8 +91,8 @@ def draw_grid(
     rows, columns = len(env.map), len(env.map[0])
     letters = "".join(env.map)
     ends = torch.tensor([letter in _ENDS for letter in letters])
-    shown = values.to(torch.float64).masked_fill(ends.to(values.device), torch.nan)
-    axes.imshow(shown.reshape(rows, columns), cmap="YlGnBu_r", alpha=0.75, aspect="equal")
+    shown = values.detach().cpu().to(torch.float64).masked_fill(ends, torch.nan)
+    axes.imshow(shown.reshape(rows, columns).numpy(), cmap="YlGnBu_r", alpha=0.75, aspect="equal")
     for cell, letter in enumerate(letters):
         row, column = divmod(cell, columns)
         if letter in _ENDS:

@@ -82,7 +82,7 @@ def _is_run(folder: Path) -> bool:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(settings, dict) and {"command", "algorithm", "environment"} <= settings.keys()
+    return isinstance(settings, dict) and {"command", "algorithm"} <= settings.keys()
 
 
 def _is_free(folder: Path) -> bool:
