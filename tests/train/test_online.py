@@ -7,7 +7,7 @@ from gymnasium import spaces
 from funcrl import envs
 from funcrl.algos import q_learning, sarsa
 from funcrl.core import jit, random, tree
-from funcrl.train import OnlineRun, evaluate, make_plan, regret_lower_bound, train
+from funcrl.train import OnlineRun, evaluate, make_plan, online, regret_lower_bound, train
 from tests.probes import Counter
 
 CLIFF = envs.make("CliffWalking-v1")
@@ -54,12 +54,12 @@ def test_every_step_is_learnt_from_and_reported():
 
 def test_returns_and_regret_are_those_of_the_actions():
     """One run is repeated by hand, step by step, from the same keys."""
-    env, seed, length = NumberedCounter(end=5), 11, 7
+    env, seed, length = NumberedCounter(end=5), 11, 3
     run = OnlineRun("q_learning", env, None, [seed], backend="eager", length=length)
     agent, running, key = tree.index((run.carry.agent, run.carry.envs, run.carry.collect_key), 0)
     running = tree.index(running, 0)
     cumulative, returns = 0.0, []
-    for iteration in range(3):
+    for iteration in range(5):
         report = tree.index(run.iterate(), 0)
         lost, ended = 0.0, []
         for k in random.split(random.fold_in(key, iteration), length):
@@ -74,7 +74,9 @@ def test_returns_and_regret_are_those_of_the_actions():
             ended += [float(step.episode_return)] if step.terminated | step.truncated else []
         cumulative += lost
         returns = ended or returns
-        assert float(report.returns) == pytest.approx(sum(returns) / len(returns))
+        # In the third iteration no episode ends, in the first none has ended yet.
+        expected = sum(returns) / len(returns) if returns else float("nan")
+        assert float(report.returns) == pytest.approx(expected, nan_ok=True)
         assert float(report.episodes) == len(ended)
         assert float(report.metrics["regret"]) == pytest.approx(lost / length)
         assert float(report.metrics["cumulative_regret"]) == pytest.approx(cumulative)
@@ -103,6 +105,19 @@ def test_compiled_training_equals_eager_training(backend):
         assert torch.allclose(eager.iterate().metrics["td_error"], compiled.iterate().metrics["td_error"])
     assert torch.allclose(eager.agent.values, compiled.agent.values, atol=1e-4)
     assert same(eager.carry.envs.inner.position, compiled.carry.envs.inner.position)
+
+
+@pytest.mark.parametrize("drawn", [1, 8, 100, 100_000])
+def test_it_does_not_matter_how_many_random_numbers_are_drawn_at_once(monkeypatch, drawn):
+    """With two lanes a step needs four or so of a kind: from a step at a time to all twenty."""
+    eager = OnlineRun("double_q_learning", CLIFF, None, [0, 1], backend="eager", length=20)
+    expected = [eager.iterate() for _ in range(2)]
+    monkeypatch.setattr(online, "MAX_DRAWN", drawn)
+    run = OnlineRun("double_q_learning", CLIFF, None, [0, 1], backend="aot_eager", length=20)
+    for before in expected:
+        assert torch.allclose(run.iterate().metrics["td_error"], before.metrics["td_error"])
+    assert torch.allclose(run.agent.values, eager.agent.values)
+    assert run.num_graphs == 2
 
 
 def test_lanes_do_not_know_of_each_other():
