@@ -92,7 +92,7 @@ def main() -> None:
             ax.set_xlabel("pulls")
             ax.grid(color="0.92")
         axes[0].set_ylabel(f"cumulative regret, mean of {given.seeds} seeds")
-        axes[0].legend(frameon=False, fontsize=9)
+        axes[1].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
         axes[0].set_title(f"arms pay with probability {given.arms}", loc="left", fontweight="bold")
     print(f"Lai & Robbins: {constant:.3f} ln t, {constant * math.log(given.steps):.1f} at the end")
     print(f"wrote {given.out}")

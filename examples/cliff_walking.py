@@ -58,11 +58,16 @@ def learnt(name: str, result: Result) -> Panel:
     low, high = ops.bootstrap_interval(random.key(0), online)
     seeds = len(result.seeds)
     print(
-        f"{name:<18} greedy return {1 - len(path)} in {holders} of {seeds} seeds, "
-        f"along the edge in {on_edge}; while exploring {float(ops.iqm(online)):.1f} "
+        f"{name:<18} greedy return {reached(list(path))} in {holders} of {seeds} seeds, "
+        f"along the edge in {on_edge} seeds; while exploring {float(ops.iqm(online)):.1f} "
         f"[{float(low):.1f}, {float(high):.1f}]"
     )
     return f"{name}: path of {holders} of {seeds} seeds", values.amax(dim=-1).mean(dim=0), list(path)
+
+
+def reached(path: list[int]) -> str:
+    """Return what a path earns, in words where it walks in circles."""
+    return str(1 - len(path)) if "".join(ENV.map)[path[-1]] == "G" else "none, it walks in circles"
 
 
 def edge_cells(path: tuple[int, ...]) -> int:
@@ -92,7 +97,7 @@ def main() -> None:
     with picture(given.out, (13.0, 5.6), rows=2, columns=2) as axes:
         for ax, (title, values, path) in zip(axes.flat, panels, strict=True):
             draw_grid(ax, ENV, values, path=path)
-            ax.set_title(f"{title}, return {1 - len(path)}", loc="left", fontsize=10)
+            ax.set_title(f"{title}, return {reached(path)}", loc="left", fontsize=10)
     print(f"wrote {given.out}")
 
 

@@ -23,13 +23,16 @@ def list_command(words: list[str]) -> int:
         for name, module in sorted(registry.items()):
             print(f"  {name:<26}{_first_sentence(module.__doc__)}")
         print()
-    short = {full: f", or {short}" for short, full in envs.ALIASES.items()}
+    short = {full: f", {short}" for short, full in envs.ALIASES.items()}
     print("environments on the device")
     for name, entry in sorted(envs.REGISTRY.items()):
         made = envs.make(name)
         what = _first_sentence(sys.modules[entry.cls.__module__].__doc__).partition(": ")[2]
         spaces = f"{_short(made.observation_space)} -> {_short(made.action_space)}"
-        print(f"  {name:<26}{what[:1].upper()}{what[1:]}\n  {'':<26}{spaces}{short.get(name, '')}")
+        changed = [f"{field}={value}" for field, value in entry.params.items()]
+        changed = [text for text in changed if len(text) < 30]
+        what = f"{what} ({', '.join(changed)})" if changed else what
+        print(f"  {name + short.get(name, ''):<30}{what[:1].upper()}{what[1:]}\n  {'':<30}{spaces}")
     print("\nAny other name that Gymnasium knows runs on the host: LunarLander-v3, HalfCheetah-v5, …")
     return 0
 

@@ -57,12 +57,13 @@ def plan_command(words: list[str]) -> int:
     mdp = resolve_mdp(env_name)
     plain_name = env_name.replace("/", "-").replace(":", "-")
     folder = options.out or free_folder(Path("runs") / f"{name}-{plain_name}")
-    check_folder(folder, options.replace)
+    check_folder(folder, options.replace, "plan")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         solution = solve(name, mdp, config=config, device=options.device, max_sweeps=options.max_sweeps)
     own = envs.make(env_name) if envs.full_name(env_name) in envs.REGISTRY else None
     title = f"{name} {env_name}, γ = {config.gamma:g}"
+    report = _report(title, own, solution)
     settings = {
         "command": shlex.join(["funcrl", "plan", *words]),
         "algorithm": name,
@@ -72,9 +73,10 @@ def plan_command(words: list[str]) -> int:
     }
     written = write_plan(folder, settings, solution)
     if is_grid(own):
+        title += "" if bool(solution.converged[0]) else ", NOT converged"
         grid_picture(own, solution.values[0], solution.policy[0], title, folder / "plan.png")
         written.append("plan.png")
-    print(_report(title, own, solution))
+    print(report)
     print(f"\n  wrote {folder}: {', '.join(written)}")
     for warning in caught:
         say(f"warning: {warning.message}")

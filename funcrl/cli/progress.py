@@ -100,7 +100,7 @@ class ProgressBar:
     @staticmethod
     def _mean(returns: Tensor) -> str:
         known = returns[returns.isfinite()]
-        return f"{float(known.mean()):.1f}" if len(known) else "–"
+        return f"{float(known.mean()):.4g}" if len(known) else "–"
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -30,7 +30,8 @@ class Options:
     seeds: str = "30"
     """how many (16 means 0 to 15), a range (100:116), or a list (3,5,8,)"""
     steps: int | None = None
-    """environment steps of each seed; by default 500000, 50000 for tables, 20000 and 10000 for bandits"""
+    """environment steps of each seed, rounded down to whole iterations; by default 500000, 50000 for
+    tables, 20000 and 10000 for bandits"""
     device: str = "cpu"
     """cpu, cuda or cuda:1"""
     out: Path | None = None
@@ -77,9 +78,8 @@ def train_command(words: list[str]) -> int:
     plain_name = env_name.replace("/", "-").replace(":", "-")
     folder = options.out or free_folder(Path("runs") / f"{name}-{plain_name}")
     check_folder(folder, options.replace)
-    return _train_into(
-        folder, f"{name} {env_name}", plan, _settings(words, name, env_name, config, options, plan)
-    )
+    settings = _settings(words, name, env_name, config, options, plan)
+    return _train_into(folder, f"{name} {env_name}", plan, settings, options.steps)
 
 
 def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any, Options]:
@@ -192,9 +192,12 @@ def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
     regret_curve(result, title, path, regret_lower_bound(plan.env, result.env_states))
 
 
-def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any]) -> int:
+def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], asked: int | None) -> int:
     if plan.placement == "host":
         say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in this process")
+    if asked is not None and asked != plan.num_steps:
+        iterations = f"whole iterations of {plan.steps_per_iteration}"
+        say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
     recorder = Recorder(folder, settings)
     progress = ProgressBar(label, plan)
     result: Result | None = None

@@ -36,6 +36,8 @@ def number(
 ) -> None:
     """Check that a Python number lies in an interval; tensors (already inside a program) pass.
 
+    Infinity counts as inside where it is one end of the interval, but not where both ends are infinite.
+
     Raises:
         TypeError: When it is not a number.
         ValueError: When it lies outside.
@@ -49,6 +51,8 @@ def number(
             return  # one value a lane: `train` checks each
         raise TypeError(f"{function}: {argument} must be a number, got {value!r}.")
     value = float(value)
+    if low == -math.inf and high == math.inf:
+        require(math.isfinite(value), function, argument, "be finite", value)
     inside = (low < value if open_low else low <= value) and value <= high
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == float('inf') else ']'}"
     require(bool(inside), function, argument, f"lie in {interval}", value)

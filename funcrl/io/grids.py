@@ -92,7 +92,7 @@ def draw_grid(
     letters = "".join(env.map)
     ends = torch.tensor([letter in _ENDS for letter in letters])
     shown = values.detach().cpu().to(torch.float64).masked_fill(ends, torch.nan)
-    axes.imshow(shown.reshape(rows, columns).numpy(), cmap="YlGnBu_r", alpha=0.75, aspect="equal")
+    axes.imshow(shown.reshape(rows, columns).numpy(), cmap="YlGnBu_r", alpha=0.55, aspect="equal")
     for cell, letter in enumerate(letters):
         row, column = divmod(cell, columns)
         if letter in _ENDS:
@@ -101,7 +101,7 @@ def draw_grid(
         if letter != "F":
             axes.text(column, row + 0.42, letter, ha="center", va="bottom", color=_on(letter), fontsize=8)
         if letter not in _ENDS and policy is not None:
-            axes.text(column, row - 0.33, f"{float(values[cell]):.3g}", ha="center", va="center", fontsize=7)
+            axes.text(column, row - 0.33, _short(float(values[cell])), ha="center", va="center", fontsize=7)
             for arrow in _arrows(env, policy[cell]):
                 right, down = _DIRECTIONS[arrow]
                 head = {
@@ -121,6 +121,10 @@ def draw_grid(
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _plain(colour: str) -> Any:

@@ -110,9 +110,13 @@ def _draw_lanes(
         low, high = ops.bootstrap_interval(
             random.key(0), lanes, num_resamples=num_resamples, statistic=statistic
         )
+        # Where some lanes have no value yet there is no statistic, and no interval of it either.
+        unknown = statistic(lanes, dim=0).isnan()
+        low, high = (end.masked_fill(unknown, torch.nan) for end in (low, high))
         label_of_band = "95 % bootstrap interval"
         axes.fill_between(steps, low, high, color=_BLUE, alpha=0.28, linewidth=0, label=label_of_band)
-    axes.plot(steps, statistic(lanes, dim=0), color=_BLUE, linewidth=2.2, label=label)
+    marker = "o" if len(steps) == 1 else None
+    axes.plot(steps, statistic(lanes, dim=0), color=_BLUE, linewidth=2.2, marker=marker, label=label)
 
 
 def _finish(axes: Any) -> None:

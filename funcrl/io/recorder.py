@@ -38,20 +38,21 @@ def free_folder(base: Path) -> Path:
     return candidate
 
 
-def check_folder(folder: Path, replace: bool) -> None:
+def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
     """Check that a run may be written into a folder, and make it; nothing in it is touched yet.
 
     Args:
         folder: Where the run is to go.
         replace: Whether an earlier run in it may be replaced. A folder that holds anything else
             besides is refused even then.
+        function: Who complains.
 
     Raises:
         ValueError: When the folder is not free and may not be replaced, or cannot be written to.
     """
 
     def hold(condition: bool, what: str, value: Any, instead: str = "") -> None:
-        require(condition, "train", "--out", what, value, instead)
+        require(condition, function, "--out", what, value, instead)
 
     hold(not folder.exists() or folder.is_dir(), "be a folder", str(folder), "This is a file.")
     if not _is_free(folder):

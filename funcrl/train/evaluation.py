@@ -94,7 +94,7 @@ def evaluate(
     else:
         _check_env_states(states, env_states, world)
         world = envs.frozen(world)
-    _check_policy(policy, states, world)
+    _check_fit(algorithm, policy, states, world)
     return _first_episodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
 
 
@@ -105,6 +105,9 @@ def _check_states(algorithm: ModuleType, states: Any) -> None:
             f"evaluate: states must be a {name}.State with a lane axis, got {type(states).__name__}. "
             "Write result.states."
         )
+    if not isinstance(states.config, algorithm.Config):
+        other = type(states.config).__module__.rpartition(".")[2]
+        raise TypeError(f"evaluate: states must be of {name}, got those of {other}. Write {other!r}.")
     lanes = {leaf.shape[:1] for leaf in tree.leaves(states)}
     require(
         len(lanes) == 1 and lanes != {()} and lanes != {(0,)},
@@ -116,17 +119,26 @@ def _check_states(algorithm: ModuleType, states: Any) -> None:
     )
 
 
-def _check_policy(policy: Policy, states: Any, env: envs.Env) -> None:
-    """Let one agent act once: where it has learnt in another environment, that shows here."""
-    first = lanes.first(env)
-    k_reset, k_act = random.split(random.key(0, tree.leaves(states)[0].device), 2)
+def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env) -> None:
+    """Compare an agent with a new one of this environment, and let it act once.
+
+    Where it has learnt in another environment, or with another algorithm, that shows here.
+    """
+    first, agent = lanes.first(env), tree.index(states, 0)
+    k_init, k_reset, k_act = random.split(random.key(0, tree.leaves(states)[0].device), 3)
+    hold = f"be agents for observations in {first.observation_space} and actions in {first.action_space}"
+    instead = "Give the environment and the algorithm that they were trained with."
     try:
-        policy(tree.index(states, 0), envs.reset(first, k_reset).obs, k_act)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"evaluate: states must be agents for observations in {first.observation_space}, "
-            f"got {str(error).splitlines()[0]!r}. Give the environment that they were trained in."
-        ) from error
+        new = algorithm.init(k_init, agent.config, first)
+        shapes = [{name: tuple(x.shape) for name, x in tree.named_leaves(s).items()} for s in (agent, new)]
+        policy(agent, envs.reset(first, k_reset).obs, k_act)
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"evaluate: states must {hold}, got {reason!r}. {instead}") from error
+    given, needed = shapes
+    other = [name for name in given.keys() | needed if given.get(name) != needed.get(name)]
+    found = ", ".join(f"{name} {given.get(name)} for {needed.get(name)}" for name in sorted(other)[:3])
+    require(not other, "evaluate", "states", hold, found, instead)
 
 
 def _check_env_states(states: Any, env_states: Any, env: envs.Env) -> None:

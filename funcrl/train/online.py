@@ -22,8 +22,8 @@ from funcrl.envs.stepping import regret
 from funcrl.train.collect import Window, act_and_step
 from funcrl.train.run import Run, num_envs
 
-LENGTH = 100
-"""Steps of each environment in one iteration, and so between two reports."""
+STEPS_PER_ITERATION = 100
+"""Steps of a lane in one iteration, about: what lies between two reports."""
 
 MAX_UNROLL = 10
 """Steps in one compiled call, at most."""
@@ -98,7 +98,7 @@ class OnlineRun(Run):
         seeds: Sequence[int],
         device: torch.device | str = "cpu",
         backend: str = "inductor",
-        length: int = LENGTH,
+        length: int = STEPS_PER_ITERATION,
     ) -> None:
         """Make the lanes, see `Run`.
 

@@ -226,7 +226,8 @@ def _solution(states: Any, mdp: Mdp, residuals: Tensor) -> Solution:
             f"solve: {len(lanes_left)} of {len(converged)} lanes have not converged after "
             f"{int(sweeps.max())} sweeps (lanes {lanes_left[:5]}, residuals "
             f"{[float(x) for x in states.metrics['residual'].cpu()[lanes_left[:5]]]}). With gamma=1 a "
-            "circle with a gain makes values infinite; otherwise allow more sweeps: max_sweeps=...",
+            "circle with a gain makes values infinite; otherwise allow more sweeps, max_sweeps=..., or "
+            "solve at once: policy_iteration, or policy_evaluation with solver='linear'.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -16,7 +16,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
 from funcrl.train.on_policy import OnPolicyRun
-from funcrl.train.online import LENGTH, OnlineRun, refuse_host
+from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
 from funcrl.train.resolve import (
     resolve_algorithm,
     resolve_config,
@@ -204,7 +204,7 @@ def _length(algorithm: ModuleType, config: Any, num_steps: int) -> int:
     """Return the steps of each environment in one iteration."""
     if _learns_from_windows(algorithm):
         return int(config.window_length)
-    return max(1, min(LENGTH, num_steps // num_envs(config)))
+    return max(1, min(STEPS_PER_ITERATION, num_steps) // num_envs(config))
 
 
 def execute(plan: Plan, callback: Callback | None = None) -> Result:

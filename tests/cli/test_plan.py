@@ -81,7 +81,7 @@ def test_help_teaches(capsys):
         _, out, _ = run(capsys, *words)
         assert "CliffWalking-v1" in out
     _, out, _ = run(capsys, "list")
-    for text in ("algorithms for funcrl plan", "value_iteration", "or bernoulli"):
+    for text in ("algorithms for funcrl plan", "value_iteration", "BernoulliBandit-v0, bernoulli"):
         assert text in out
 
 

@@ -174,7 +174,7 @@ def test_gymnasium_can_step_one():
         (BernoulliBandit, {"means": (0.5, 1.5)}, ValueError, r"means\[1\] must lie in \[0, 1\], got 1.5"),
         (BernoulliBandit, {"means": (-0.1,)}, ValueError, r"means\[0\] must lie in \[0, 1\], got -0.1"),
         (BernoulliBandit, {"means": (0.5, math.nan)}, ValueError, r"means\[1\] must lie"),
-        (GaussianBandit, {"means": (0.5, math.nan)}, ValueError, r"means\[1\] must lie"),
+        (GaussianBandit, {"means": (0.5, math.nan)}, ValueError, r"means\[1\] must be finite"),
         (GaussianBandit, {"means": (math.inf, 0.0)}, ValueError, r"means\[0\] must be finite"),
         (GaussianBandit, {"means": [0.5, 0.2]}, TypeError, "means must be a tuple of numbers or None"),
         (GaussianBandit, {"means": ("a",)}, TypeError, "means must be a tuple of numbers or None"),

@@ -209,3 +209,39 @@ def test_the_lower_bound_is_the_mean_over_lanes():
     drifting = envs.make("drifting")
     walked = small(algorithm="ucb", env=drifting, iterations=1, backend="eager")
     assert regret_lower_bound(drifting, walked.env_states) is None
+
+
+def test_agents_of_another_environment_or_algorithm_are_refused():
+    states = small(iterations=1, backend="eager").states
+    here = {"max_steps": 5, "backend": "eager"}
+    with pytest.raises(ValueError, match=r"evaluate: states must be agents for .*Discrete\(500\)"):
+        evaluate("q_learning", "Taxi-v3", states, **here)
+    with pytest.raises(
+        ValueError, match=r"evaluate: states must be agents .*values.* \(48, 4\) for \(16, 4\)"
+    ):
+        evaluate("q_learning", "FrozenLake-v1", states, **here)
+    with pytest.raises(TypeError, match=r"evaluate: states must be of n_step_sarsa, got those of q_learning"):
+        evaluate("n_step_sarsa", CLIFF, states, **here)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda state, action: torch.ones(2), r"SunnyArms.regret must .*\[2\]"),
+        (lambda state, action: 1.0, r"SunnyArms.regret must return a tensor"),
+        (lambda state, action: torch.tensor(-1.0), r"SunnyArms.regret must not be negative, got -1.0"),
+        (lambda state: torch.tensor(1.0), r"SunnyArms.regret must take \(state, action\)"),
+    ],
+)
+def test_a_regret_of_ones_own_is_checked(wrong, message):
+    @tree.struct
+    class SunnyArms(NumberedCounter):
+        regret = staticmethod(wrong)
+
+    with pytest.raises((ValueError, TypeError), match=message):
+        envs.check_env(SunnyArms(), num_steps=20, backend="eager")
+
+
+def test_several_environments_a_lane_report_as_often_as_one():
+    plan = make_plan("neural_epsilon_greedy", "digits", num_steps=2000)
+    assert (plan.steps_per_iteration, plan.num_iterations) == (96, 20)

@@ -31,7 +31,8 @@ def num_arms(function: str, env: object) -> int:
     obs: Any = env.observation_space  # type: ignore[attr-defined]
     blind = isinstance(obs, spaces.Discrete) and obs.n == 1
     instead = (
-        "A bandit algorithm looks at nothing but rewards; where observations matter, train q_learning or ppo."
+        "A K-armed bandit shows nothing. Where contexts matter, train linucb or neural_thompson; "
+        "where actions have consequences, q_learning or ppo."
     )
     require(blind, function, "env.observation_space", "be Discrete(1)", obs, instead)
     return num

@@ -93,7 +93,10 @@ def from_gymnasium(function: str, env: Any) -> Tables:
             f"{function}: env must have its table of outcomes in env.unwrapped.P, got {env!r}. "
             "Write Mdp.from_tensors(transition, reward, terminated) with the tables of your own."
         )
-    num_states, num_actions = len(table), len(table[0]) if len(table) else 0
+    rows = [table[state] for state in table] if hasattr(table, "keys") else list(table)
+    hold = "hold a table of actions for each state"
+    require(all(hasattr(row, "__len__") for row in rows), function, "env.unwrapped.P", hold, table)
+    num_states, num_actions = len(rows), len(rows[0]) if rows else 0
     require(num_states > 0 and num_actions > 0, function, "env.unwrapped.P", "hold outcomes", table)
     transition = np.zeros((num_states, num_actions, num_states))
     terminated, reward = np.zeros_like(transition), np.zeros((num_states, num_actions))
@@ -101,14 +104,13 @@ def from_gymnasium(function: str, env: Any) -> Tables:
         _require_keys(function, "env.unwrapped.P", table, num_states)
         _require_keys(function, f"env.unwrapped.P[{state}]", table[state], num_actions)
         for action in range(num_actions):
-            for probability, following, paid, ends in table[state][action]:
-                require(
-                    0 <= following < num_states,
-                    function,
-                    f"env.unwrapped.P[{state}][{action}]",
-                    f"lead to states from 0 to {num_states - 1}",
-                    following,
-                )
+            name = f"env.unwrapped.P[{state}][{action}]"
+            for probability, following, paid, ends in _outcomes(function, name, table[state][action]):
+                hold = f"lead to states from 0 to {num_states - 1}"
+                reaches = float(following).is_integer() and 0 <= following < num_states
+                require(reaches, function, name, hold, following)
+                require(probability >= 0, function, name, "hold no negative probability", probability)
+                following = int(following)
                 transition[state, action, following] += probability
                 terminated[state, action, following] += probability * bool(ends)
                 reward[state, action] += probability * paid
@@ -116,6 +118,18 @@ def from_gymnasium(function: str, env: Any) -> Tables:
     return from_tensors(
         function, transition, reward, share.clip(0, 1), getattr(inside, "initial_state_distrib", None)
     )
+
+
+def _outcomes(function: str, name: str, outcomes: Any) -> list[tuple[float, float, float, bool]]:
+    """Return the outcomes that Gymnasium lists for a state and an action, as numbers."""
+    try:
+        return [
+            (float(p), float(following), float(paid), bool(ends)) for p, following, paid, ends in outcomes
+        ]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{function}: {name} must list (probability, next state, reward, terminated), got {outcomes!r}."
+        ) from None
 
 
 def _require_keys(function: str, name: str, table: Any, size: int) -> None:
@@ -139,12 +153,18 @@ def from_env(function: str, env: Any) -> Tables:
     discrete = isinstance(space, spaces.Discrete) and space.start == 0
     require(discrete, function, "env.action_space", "be Discrete (counted from 0)", space)
     num_lanes = lanes.count(function, "env", env)
-    if num_lanes is None:
-        tables = _tabulate(env)
-    else:
-        require(num_lanes > 0, function, "env", "hold at least one number in each field", num_lanes)
-        several = lanes.Lanes(lanes.spread(function, "env", env, num_lanes, torch.float64))
-        tables = torch.vmap(lambda values: _tabulate(several.one(values)))(several.values)
+    try:
+        if num_lanes is None:
+            tables = _tabulate(env)
+        else:
+            require(num_lanes > 0, function, "env", "hold at least one number in each field", num_lanes)
+            several = lanes.Lanes(lanes.spread(function, "env", env, num_lanes, torch.float64))
+            tables = torch.vmap(lambda values: _tabulate(several.one(values)))(several.values)
+    except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{function}: env.outcomes must list outcomes as tensors under torch.vmap, with positions from 0 "
+            f"to {int(env.num_states) - 1}, got an error: {str(error).splitlines()[0]}. See envs.tabular."
+        ) from error
     share = tables.terminated / torch.where(tables.transition > 0, tables.transition, 1.0)
     return from_tensors(function, tables.transition, tables.reward, share.clamp(0, 1), tables.initial)
 
@@ -178,6 +198,8 @@ def _numbers(function: str, name: str, value: Any) -> Tensor:
     try:
         if not isinstance(value, Tensor):
             value = torch.from_numpy(np.array(value, dtype=np.float64))
+        if value.is_complex() or value.ndim == 0:
+            raise TypeError
         tensor: Tensor = value.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(

@@ -95,7 +95,7 @@ def begin(function: str, key: Tensor, config: Any, env: object) -> State:
     Raises:
         ValueError: When a space is not Discrete, counted from 0.
     """
-    instead = "A table needs numbered states and actions; ppo takes images and vectors."
+    instead = "A table needs numbered states. ppo takes vectors; envs.FlattenObservation(env) makes them."
     shape = [beginning.count(function, env, name, instead) for name in ("observation_space", "action_space")]
     config = beginning.settings(config, key)
     return State(

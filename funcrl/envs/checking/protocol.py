@@ -32,6 +32,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 _OPTIONAL = {
     "next_episode": ("state", "key"),
     "score": ("state", "action", "next_state", "key"),
+    "regret": ("state", "action"),
 }
 
 _ATTRIBUTES = ("observation_space", "action_space", "max_episode_steps")
@@ -192,6 +193,8 @@ def check_returns(function: str, env: Env) -> None:
         ("reward", (before, action, after, k_step)),
         ("terminal", (after, k_step)),
     ]
+    if hasattr(env, "regret"):
+        rest.append(("regret", (before, action)))
 
     def check(method: str, arguments: tuple[Any, ...]) -> None:
         check_result(function, env, method, arguments, call(function, env, method, *arguments))
@@ -231,7 +234,7 @@ def check_result(function: str, env: Env, method: str, arguments: tuple[Any, ...
     argument = f"{type(env).__name__}.{method}"
     if method == "observation":
         check_element(function, argument, env.observation_space, result)
-    elif method in ("reward", "score"):
+    elif method in ("reward", "score", "regret"):
         check_tensor(function, argument, result, (), None)
     elif method == "terminal":
         check_tensor(function, argument, result, (), "torch.bool")

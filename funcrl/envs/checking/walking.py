@@ -82,6 +82,8 @@ def take_walk(function: str, env: Env, key: Tensor, num_steps: int) -> Walk:
         walk.call("observation", following, k_step)
         for method in {"reward", "score"} & set(methods(env)):
             walk.call(method, state, action, following, k_step)
+        if "regret" in methods(env):
+            walk.call("regret", state, action)
         over = walk.call("terminal", following, k_step)
         length += 1
         state, last = (None if bool(over) or length == limit else following), following
@@ -153,10 +155,14 @@ def check_values(walk: Walk, method: str) -> None:
             words = outside(walk.env.observation_space, sample.result)
             instead = "Write wider bounds in observation_space, or torch.clamp."
             require(not words, walk.function, argument, "lie in observation_space", words, instead)
-        if method in ("reward", "score"):
+        if method in ("reward", "score", "regret"):
             finite = bool(sample.result.isfinite())
             instead = "Write torch.clamp around what it divides by or takes the logarithm of."
             require(finite, walk.function, argument, "be finite", float(sample.result), instead)
+        if method == "regret":
+            instead = "Write the mean reward of the best action minus that of this one."
+            least = float(sample.result)
+            require(least >= 0, walk.function, argument, "not be negative", least, instead)
 
 
 def copy(value: Any) -> Any:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from funcrl import envs
 from funcrl.algos.planning import Mdp
 from funcrl.core import jit, random, tree
+from funcrl.envs.tabular import Outcomes
 
 TWO = np.array([[[0.5, 0.5], [0.0, 1.0]], [[1.0, 0.0], [0.25, 0.75]]])
 PAID = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -246,3 +247,42 @@ def test_random_processes_map_and_compile():
 def test_random_processes_that_cannot_be(arguments, error):
     with pytest.raises(ValueError, match=error):
         Mdp.random(random.key(0), **({"num_states": 3, "num_actions": 2} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ([[[(1.0, 0, 0.0)]]], "must list \\(probability, next state, reward, terminated\\)"),
+        ([[[(1.0, 0.5, 0.0, True)]]], "lead to states from 0 to 0, got 0.5"),
+        ([[[("a", 0, 0.0, True)]]], "must list"),
+        ({0: None}, "hold a table of actions for each state"),
+        ([[[(-0.5, 0, 5.0, True), (1.5, 0, 1.0, True)]]], "hold no negative probability, got -0.5"),
+    ],
+)
+def test_tables_that_are_not_gymnasiums_are_refused(table, error):
+    env = SimpleNamespace(P=table)
+    with pytest.raises((ValueError, TypeError), match=f"Mdp.from_gymnasium: env.unwrapped.P.*{error}"):
+        Mdp.from_gymnasium(env)
+
+
+@pytest.mark.parametrize("position", [-1, 7])
+def test_outcomes_that_lead_nowhere_are_refused(position):
+    class Nowhere:
+        num_states = 2
+        action_space = spaces.Discrete(1)
+
+        def initial_distribution(self):
+            return torch.tensor([1.0, 0.0])
+
+        def outcomes(self, state, action):
+            one = torch.ones(1)
+            return Outcomes(one, torch.full((1,), position), one, one > 0)
+
+    with pytest.raises(ValueError, match=r"Mdp.from_env: env.outcomes must .* positions from 0 to 1"):
+        Mdp.from_env(Nowhere())
+
+
+@pytest.mark.parametrize("transition", [None, torch.full((1, 1, 1), 1 + 2j), 3.0])
+def test_what_is_no_number_or_no_table_is_refused(transition):
+    with pytest.raises((TypeError, ValueError), match=r"Mdp.from_tensors: transition"):
+        Mdp.from_tensors(transition, [[0.0]])
