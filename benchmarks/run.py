@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                    # this CPU
     python benchmarks/run.py --device cuda      # a GPU: its tests first
+    python benchmarks/run.py --only bandits     # one part anew; the others stay as the file has them
 
 The file has the machine, the versions and the date; a short table is printed at the end.
 """
@@ -16,9 +17,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bandits
 import compile_times
 import learning
 import startup
@@ -72,29 +75,42 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=None, help="file; benchmarks/results/ by default")
+    names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits")
+    parser.add_argument("--only", nargs="+", choices=names, help="parts to measure; all by default")
     given = parser.parse_args()
     if given.device.startswith("cuda"):
         tests = [sys.executable, "-m", "pytest", "-q", str(HERE.parent / "tests"), "-k", "gpu", "-rs"]
         subprocess.run(tests, check=True)
-    results = {
-        "machine": machine(given.device),
-        "speed": speed(given.device),
-        "seconds_to_first_update": startup.measure(given.seeds, given.device),
-        "seconds_to_compile_a_step": compile_times.measure(given.device),
-        "learning": [learning.measure(env, given.seeds, given.device) for env in learning.ROWS],
+    parts: dict[str, Callable[[], Any]] = {
+        "speed": lambda: speed(given.device),
+        "seconds_to_first_update": lambda: startup.measure(given.seeds, given.device),
+        "seconds_to_compile_a_step": lambda: compile_times.measure(given.device),
+        "learning": lambda: [learning.measure(env, given.seeds, given.device) for env in learning.ROWS],
+        "bandits": lambda: bandits.measure(1000, 10_000, given.device),
     }
-    label = "cpu" if given.device == "cpu" else results["machine"]["gpu"].replace(" ", "-").lower()
-    out = given.out or HERE / "results" / f"{results['machine']['date']}-{label}.json"
-    out.write_text(json.dumps(results, indent=1) + "\n")
+    here = machine(given.device)
+    label = "cpu" if given.device == "cpu" else here["gpu"].replace(" ", "-").lower()
+    out = given.out or HERE / "results" / f"{here['date']}-{label}.json"
+    results = json.loads(out.read_text()) if given.only and out.exists() else {}
+    results |= {"machine": here} | {name: parts[name]() for name in given.only or parts}
+    out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    show(results)
+    print(f"\nwrote {out}")
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print what was measured, as a short table."""
     print(f"\n{results['machine']}\n")
-    for item in results["speed"]:
+    for item in results.get("speed", []):
         rates = ", ".join(f"{value:,} {name}" for name, value in item.items() if name.endswith("_per_second"))
         print(f"{item['name']:<44}{item['median_us']:>12,.1f} µs   {rates}")
-    print(
-        f"\nfirst update: {results['seconds_to_first_update']}\n"
-        f"compiling a step: {results['seconds_to_compile_a_step']}\n\n"
-        f"{learning.table(results['learning'])}\n\nwrote {out}"
-    )
+    for name in ("seconds_to_first_update", "seconds_to_compile_a_step"):
+        if name in results:
+            print(f"\n{name}: {results[name]}")
+    for name, figures in results.get("bandits", {}).items():
+        print(f"\n{name}: {figures}")
+    if "learning" in results:
+        print(f"\n{learning.table(results['learning'])}")
 
 
 if __name__ == "__main__":

@@ -245,3 +245,19 @@ def test_a_regret_of_ones_own_is_checked(wrong, message):
 def test_several_environments_a_lane_report_as_often_as_one():
     plan = make_plan("neural_epsilon_greedy", "digits", num_steps=2000)
     assert (plan.steps_per_iteration, plan.num_iterations) == (96, 20)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("algorithm", ["dyna_q", "thompson_beta", "neural_thompson"])
+def test_a_gpu_learns_online_what_a_cpu_learns(algorithm):
+    env = {"dyna_q": "CliffWalking-v1", "thompson_beta": "bernoulli"}.get(algorithm, "digits")
+    gpu = OnlineRun(algorithm, env, None, range(4), device="cuda", length=5)
+    cpu = OnlineRun(algorithm, env, None, range(4), backend="eager", length=5)
+    seen = []
+    for _ in range(3):
+        a, b = gpu.iterate(), cpu.iterate()
+        assert torch.equal(a.episodes.cpu(), b.episodes)
+        for name, values in b.metrics.items():
+            assert torch.allclose(a.metrics[name].cpu(), values, atol=1e-3, rtol=1e-2), name
+        seen.append(gpu.carry.iteration)
+    assert [int(count[0]) for count in seen] == [1, 2, 3]
