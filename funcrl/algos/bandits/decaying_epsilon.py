@@ -16,11 +16,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from funcrl.algos import beginning
-from funcrl.algos.bandits import arms
+from funcrl.algos.bandits import arms, averaging
+from funcrl.algos.bandits.averaging import State, greedy
 from funcrl.core import Transition, checks, tree
-from funcrl.ops import averages, exploration
+from funcrl.ops import exploration
 from funcrl.ops.averages import Averages
+
+__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
 
@@ -39,19 +41,7 @@ class Config:
         checks.number("decaying_epsilon.Config", "d", self.d, 0, 1, open_low=True)
 
 
-@tree.struct
-class State:
-    """An ε_t-greedy agent."""
-
-    arms: Averages
-    """number of pulls and average reward of each arm"""
-    config: Config
-    """its floats are 0-d tensors here"""
-    metrics: dict[str, Tensor]
-    """0-d figures of the last update; NaN before the first"""
-
-
-METRICS = ("value", "greedy_share", "epsilon")
+METRICS = (*averaging.METRICS, "epsilon")
 
 
 def epsilon(c: Tensor, d: Tensor, num_arms: int, t: Tensor) -> Tensor:
@@ -73,24 +63,8 @@ def epsilon(c: Tensor, d: Tensor, num_arms: int, t: Tensor) -> Tensor:
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that has pulled nothing yet.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
-    return State(
-        arms=averages.averages(arms.num_arms("decaying_epsilon.init", env), key.device),
-        config=beginning.settings(config, key),
-        metrics=beginning.no_metrics(METRICS, key),
-    )
+    """Make an agent that has pulled nothing yet, see `averaging.begin`."""
+    return averaging.begin("decaying_epsilon.init", METRICS, key, config, env)
 
 
 def _epsilon(config: Config, before: Averages) -> Tensor:
@@ -114,11 +88,6 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
     return arms.choose(key, policy, obs), {}
 
 
-def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the arm that paid most on average, `[]` or `[B]` int64."""
-    return arms.best(state.arms.mean, obs)
-
-
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
@@ -132,14 +101,5 @@ def update(state: State, batch: Transition) -> State:
     Raises:
         ValueError: When the batch is more than one pull.
     """
-    arms.check_pull("decaying_epsilon.update", batch)
-    after = averages.update_average(state.arms, batch.action, batch.reward)
-    return State(
-        arms=after,
-        config=state.config,
-        metrics={
-            "value": after.mean.amax(dim=-1),
-            "greedy_share": averages.greedy_share(after),
-            "epsilon": _epsilon(state.config, state.arms),
-        },
-    )
+    after = averaging.learn("decaying_epsilon.update", state, batch)
+    return averaging.end_update(state, after, {"epsilon": _epsilon(state.config, state.arms)})

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from funcrl.algos import beginning
-from funcrl.algos.bandits import arms
+from funcrl.algos.bandits import arms, averaging
+from funcrl.algos.bandits.averaging import State, greedy
 from funcrl.core import Transition, checks, tree
-from funcrl.ops import averages, exploration
-from funcrl.ops.averages import Averages
+from funcrl.ops import exploration
+
+__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
 
@@ -33,40 +34,12 @@ class Config:
         checks.settings(self, "epsilon_greedy.Config", unit=("epsilon",))
 
 
-@tree.struct
-class State:
-    """An ε-greedy agent."""
-
-    arms: Averages
-    """N and Q of each arm"""
-    config: Config
-    """its floats are 0-d tensors here"""
-    metrics: dict[str, Tensor]
-    """0-d figures of the last update; NaN before the first"""
-
-
-METRICS = ("value", "greedy_share")
+METRICS = averaging.METRICS
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that has pulled nothing yet.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
-    return State(
-        arms=averages.averages(arms.num_arms("epsilon_greedy.init", env), key.device),
-        config=beginning.settings(config, key),
-        metrics=beginning.no_metrics(METRICS, key),
-    )
+    """Make an agent that has pulled nothing yet, see `averaging.begin`."""
+    return averaging.begin("epsilon_greedy.init", METRICS, key, config, env)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,11 +57,6 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
     return arms.choose(key, policy, obs), {}
 
 
-def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the arm that paid most on average, `[]` or `[B]` int64."""
-    return arms.best(state.arms.mean, obs)
-
-
 def update(state: State, batch: Transition) -> State:
     """(2.3): learn from one pull.
 
@@ -102,13 +70,5 @@ def update(state: State, batch: Transition) -> State:
     Raises:
         ValueError: When the batch is more than one pull.
     """
-    arms.check_pull("epsilon_greedy.update", batch)
-    after = averages.update_average(state.arms, batch.action, batch.reward)
-    return State(
-        arms=after,
-        config=state.config,
-        metrics={
-            "value": after.mean.amax(dim=-1),
-            "greedy_share": averages.greedy_share(after),
-        },
-    )
+    after = averaging.learn("epsilon_greedy.update", state, batch)
+    return averaging.end_update(state, after, {})

@@ -19,11 +19,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from funcrl.algos import beginning
-from funcrl.algos.bandits import arms
+from funcrl.algos.bandits import arms, averaging
+from funcrl.algos.bandits.averaging import State, greedy
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
 from funcrl.ops.averages import Averages
+
+__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
 
@@ -41,19 +43,7 @@ class Config:
         checks.settings(self, "ucb.Config", not_negative=("exponent", "width"))
 
 
-@tree.struct
-class State:
-    """A UCB agent."""
-
-    arms: Averages
-    """N and Q of each arm"""
-    config: Config
-    """its floats are 0-d tensors here"""
-    metrics: dict[str, Tensor]
-    """0-d figures of the last update; NaN before the first"""
-
-
-METRICS = ("value", "greedy_share", "bonus")
+METRICS = (*averaging.METRICS, "bonus")
 
 
 def bonus(count: Tensor, t: Tensor, exponent: Tensor, width: Tensor) -> Tensor:
@@ -77,24 +67,8 @@ def bonus(count: Tensor, t: Tensor, exponent: Tensor, width: Tensor) -> Tensor:
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that has pulled nothing yet.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
-    return State(
-        arms=averages.averages(arms.num_arms("ucb.init", env), key.device),
-        config=beginning.settings(config, key),
-        metrics=beginning.no_metrics(METRICS, key),
-    )
+    """Make an agent that has pulled nothing yet, see `averaging.begin`."""
+    return averaging.begin("ucb.init", METRICS, key, config, env)
 
 
 def _bonus(config: Config, known: Averages) -> Tensor:
@@ -117,11 +91,6 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
     return arms.choose(key, exploration.greedy_probabilities(bound), obs), {}
 
 
-def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the arm that paid most on average, without any bonus, `[]` or `[B]` int64."""
-    return arms.best(state.arms.mean, obs)
-
-
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
@@ -135,15 +104,8 @@ def update(state: State, batch: Transition) -> State:
     Raises:
         ValueError: When the batch is more than one pull.
     """
-    arms.check_pull("ucb.update", batch)
-    after = averages.update_average(state.arms, batch.action, batch.reward)
+    after = averaging.learn("ucb.update", state, batch)
     pulled = averages.is_arm(batch.action, after.count.shape[-1])
-    return State(
-        arms=after,
-        config=state.config,
-        metrics={
-            "value": after.mean.amax(dim=-1),
-            "greedy_share": averages.greedy_share(after),
-            "bonus": torch.where(pulled, _bonus(state.config, after), 0.0).sum(dim=-1),
-        },
+    return averaging.end_update(
+        state, after, {"bonus": torch.where(pulled, _bonus(state.config, after), 0.0).sum(dim=-1)}
     )
