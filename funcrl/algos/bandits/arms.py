@@ -49,6 +49,7 @@ def choose(key: Tensor, probabilities: Tensor, obs: Tensor) -> Tensor:
     Returns:
         `[...]` int64.
 
+    >>> import torch
     >>> choose(torch.zeros(2, dtype=torch.int32), torch.tensor([0.0, 1.0]), torch.zeros(2))
     tensor([1, 1])
     """
@@ -65,6 +66,7 @@ def best(values: Tensor, obs: Tensor) -> Tensor:
     Returns:
         `[...]` int64.
 
+    >>> import torch
     >>> best(torch.tensor([1.0, 2.0, 2.0]), torch.zeros(2))
     tensor([1, 1])
     """

@@ -228,6 +228,7 @@ def test_thompson_beta_takes_an_environment_that_does_not_tell_its_rewards():
         ("optimistic", {"step_size": 2.0}),
         ("optimistic", {"epsilon": -0.1}),
         ("optimistic", {"initial_value": math.nan}),
+        ("optimistic", {"initial_value": math.inf}),
         ("ucb", {"exponent": -1.0}),
         ("ucb", {"width": -1.0}),
         ("thompson_beta", {"prior_successes": 0.0}),
@@ -240,6 +241,8 @@ def test_thompson_beta_takes_an_environment_that_does_not_tell_its_rewards():
     ],
 )
 def test_impossible_settings_are_refused(name, params):
-    (field,) = params
-    with pytest.raises(ValueError, match=rf"^{name}\.Config: {field} must lie in"):
+    ((field, value),) = params.items()
+    unbounded = field in ("initial_value", "prior_mean")
+    hold = "be finite" if unbounded else "lie in"
+    with pytest.raises(ValueError, match=rf"^{name}\.Config: {field} must {hold}.*, got {value}"):
         getattr(bandits, name).Config(**params)
