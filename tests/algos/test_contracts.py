@@ -16,6 +16,17 @@ cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 on_policy = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.name)
 KEY = random.key(5)
 
+# The real compiler takes ten seconds and more for each: one algorithm of every kind, the most complex.
+COMPILED = ("ppo", "dyna_q", "thompson_beta", "neural_thompson", "policy_iteration")
+TRACED_AND_COMPILED = [
+    *(pytest.param(case, "aot_eager", id=case.name) for case in CASES),
+    *(
+        pytest.param(case, "inductor", id=f"{case.name}-compiled", marks=pytest.mark.compiled)
+        for case in CASES
+        if case.name in COMPILED
+    ),
+]
+
 
 def same_bits(a, b):
     return all(
@@ -159,8 +170,7 @@ def test_the_state_is_frozen(case):
         case.config.num_envs = 7
 
 
-@cases
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+@pytest.mark.parametrize(("case", "backend"), TRACED_AND_COMPILED)
 def test_torch_compile_takes_it_whole_and_once(case, backend):
     from torch._dynamo.testing import CompileCounterWithBackend
 
