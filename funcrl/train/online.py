@@ -147,9 +147,11 @@ class OnlineRun(Run):
             totals = tree.replace(totals, regret=totals.regret + lost_now)
         return agent, states, totals
 
-    def _compile(self) -> Callable[[], None]:
-        carry, backend = self._carry, self.backend
-        own = lanes.Lanes(self.env)
+    def _taken_apart(
+        self,
+    ) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Any, list[Tensor]], Any], int]:
+        """Return how one step of all lanes draws, what it does then, and how many fit into one program."""
+        carry, own = self._carry, lanes.Lanes(self.env)
 
         def step(running: Any, key: Tensor) -> Any:
             def lane(running: Any, key: Tensor) -> Any:
@@ -159,13 +161,15 @@ class OnlineRun(Run):
             return torch.vmap(lane)(running, key)
 
         # Eager is for debugging: there the user's own functions are called at every step.
-        early: Callable[[Tensor], list[Tensor]] = lambda key: [key]
-        late: Callable[[Any, list[Tensor]], Any] = lambda running, noise: step(running, noise[0])
-        fitting = MAX_UNROLL
-        if backend != "eager":
-            running = (carry.agent, carry.envs, carry.memory, carry.env_values)
-            early, late = hoist(step, running, carry.collect_key)
-            fitting = min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
+        if self.backend == "eager":
+            return lambda key: [key], lambda running, noise: step(running, noise[0]), MAX_UNROLL
+        running = (carry.agent, carry.envs, carry.memory, carry.env_values)
+        early, late = hoist(step, running, carry.collect_key)
+        return early, late, min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
+
+    def _compile(self) -> Callable[[], None]:
+        carry, backend = self._carry, self.backend
+        early, late, fitting = self._taken_apart()
         unroll = _largest_divisor(self.length, fitting)
         example = early(carry.collect_key)
         drawn = _steps_drawn_at_once(self.length, unroll, max(x.numel() for x in example))

@@ -323,7 +323,10 @@ def test_a_wrapper_draws_what_the_environment_inside_draws():
             "must be an environment of funcrl's, .* inside from_gymnasium",
         ),
         (lambda: envs.NormalizeReward(CARTPOLE, gamma=1.5), "NormalizeReward: gamma must lie in"),
-        (lambda: envs.ScaleReward(CARTPOLE, scale=float("nan")), "ScaleReward: scale must lie in"),
+        (
+            lambda: envs.ScaleReward(CARTPOLE, scale=float("nan")),
+            "ScaleReward: scale must be finite, got nan",
+        ),
         (lambda: envs.NormalizeObservation(CARTPOLE, clip=0.0), "NormalizeObservation: clip must lie in"),
     ],
 )
