@@ -240,19 +240,12 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    obs_space, action_space = env.observation_space, env.action_space  # type: ignore[attr-defined]
-    checks.require(
-        isinstance(action_space, spaces.Discrete) and action_space.start == 0,
-        "ppo.init",
-        "env.action_space",
-        "be Discrete (counted from 0)",
-        action_space,
-        "This PPO chooses among discrete actions.",
-    )
+    obs_space = env.observation_space  # type: ignore[attr-defined]
+    instead = "This PPO chooses among discrete actions."
+    num_actions = beginning.count("ppo.init", env, "action_space", instead)
     instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
     boxed = isinstance(obs_space, spaces.Box)
     checks.require(boxed, "ppo.init", "env.observation_space", "be a Box", obs_space, instead)
-    num_actions = int(action_space.n)
     shape = obs_space.shape
     actor, critic = config.actor, config.critic
     if actor is None:

@@ -6,12 +6,13 @@ import dataclasses
 import shlex
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from funcrl import envs
 from funcrl.algos import planning
+from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import say
-from funcrl.io import check_folder, free_folder, grid_picture, grid_text, is_grid, write_plan
+from funcrl.io import check_folder, grid_picture, grid_text, is_grid, write_plan
 from funcrl.train import Solution, solve
 from funcrl.train.planning import resolve_mdp, resolve_planner
 
@@ -53,10 +54,16 @@ def plan_command(words: list[str]) -> int:
         return 0 if words else 2
     name = words[0]
     resolve_planner(name)
-    env_name, config, options = _parse(name, words[1:])
+    env_name, config, options = parse(
+        f"plan {name}",
+        f"Compute values and policy of an environment by {name}, from its table.",
+        ", ".join(_plannable()),
+        planning.REGISTRY[name].Config,
+        Options,
+        words[1:],
+    )
     mdp = resolve_mdp(env_name)
-    plain_name = env_name.replace("/", "-").replace(":", "-")
-    folder = options.out or free_folder(Path("runs") / f"{name}-{plain_name}")
+    folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace, "plan")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -85,34 +92,6 @@ def plan_command(words: list[str]) -> int:
 
 def _plannable() -> list[str]:
     return sorted(name for name in envs.REGISTRY if hasattr(envs.make(name), "outcomes"))
-
-
-def _parse(name: str, words: list[str]) -> tuple[str, Any, Options]:
-    import tyro
-
-    algorithm = planning.REGISTRY[name]
-    arguments = dataclasses.make_dataclass(
-        "PlanArguments",
-        [
-            (
-                "environment",
-                Annotated[
-                    tyro.conf.Positional[str],
-                    tyro.conf.arg(metavar="ENVIRONMENT", help=", ".join(_plannable())),
-                ],
-            ),
-            ("options", Options, dataclasses.field(default_factory=Options)),
-            ("config", algorithm.Config, dataclasses.field(default_factory=algorithm.Config)),
-        ],
-    )
-    parsed: Any = tyro.cli(
-        arguments,
-        args=words,
-        prog=f"funcrl plan {name}",
-        description=f"Compute values and policy of an environment by {name}, from its table.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
-    )
-    return parsed.environment, parsed.config, parsed.options
 
 
 def _report(title: str, env: Any, solution: Solution) -> str:

@@ -9,16 +9,17 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Annotated, Any
+from types import FrameType
+from typing import Any
 
 import torch
 
 import funcrl
 from funcrl import algos, envs
+from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
-from funcrl.io import Recorder, check_folder, free_folder, learning_curve, regret_curve
+from funcrl.io import Recorder, check_folder, learning_curve, regret_curve
 from funcrl.train import Plan, Progress, Result, execute, make_plan, regret_lower_bound
 from funcrl.train.resolve import resolve_algorithm
 
@@ -64,7 +65,14 @@ def train_command(words: list[str]) -> int:
         return 0 if words else 2
     name = words[0]
     algorithm = resolve_algorithm("train", name)
-    env_name, config, options = _parse(name, algorithm, words[1:])
+    env_name, config, options = parse(
+        f"train {name}",
+        f"Train {name} on an environment, one independent agent a seed, all in one compiled program.",
+        ", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
+        algorithm.Config,
+        Options,
+        words[1:],
+    )
 
     plan = make_plan(
         algorithm,
@@ -75,42 +83,10 @@ def train_command(words: list[str]) -> int:
         device=options.device,
         lanes_per_group=options.lanes_per_group,
     )
-    plain_name = env_name.replace("/", "-").replace(":", "-")
-    folder = options.out or free_folder(Path("runs") / f"{name}-{plain_name}")
+    folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
     settings = _settings(words, name, env_name, config, options, plan)
     return _train_into(folder, f"{name} {env_name}", plan, settings, options.steps)
-
-
-def _parse(name: str, algorithm: ModuleType, words: list[str]) -> tuple[str, Any, Options]:
-    import tyro
-
-    described = f"Train {name} on an environment, one independent agent a seed, all in one compiled program."
-    settings = dataclasses.make_dataclass(
-        "TrainArguments",
-        [
-            (
-                "environment",
-                Annotated[
-                    tyro.conf.Positional[str],
-                    tyro.conf.arg(
-                        metavar="ENVIRONMENT",
-                        help=", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
-                    ),
-                ],
-            ),
-            ("options", Options, dataclasses.field(default_factory=Options)),
-            ("config", algorithm.Config, dataclasses.field(default_factory=algorithm.Config)),
-        ],
-    )
-    parsed: Any = tyro.cli(
-        settings,
-        args=words,
-        prog=f"funcrl train {name}",
-        description=described,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
-    )
-    return parsed.environment, parsed.config, parsed.options
 
 
 def parse_seeds(text: str) -> Sequence[int]:

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets
+from funcrl.algos import beginning
 from funcrl.core import Transition, random, tree
 from funcrl.core.checks import require
 from funcrl.nets import convolution
@@ -59,13 +60,11 @@ def context_spaces(function: str, env: object) -> tuple[spaces.Box, int]:
         ValueError: When a space is not supported.
     """
     obs: Any = env.observation_space  # type: ignore[attr-defined]
-    actions: Any = env.action_space  # type: ignore[attr-defined]
-    numbered = isinstance(actions, spaces.Discrete) and actions.start == 0
     instead = "A contextual bandit chooses one of A actions."
-    require(numbered, function, "env.action_space", "be Discrete (counted from 0)", actions, instead)
+    num_actions = beginning.count(function, env, "action_space", instead)
     instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
     require(isinstance(obs, spaces.Box), function, "env.observation_space", "be a Box", obs, instead)
-    return obs, int(actions.n)
+    return obs, num_actions
 
 
 def network(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,8 +10,6 @@ from torch import Tensor
 from funcrl.algos import beginning
 from funcrl.core.checks import require
 from funcrl.ops import exploration
-
-C = TypeVar("C")
 
 
 class Planned(Protocol):
