@@ -16,6 +16,7 @@ from funcrl.algos.bandits import (
     thompson_gaussian,
     ucb,
 )
+from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn
 from funcrl.algos.tabular import (
     double_q_learning,
     dyna_q,
@@ -38,18 +39,23 @@ _BANDITS = (
     thompson_gaussian,
     ucb,
 )
+_DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn)
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
 REGISTRY: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (*_BANDITS, *_TABULAR, ppo)
+    module.__name__.rpartition(".")[2]: module for module in (*_BANDITS, *_DEEP_Q, *_TABULAR, ppo)
 }
 """Algorithms by name; a new one needs one line here and inherits the command line and the tests."""
 
 __all__ = [
     "REGISTRY",
     "boltzmann",
+    "c51",
     "decaying_epsilon",
+    "double_dqn",
     "double_q_learning",
+    "dqn",
+    "dueling_dqn",
     "dyna_q",
     "epsilon_greedy",
     "expected_sarsa",
@@ -60,7 +66,9 @@ __all__ = [
     "neural_thompson",
     "optimistic",
     "ppo",
+    "pqn",
     "q_learning",
+    "qr_dqn",
     "sarsa",
     "thompson_beta",
     "thompson_gaussian",

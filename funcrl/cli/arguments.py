@@ -10,7 +10,7 @@ from funcrl.io import free_folder
 
 
 def parse(
-    command: str, described: str, environments: str, config: type[Any], options: type[Any], words: list[str]
+    command: str, described: str, environments: str, config: Any, options: type[Any], words: list[str]
 ) -> tuple[str, Any, Any]:
     """Return environment, settings and options that a person wrote; ends the process where it cannot.
 
@@ -18,7 +18,7 @@ def parse(
         command: `"train ppo"`.
         described: What it does, for its help.
         environments: Which there are, likewise.
-        config: Dataclass of the algorithm's settings.
+        config: The algorithm's settings where nothing else is said.
         options: Dataclass of what the command takes beside them.
         words: What stands after the command.
     """
@@ -32,7 +32,7 @@ def parse(
         [
             ("environment", environment),
             ("options", options, dataclasses.field(default_factory=options)),
-            ("config", config, dataclasses.field(default_factory=config)),
+            ("config", type(config), dataclasses.field(default_factory=lambda: config)),
         ],
     )
     parsed: Any = tyro.cli(

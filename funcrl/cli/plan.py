@@ -58,7 +58,7 @@ def plan_command(words: list[str]) -> int:
         f"plan {name}",
         f"Compute values and policy of an environment by {name}, from its table.",
         ", ".join(_plannable()),
-        planning.REGISTRY[name].Config,
+        planning.REGISTRY[name].Config(),
         Options,
         words[1:],
     )

@@ -16,6 +16,7 @@ import torch
 
 import funcrl
 from funcrl import algos, envs
+from funcrl.algos.presets import preset
 from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
@@ -33,6 +34,9 @@ class Options:
     steps: int | None = None
     """environment steps of each seed, rounded down to whole iterations; by default 500000, 50000 for
     tables, 20000 and 10000 for bandits"""
+    preset: str | None = None
+    """settings of a reference result as the defaults, and its number of steps: cleanrl or zoo, for the
+    environments that it has settings for"""
     device: str = "cpu"
     """cpu, cuda or cuda:1"""
     out: Path | None = None
@@ -65,21 +69,20 @@ def train_command(words: list[str]) -> int:
         return 0 if words else 2
     name = words[0]
     algorithm = resolve_algorithm("train", name)
-    env_name, config, options = parse(
-        f"train {name}",
-        f"Train {name} on an environment, one independent agent a seed, all in one compiled program.",
-        ", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
-        algorithm.Config,
-        Options,
-        words[1:],
-    )
+    env_name, config, options = _parse(name, algorithm.Config(), words[1:])
+    steps = options.steps
+    if options.preset is not None:
+        chosen = preset(name, options.preset, env_name)
+        # Read again: what was written beside the preset counts more than what is in it.
+        _, config, _ = _parse(name, chosen.config, words[1:])
+        steps = chosen.num_steps if steps is None else steps
 
     plan = make_plan(
         algorithm,
         env_name,
         config=config,
         seeds=parse_seeds(options.seeds),
-        num_steps=options.steps,
+        num_steps=steps,
         device=options.device,
         lanes_per_group=options.lanes_per_group,
     )
@@ -87,6 +90,17 @@ def train_command(words: list[str]) -> int:
     check_folder(folder, options.replace)
     settings = _settings(words, name, env_name, config, options, plan)
     return _train_into(folder, f"{name} {env_name}", plan, settings, options.steps)
+
+
+def _parse(name: str, config: Any, words: list[str]) -> tuple[str, Any, Any]:
+    return parse(
+        f"train {name}",
+        f"Train {name} on an environment, one independent agent a seed, all in one compiled program.",
+        ", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
+        config,
+        Options,
+        words,
+    )
 
 
 def parse_seeds(text: str) -> Sequence[int]:

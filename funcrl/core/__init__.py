@@ -1,6 +1,6 @@
 """Pytrees, keys, compilation and checks: what everything else stands on."""
 
 from funcrl.core import checks, jit, loops, random, tree
-from funcrl.core.data import TimeStep, Transition
+from funcrl.core.data import ReplayBatch, TimeStep, Transition
 
-__all__ = ["TimeStep", "Transition", "checks", "jit", "loops", "random", "tree"]
+__all__ = ["ReplayBatch", "TimeStep", "Transition", "checks", "jit", "loops", "random", "tree"]

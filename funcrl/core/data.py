@@ -51,3 +51,24 @@ class Transition:
     """`[...]` what the action led to"""
     extras: dict[str, Tensor]
     """what `act` returned beside the action, for example `log_prob`"""
+
+
+@tree.struct
+class ReplayBatch:
+    """B rows from a replay buffer, each the next m ≤ n steps of one episode from some step t on.
+
+    Every target, of one step or of several, is `reward + discount · V(next_obs)`.
+    """
+
+    obs: Any
+    """`[B, ...]` what the agent saw in step t"""
+    action: Tensor
+    """`[B, ...]` what it did"""
+    reward: Tensor
+    """`[B]` Σ_{k<m} γᵏ r_{t+k}"""
+    discount: Tensor
+    """`[B]` γᵐ, and 0 where the last of these steps terminated"""
+    next_obs: Any
+    """`[B, ...]` what the last of these steps led to"""
+    weight: Tensor
+    """`[B]` importance weight, in (0, 1]; 1 where every row was equally likely"""

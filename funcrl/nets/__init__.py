@@ -2,7 +2,20 @@
 
 from funcrl.nets import initialisers
 from funcrl.nets.convolution import cnn
+from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import Params, apply, check_output, init
 from funcrl.nets.mlp import mlp
+from funcrl.nets.observations import for_observations
 
-__all__ = ["Params", "apply", "check_output", "cnn", "init", "initialisers", "mlp"]
+__all__ = [
+    "AGGREGATIONS",
+    "Params",
+    "apply",
+    "check_output",
+    "cnn",
+    "dueling",
+    "for_observations",
+    "init",
+    "initialisers",
+    "mlp",
+]

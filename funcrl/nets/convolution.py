@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from funcrl.core import checks
 from funcrl.nets import initialisers
-from funcrl.nets.mlp import ACTIVATIONS, MLP
+from funcrl.nets.mlp import ACTIVATIONS, MLP, NORMALIZATIONS, between
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -84,17 +84,18 @@ class CNN(nn.Module):
         activation: str,
         hidden_gain: float,
         output_gain: float,
+        normalization: str,
     ) -> None:
         super().__init__()
         in_channels, height, width = input_shape
         layers: list[nn.Module] = []
         for out_channels, stride in zip(channels, strides, strict=True):
             layer = Convolution(in_channels, out_channels, kernel_size, stride, hidden_gain)
-            layers += [layer, ACTIVATIONS[activation]()]
+            layers += [layer, *between(out_channels, activation, normalization)]
             in_channels, height, width = out_channels, -(-height // stride), -(-width // stride)
         self.convolutions = nn.Sequential(*layers)
         sizes = (in_channels * height * width, *hidden, output_size)
-        self.head = MLP(sizes, activation, hidden_gain, output_gain, input_axes=3)
+        self.head = MLP(sizes, activation, hidden_gain, output_gain, 3, normalization)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., C, H, W]` to `[..., out]`."""
@@ -115,6 +116,7 @@ def cnn(
     kernel_size: int = 3,
     stride: int | Sequence[int] = 2,
     activation: str = "relu",
+    normalization: str = "none",
     hidden_gain: float = math.sqrt(2.0),
     output_gain: float = 1.0,
 ) -> nn.Module:
@@ -131,11 +133,13 @@ def cnn(
         kernel_size: Side of the kernels, odd; images are padded with half of it on each side.
         stride: Of every convolution, or one for each.
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
+        normalization: `layer` to normalise before each activation, over the channels of each pixel and
+            over the features of hidden layers (Ba et al. 2016, arXiv 1607.06450), or `none`.
         hidden_gain: Scale of the orthogonal weights of all layers but the last.
         output_gain: Scale of the last layer's.
 
     Raises:
-        ValueError: When a size, the number of strides or the activation is not possible.
+        ValueError: When a size, the number of strides or a name is not possible.
 
     >>> sum(p.numel() for p in cnn((1, 8, 8), (16, 32), (64,), 10).parameters())
     13706
@@ -153,8 +157,9 @@ def cnn(
         checks.integer(name, "stride", step, 1)
     checks.require(kernel_size % 2 == 1, name, "kernel_size", "be odd", kernel_size)
     checks.known(name, "activation", activation, ACTIVATIONS)
+    checks.known(name, "normalization", normalization, NORMALIZATIONS)
     layers = (tuple(channels), tuple(hidden), output_size, kernel_size, strides)
-    return _cached(shape, *layers, activation, hidden_gain, output_gain)
+    return _cached(shape, *layers, activation, hidden_gain, output_gain, normalization)
 
 
 @functools.cache

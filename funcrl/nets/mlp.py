@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+NORMALIZATIONS = ("layer", "none")
 
 
 class Linear(nn.Linear):
@@ -39,6 +40,19 @@ class Linear(nn.Linear):
         """Draw nothing: there is no global random state, `nets.init` draws from a key."""
 
 
+def between(features: int, activation: str, normalization: str) -> list[nn.Module]:
+    """Return what stands between two layers, for outputs `[..., features]` of the first.
+
+    Normalisation comes before the activation (Ba et al. 2016, arXiv 1607.06450, equation 4), over the
+    last axis: the features of a vector, the channels of each pixel where they are last.
+
+    >>> [type(module).__name__ for module in between(3, "relu", "layer")]
+    ['LayerNorm', 'ReLU']
+    """
+    normalize: list[nn.Module] = [nn.LayerNorm(features, device="meta")] if normalization == "layer" else []
+    return [*normalize, ACTIVATIONS[activation]()]
+
+
 class MLP(nn.Module):
     """Linear layers with an activation between them; the input's axes after the first are flattened away.
 
@@ -52,6 +66,7 @@ class MLP(nn.Module):
         hidden_gain: float,
         output_gain: float,
         input_axes: int,
+        normalization: str = "none",
     ) -> None:
         super().__init__()
         self.input_axes = input_axes
@@ -59,7 +74,7 @@ class MLP(nn.Module):
         for position, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             last = position == len(sizes) - 2
             linear = Linear(fan_in, fan_out, initialisers.orthogonal(output_gain if last else hidden_gain))
-            layers += [linear] if last else [linear, ACTIVATIONS[activation]()]
+            layers += [linear] if last else [linear, *between(fan_out, activation, normalization)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,6 +90,7 @@ def mlp(
     output_size: int,
     *,
     activation: str = "tanh",
+    normalization: str = "none",
     hidden_gain: float = math.sqrt(2.0),
     output_gain: float = 1.0,
 ) -> nn.Module:
@@ -89,24 +105,25 @@ def mlp(
         hidden: Width of each hidden layer.
         output_size: Number of outputs.
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
+        normalization: `layer` to normalise the features before each activation (Ba et al. 2016, arXiv
+            1607.06450), or `none`.
         hidden_gain: Scale of the hidden layers' orthogonal weights.
         output_gain: Scale of the last layer's.
 
     Raises:
-        ValueError: When the activation is unknown or a size is not positive.
+        ValueError: When a name is unknown or a size is not positive.
 
     >>> sum(p.numel() for p in mlp((4,), (64, 64), 2).parameters())
     4610
     """
     checks.known("nets.mlp", "activation", activation, ACTIVATIONS)
+    checks.known("nets.mlp", "normalization", normalization, NORMALIZATIONS)
     for size in (*hidden, output_size):
         checks.integer("nets.mlp", "size of a layer", size, 1)
     sizes = (math.prod(input_shape), *hidden, output_size)
-    return _cached(sizes, activation, hidden_gain, output_gain, len(input_shape))
+    return _cached(sizes, activation, hidden_gain, output_gain, len(input_shape), normalization)
 
 
 @functools.cache
-def _cached(
-    sizes: tuple[int, ...], activation: str, hidden_gain: float, output_gain: float, input_axes: int
-) -> nn.Module:
-    return MLP(sizes, activation, hidden_gain, output_gain, input_axes)
+def _cached(*arguments: object) -> nn.Module:
+    return MLP(*arguments)  # type: ignore[arg-type]

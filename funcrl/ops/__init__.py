@@ -7,20 +7,33 @@ from funcrl.ops.distributions import (
     normal_entropy,
     normal_log_prob,
 )
-from funcrl.ops.returns import discounted_return, gae, lambda_return
+from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step
 from funcrl.ops.statistics import bootstrap_interval, iqm, mean, mean_of_ended
+from funcrl.ops.values import (
+    categorical_projection,
+    huber,
+    importance_weights,
+    of_action,
+    quantile_huber,
+)
 
 __all__ = [
     "bootstrap_interval",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "categorical_projection",
     "discounted_return",
     "gae",
+    "huber",
+    "importance_weights",
     "iqm",
     "lambda_return",
     "mean",
     "mean_of_ended",
+    "n_step",
     "normal_entropy",
     "normal_log_prob",
+    "of_action",
+    "quantile_huber",
 ]

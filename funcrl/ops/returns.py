@@ -154,3 +154,43 @@ def gae(
     carry = (~(terminated | truncated)).to(reward.dtype)
     delta = reward + gamma * alive * next_value - value
     return loops.linear_recurrence(gamma * lam * carry, delta, reverse=True)
+
+
+def n_step(
+    reward: Tensor, terminated: Tensor, truncated: Tensor, gamma: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the discounted sum of the next n rewards, or of fewer where the episode ends before.
+
+    G = Σ_{k<m} γᵏ r_k, where step m - 1 is the first that ends the episode, or m = n if none does;
+    the target of TD is G + discount · V(s'_{m-1}).
+
+    Source: Sutton & Barto 2018, equation 7.1.
+    Often wrong: rewards of the next episode added, γⁿ where only m steps were taken, or no
+    bootstrapping after a time limit.
+
+    Args:
+        reward: `[n, ...]` of steps that follow each other, n small: the sum is unrolled. What comes
+            after the end of the episode is not read.
+        terminated: `[n, ...]` boolean.
+        truncated: `[n, ...]` boolean.
+        gamma: Discount γ in [0, 1].
+
+    Returns:
+        `[...]` G; `[...]` discount, γᵐ, and 0 where step m - 1 terminated; `[...]` int64, m - 1.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    >>> no, end = torch.tensor([False, False, False]), torch.tensor([False, True, False])
+    >>> n_step(torch.ones(3), no, end, 0.5)
+    (tensor(1.5000), tensor(0.2500), tensor(1))
+    """
+    _check_shapes("ops.n_step", reward=reward, terminated=terminated, truncated=truncated)
+    total, discount = torch.zeros_like(reward[0]), torch.ones_like(reward[0])
+    last = torch.full_like(terminated[0], reward.shape[0] - 1, dtype=torch.int64)
+    for k in reversed(range(reward.shape[0])):
+        end = terminated[k] | truncated[k]
+        total = reward[k] + gamma * torch.where(end, 0.0, total)
+        discount = gamma * torch.where(terminated[k], 0.0, torch.where(truncated[k], 1.0, discount))
+        last = torch.where(end, k, last)
+    return total, discount, last

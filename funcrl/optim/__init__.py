@@ -13,6 +13,7 @@ from funcrl.optim.transforms import (
     clip_by_global_norm,
     global_norm,
     polyak,
+    radam,
     sgd,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "clip_by_global_norm",
     "global_norm",
     "polyak",
+    "radam",
     "sgd",
 ]

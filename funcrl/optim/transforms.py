@@ -1,4 +1,4 @@
-"""Adam, SGD, clipping, and how they are chained."""
+"""Adam, RAdam, SGD, clipping, and how they are chained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Optimizer(NamedTuple):
 
 @tree.struct
 class AdamState:
-    """Moments of Adam."""
+    """Moments of Adam and RAdam."""
 
     count: Tensor
     """`[]` int32, number of updates so far"""
@@ -81,30 +81,90 @@ def adam(
     tensor([-0.1000])
     """
 
-    def init(params: Tree) -> AdamState:
-        device = tree.leaves(params)[0].device
-        zeros = tree.map(torch.zeros_like, params)
-        return AdamState(
-            count=torch.zeros((), dtype=torch.int32, device=device),
-            mean=zeros,
-            square=tree.map(torch.zeros_like, params),
-        )
-
     def update(grads: Tree, state: AdamState, params: Tree) -> tuple[Tree, AdamState]:
-        count = state.count + 1
-        mean = tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads)
-        square = tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.square, grads)
+        state = _next_moments(grads, state, beta1, beta2)
         # In float64, because 1 - β₂ᵗ cancels for small t. Two 0-d numbers a step cost nothing.
-        mean_scale = (1 / (1 - _power(beta1, count))).to(torch.float32)
-        square_scale = (1 / (1 - _power(beta2, count))).to(torch.float32)
+        mean_scale = (1 / (1 - _power(beta1, state.count))).to(torch.float32)
+        square_scale = (1 / (1 - _power(beta2, state.count))).to(torch.float32)
         updates = tree.map(
             lambda m, v: -learning_rate * (m * mean_scale) / (torch.sqrt(v * square_scale) + epsilon),
-            mean,
-            square,
+            state.mean,
+            state.square,
         )
-        return updates, AdamState(count=count, mean=mean, square=square)
+        return updates, state
 
-    return Optimizer(init, update)
+    return Optimizer(_no_moments, update)
+
+
+def radam(
+    learning_rate: Number,
+    beta1: Number = 0.9,
+    beta2: Number = 0.999,
+    epsilon: Number = 1e-8,
+) -> Optimizer:
+    """Return RAdam, Adam that waits for enough squares to divide by; equal to `torch.optim.RAdam`.
+
+    ρ∞ = 2 / (1 - β₂) - 1;  ρ = ρ∞ - 2 t β₂ᵗ / (1 - β₂ᵗ)
+    r = √((ρ - 4)(ρ - 2) ρ∞ / ((ρ∞ - 4)(ρ∞ - 2) ρ))
+    update = -α · m / (1 - β₁ᵗ) · (r √(1 - β₂ᵗ) / (√v + ε) where ρ > 5, and 1 elsewhere)
+
+    Source: Liu et al. 2020, arXiv 1908.03265, algorithm 2, which waits for ρ > 4; with 5, here as in
+    torch, no gradient is divided by an estimate of less than five squares.
+    Often wrong: a learning rate of Adam; before ρ > 5 the steps are as large as the gradients.
+
+    Args:
+        learning_rate: Step size α.
+        beta1: Decay β₁ of the mean, in [0, 1).
+        beta2: Decay β₂ of the square, in [0, 1).
+        epsilon: ε, added outside the root.
+
+    Returns:
+        An `Optimizer`.
+
+    >>> optimizer = radam(0.1)
+    >>> optimizer.update(torch.full((1,), 3.0), optimizer.init(torch.ones(1)), torch.ones(1))[0]
+    tensor([-0.3000])
+    """
+
+    def update(grads: Tree, state: AdamState, params: Tree) -> tuple[Tree, AdamState]:
+        state = _next_moments(grads, state, beta1, beta2)
+        power = _power(beta2, state.count)
+        longest = 2 / (1 - _power(beta2, torch.ones_like(state.count))) - 1
+        length = longest - 2 * state.count * power / (1 - power)
+        # Where it is not used, any positive number keeps the root real.
+        used = torch.clamp(length, min=5.0)
+        rectified = torch.sqrt(
+            (used - 4) * (used - 2) * longest / ((longest - 4) * (longest - 2) * used) * (1 - power)
+        ).to(torch.float32)
+        mean_scale = (1 / (1 - _power(beta1, state.count))).to(torch.float32)
+        updates = tree.map(
+            lambda m, v: (
+                -learning_rate
+                * (m * mean_scale)
+                * torch.where(length > 5.0, rectified / (torch.sqrt(v) + epsilon), 1.0)
+            ),
+            state.mean,
+            state.square,
+        )
+        return updates, state
+
+    return Optimizer(_no_moments, update)
+
+
+def _no_moments(params: Tree) -> AdamState:
+    return AdamState(
+        count=torch.zeros((), dtype=torch.int32, device=tree.leaves(params)[0].device),
+        mean=tree.map(torch.zeros_like, params),
+        square=tree.map(torch.zeros_like, params),
+    )
+
+
+def _next_moments(grads: Tree, state: AdamState, beta1: Number, beta2: Number) -> AdamState:
+    return AdamState(
+        count=state.count + 1,
+        mean=tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads),
+        square=tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.square, grads),
+    )
 
 
 def _power(base: Number, exponent: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Training and evaluating many lanes at once."""
 
 from funcrl.train.evaluation import evaluate
+from funcrl.train.off_policy import OffPolicyRun
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import OnlineRun, regret_lower_bound
 from funcrl.train.planning import Solution, solve
@@ -10,6 +11,7 @@ from funcrl.train.training import Plan, Progress, execute, make_plan, train
 
 __all__ = [
     "Carry",
+    "OffPolicyRun",
     "OnPolicyRun",
     "OnlineRun",
     "Plan",

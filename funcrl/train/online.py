@@ -118,8 +118,8 @@ class OnlineRun(Run):
         self.steps_per_iteration = length * num_envs(self.config)
         self._regret_known = regret(lanes.Lanes(self.env).first) is not None
 
-    def _memory(self, device: torch.device) -> Totals:
-        zero = torch.zeros((), device=device)
+    def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Totals:
+        zero = torch.zeros((), device=key.device)
         return Totals(zero, zero, zero, zero.to(torch.float64))
 
     def _metrics(self) -> dict[str, Tensor]:

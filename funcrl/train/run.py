@@ -101,6 +101,11 @@ class Run(abc.ABC):
         return tree.map(torch.clone, self._carry.agent)
 
     @property
+    def env_states(self) -> Any:
+        """A copy of the environments' states, `[S, N]`; `()` where they run on the host."""
+        return tree.map(torch.clone, self._carry.envs)
+
+    @property
     def num_graphs(self) -> int:
         """Number of programs compiled so far; it does not grow after the first iteration."""
         return sum(program.num_graphs for program in self._programs)
@@ -166,8 +171,14 @@ class Run(abc.ABC):
         """Return the figures of the last iteration, `[S]` each."""
         return self._carry.agent.metrics  # type: ignore[no-any-return]
 
-    def _memory(self, device: torch.device) -> Any:
-        """Return what one lane remembers at the beginning, beside agent and environments."""
+    def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Any:
+        """Return what one lane remembers at the beginning, beside agent and environments.
+
+        Args:
+            agent: `[]` the algorithm's state.
+            spaces: Anything with the environment's `observation_space` and `action_space`.
+            key: `[2]` int32 on the lane's device, not used elsewhere.
+        """
         return ()
 
     def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Carry]:
@@ -188,15 +199,16 @@ class Run(abc.ABC):
         def lane(key: Tensor, settings: Any, values: list[Tensor]) -> Carry:
             k_agent, k_envs, k_collect, k_learn = random.split(key, 4)
             k_each = random.split(k_envs, num_envs(config))
+            agent = self.algorithm.init(k_agent, settings, spaces)
             return Carry(
-                agent=self.algorithm.init(k_agent, settings, spaces),
+                agent=agent,
                 envs=() if on_host else envs.reset_all(own.one(values), k_each),
                 env_values=values,
                 collect_key=k_collect,
                 learn_key=k_learn,
                 iteration=torch.zeros((), dtype=torch.int32, device=key.device),
                 last_return=torch.full((), torch.nan, device=key.device),
-                memory=self._memory(key.device),
+                memory=self._memory(agent, spaces, key),
             )
 
         # Fields that do not depend on the lane come out of vmap as views of one element.

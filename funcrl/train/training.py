@@ -15,6 +15,7 @@ from funcrl import envs
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
+from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
 from funcrl.train.resolve import (
@@ -164,16 +165,14 @@ def make_plan(
     require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
     num_steps = getattr(algorithm, "DEFAULT_STEPS", DEFAULT_STEPS) if num_steps is None else num_steps
     checks.integer("train", "num_steps", num_steps, 1)
-    length = _length(algorithm, config, num_steps)
-    size = length * num_envs(config)
-    what = "num_envs · window_length" if _learns_from_windows(algorithm) else "num_envs steps"
+    size, what = _steps_per_iteration(algorithm, config, num_steps)
     hold, instead = f"be at least {size}, one iteration of {what}", f"Write {size} or more."
     require(num_steps >= size, "train", "num_steps", hold, num_steps, instead)
     num_iterations = num_steps // size
-    config = _fill_anneal_steps(config, num_iterations * size)
+    config = _fill_shares(algorithm, config, num_iterations * size)
     lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
     checks.integer("train", "lanes_per_group", lanes_per_group, 1)
-    if not _learns_from_windows(algorithm):
+    if _loop(algorithm) is OnlineRun:
         refuse_host("train", world)
     example = world
     if not isinstance(world, envs.HostEnv):
@@ -195,16 +194,23 @@ def make_plan(
     )
 
 
-def _learns_from_windows(algorithm: ModuleType) -> bool:
-    """Whether an algorithm prepares windows of experience (on-policy), or learns from each step."""
-    return hasattr(algorithm, "prepare")
+def _loop(algorithm: ModuleType) -> type[Run]:
+    """Return the loop of an algorithm: it prepares windows, learns from a replay buffer, or from each step."""
+    if hasattr(algorithm, "prepare"):
+        return OnPolicyRun
+    return OffPolicyRun if hasattr(algorithm.Config, "buffer_size") else OnlineRun
 
 
-def _length(algorithm: ModuleType, config: Any, num_steps: int) -> int:
-    """Return the steps of each environment in one iteration."""
-    if _learns_from_windows(algorithm):
-        return int(config.window_length)
-    return max(1, min(STEPS_PER_ITERATION, num_steps) // num_envs(config))
+def _steps_per_iteration(algorithm: ModuleType, config: Any, num_steps: int) -> tuple[int, str]:
+    """Return the environment steps of one lane in one iteration, and what they are made of."""
+    loop = _loop(algorithm)
+    if loop is OnlineRun:
+        num = num_envs(config)
+        return num * max(1, min(STEPS_PER_ITERATION, num_steps) // num), "num_envs steps"
+    size = int(config.num_envs * config.window_length)
+    if loop is OffPolicyRun:
+        size *= cycles_per_iteration(config, num_steps)
+    return size, "num_envs · window_length"
 
 
 def execute(plan: Plan, callback: Callback | None = None) -> Result:
@@ -251,26 +257,30 @@ def _prepare_group(run: Run | None, plan: Plan, members: Tensor) -> Run:
     if run is not None:
         run.restart(seeds, config, env)
         return run
-    if _learns_from_windows(plan.algorithm):
-        return OnPolicyRun(plan.algorithm, env, config, seeds, plan.device, plan.backend)
-    length = plan.steps_per_iteration // num_envs(config)
-    return OnlineRun(plan.algorithm, env, config, seeds, plan.device, plan.backend, length)
+    given = (plan.algorithm, env, config, seeds, plan.device, plan.backend)
+    loop, num = _loop(plan.algorithm), num_envs(config)
+    if loop is OnlineRun:
+        return OnlineRun(*given, length=plan.steps_per_iteration // num)
+    if loop is OffPolicyRun:
+        return OffPolicyRun(*given, num_cycles=plan.steps_per_iteration // (num * config.window_length))
+    return loop(*given)
 
 
 def _take_lanes(config: Any, members: Tensor) -> Any:
     return tree.map(lambda x: x[members] if isinstance(x, Tensor) else x, config)
 
 
-def _fill_anneal_steps(config: Any, total: int) -> Any:
-    """Put the length of the run where a schedule asked for it with 0."""
-    asked = getattr(config, "anneal_steps", None)
-    if asked is None:
-        return config
-    if isinstance(asked, Tensor):
-        filled: Any = torch.where(asked == 0, float(total), asked)
-    else:
-        filled = asked or float(total)
-    return tree.replace(config, anneal_steps=filled)
+def _fill_shares(algorithm: ModuleType, config: Any, total: int) -> Any:
+    """Put lengths in environment steps where settings asked with 0 for a share of the run."""
+    shares: dict[str, float] = getattr(algorithm, "SHARES_OF_THE_RUN", {"anneal_steps": 1.0})
+    filled = {}
+    for name, share in shares.items():
+        asked = getattr(config, name, None)
+        if isinstance(asked, Tensor):
+            filled[name] = torch.where(asked == 0, share * total, asked)
+        elif asked is not None:
+            filled[name] = asked or share * total
+    return tree.replace(config, **filled)
 
 
 def _train_group(
@@ -301,7 +311,7 @@ def _train_group(
     result = Result(
         seeds=seeds,
         states=tree.map(lambda x: x[:keep], run.agent),
-        env_states=tree.map(lambda x: x[:keep], run.carry.envs),
+        env_states=tree.map(lambda x: x[:keep], run.env_states),
         returns=history.returns,
         episodes=history.episodes,
         metrics=history.metrics,

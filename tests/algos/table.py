@@ -1,7 +1,7 @@
 """The table of algorithms. A new one inherits every test of `test_contracts` by one line here.
 
-There are three kinds of algorithms, by what they learn from: windows of experience (`prepare`
-makes batches of them), single steps, and a model.
+There are four kinds of algorithms, by what they learn from: windows of experience (`prepare`
+makes batches of them), replayed experience, single steps, and a model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from funcrl import envs
 from funcrl.algos import REGISTRY, planning, ppo
-from funcrl.core import Transition, random, tree
+from funcrl.core import ReplayBatch, Transition, random, tree
 from funcrl.train.collect import act_and_step
 from funcrl.train.online import act_and_learn
 from funcrl.train.run import num_envs
@@ -70,6 +70,30 @@ class OnPolicy(Case):
         return self.algorithm.prepare(self.init(seed), self.window(seed))
 
 
+class OffPolicy(Case):
+    """Learns from replayed experience."""
+
+    @cache  # noqa: B019
+    def batch(self, seed: int = 0) -> ReplayBatch:
+        """A batch of what the untrained agent did in its first steps; no two rows have the same weight."""
+        state, size = self.init(seed), self.config.batch_size
+        k_reset, *keys = random.split(random.key(100 + seed), 1 + size)
+        running = envs.reset_all(self.env, random.split(k_reset, 1))
+        rows = []
+        for key in keys:
+            running, row = act_and_step(self.algorithm.act, self.env, state, running, key)
+            rows.append(tree.index(row.transition, 0))
+        steps = tree.stack(rows)
+        return ReplayBatch(
+            obs=steps.obs,
+            action=steps.action,
+            reward=steps.reward,
+            discount=torch.where(steps.terminated, 0.0, 0.9),
+            next_obs=steps.next_obs,
+            weight=1.0 / torch.arange(1.0, size + 1.0),
+        )
+
+
 class Planner(Case):
     """Learns from a model, the process itself."""
 
@@ -103,6 +127,42 @@ ON_POLICY = [
         envs.make("CartPole-v1"),
         {"num_epochs": 3, "num_minibatches": 4, "window_length": 12, "num_envs": 4},
     ),
+    OnPolicy(
+        "pqn",
+        REGISTRY["pqn"].Config(
+            num_envs=3,
+            window_length=8,
+            num_minibatches=2,
+            hidden=(8,),
+            anneal_steps=4800.0,
+            exploration_steps=2400.0,
+        ),
+        envs.make("CartPole-v1"),
+        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12, "num_envs": 4},
+    ),
+]
+
+_SMALL = {"batch_size": 8, "hidden": (8, 8), "target_period": 1, "anneal_steps": 4800.0, "exploration_steps": 100.0}
+
+OFF_POLICY = [
+    OffPolicy(
+        name,
+        REGISTRY[name].Config(**_SMALL),
+        envs.make("CartPole-v1"),
+        {"batch_size": 6, "target_period": 3},
+    )
+    for name in ("dqn", "double_dqn", "dueling_dqn")
+]
+
+# The distributional ones: their integers say how many numbers an action has.
+OFF_POLICY += [
+    OffPolicy(
+        name,
+        REGISTRY[name].Config(**_SMALL, **{setting: 5}),
+        envs.make("CartPole-v1"),
+        {"batch_size": 6, "target_period": 3, setting: 7},
+    )
+    for name, setting in (("c51", "num_atoms"), ("qr_dqn", "num_quantiles"))
 ]
 
 _CLIFF = envs.make("CliffWalking-v1")
@@ -140,7 +200,7 @@ PLANNERS = [
     for name in ("policy_evaluation", "policy_iteration", "value_iteration", "modified_policy_iteration")
 ]
 
-CASES = [*ON_POLICY, *ONLINE, *PLANNERS]
+CASES = [*ON_POLICY, *OFF_POLICY, *ONLINE, *PLANNERS]
 
 
 def lanes(case: Case, num: int = 3) -> tuple[Any, Any]:

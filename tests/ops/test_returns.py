@@ -107,3 +107,75 @@ def test_gamma_and_lambda_may_be_tensors_under_vmap():
     together = torch.vmap(f)(gammas)
     for i, gamma in enumerate(gammas):
         assert torch.allclose(together[i], f(float(gamma)))
+
+
+@st.composite
+def few_steps(draw):
+    ks = random.split(random.key(draw(st.integers(0, 2**31))), 3)
+    shape = (draw(st.integers(1, 8)), 5)
+    share = st.sampled_from([0.0, 0.2, 0.6])
+    return {
+        "reward": random.normal(ks[0], shape).double(),
+        "terminated": random.bernoulli(ks[1], draw(share), shape),
+        "truncated": random.bernoulli(ks[2], draw(share), shape),
+        "gamma": draw(st.floats(0, 1)),
+    }
+
+
+def naive_n_step(reward, terminated, truncated, gamma):
+    total = 0.0
+    for k in range(len(reward)):
+        total += gamma**k * float(reward[k])
+        if terminated[k]:
+            return total, 0.0, k
+        if truncated[k]:
+            break
+    return total, gamma ** (k + 1), k
+
+
+@given(few_steps())
+def test_n_step_equals_its_sum(steps):
+    total, discount, last = ops.n_step(**steps)
+    assert last.dtype == torch.int64
+    for column in range(5):
+        rows = (steps[name][:, column] for name in ("reward", "terminated", "truncated"))
+        expected = naive_n_step(*rows, steps["gamma"])
+        assert total[column].item() == pytest.approx(expected[0])
+        assert discount[column].item() == pytest.approx(expected[1])
+        assert last[column] == expected[2]
+
+
+@given(few_steps())
+def test_n_step_with_a_value_is_the_discounted_return_of_its_first_step(steps):
+    """Where every value is the same, the return of a window of n steps bootstraps from it."""
+    total, discount, _ = ops.n_step(**steps)
+    expected = ops.discounted_return(**steps, next_value=torch.full_like(steps["reward"], 3.0))[0]
+    assert torch.allclose(total + 3.0 * discount, expected)
+
+
+def test_n_step_by_hand():
+    reward = torch.tensor([[1.0], [2.0], [4.0]]).expand(3, 4)
+    #                           goes on, terminates in step 1, truncated in step 1, both in step 0
+    terminated = torch.tensor([[0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    truncated = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    total, discount, last = ops.n_step(reward, terminated, truncated, 0.5)
+    assert total.tolist() == [3.0, 2.0, 2.0, 1.0]
+    assert discount.tolist() == [0.125, 0.0, 0.25, 0.0]
+    assert last.tolist() == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_what_comes_after_an_end_is_not_read(end):
+    flags = {"terminated": torch.zeros(3, dtype=torch.bool), "truncated": torch.zeros(3, dtype=torch.bool)}
+    flags[end][0] = True
+    total, discount, _ = ops.n_step(torch.tensor([1.0, torch.nan, torch.inf]), **flags, gamma=0.5)
+    assert total == 1.0
+    assert discount == (0.5 if end == "truncated" else 0.0)
+
+
+def test_n_step_takes_one_gamma_a_lane():
+    no, gammas = torch.zeros(2, 3, dtype=torch.bool), torch.tensor([0.0, 0.5])
+    total, discount, last = torch.vmap(lambda gamma: ops.n_step(torch.ones(2, 3), no, no, gamma))(gammas)
+    assert total[:, 0].tolist() == [1.0, 1.5]
+    assert discount[:, 0].tolist() == [0.0, 0.25]
+    assert last.tolist() == [[1, 1, 1], [1, 1, 1]]

@@ -56,6 +56,21 @@ def test_adam_equals_torch(seed, learning_rate, epsilon):
 
 
 @settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**31), st.floats(1e-4, 1e-1), st.sampled_from([0.9, 0.999]), st.sampled_from([1e-8, 1e-5])
+)
+def test_radam_equals_torch(seed, learning_rate, beta2, epsilon):
+    params, key = start(seed)
+    # With both β₂ the sixth step is the first one that divides by the squares.
+    grads = gradients(key, params, 12)
+    ours = run_ours(optim.radam(learning_rate, beta2=beta2, epsilon=epsilon), params, grads)
+    theirs = run_torch(
+        lambda ps: torch.optim.RAdam(ps, lr=learning_rate, betas=(0.9, beta2), eps=epsilon), params, grads
+    )
+    assert same(ours, theirs)
+
+
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([0.0, 0.9]))
 def test_sgd_equals_torch(seed, momentum):
     params, key = start(seed)

@@ -20,7 +20,6 @@ from funcrl import nets
 from funcrl.algos import beginning
 from funcrl.core import Transition, random, tree
 from funcrl.core.checks import require
-from funcrl.nets import convolution
 from funcrl.nets.mlp import ACTIVATIONS
 
 DEFAULT_STEPS = 20_000
@@ -67,33 +66,15 @@ def context_spaces(function: str, env: object) -> tuple[spaces.Box, int]:
     return obs, num_actions
 
 
-def network(
-    shape: Sequence[int],
-    channels: tuple[int, ...],
-    hidden: tuple[int, ...],
-    output_size: int,
-    activation: str,
-    output_gain: float,
-) -> nn.Module:
-    """Return a convolutional network where a context is an image `[C, H, W]`, and a perceptron elsewhere.
-
-    >>> type(network((1, 8, 8), (4,), (8,), 10, "relu", 1.0)).__name__
-    'CNN'
-    """
-    if len(shape) == 3:
-        return convolution.cnn(
-            shape, channels, hidden, output_size, activation=activation, output_gain=output_gain
-        )
-    return nets.mlp(shape, hidden, output_size, activation=activation, output_gain=output_gain)
-
-
 @functools.cache
 def feature_network(
     shape: tuple[int, ...], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
 ) -> nn.Module:
     """Return the network up to and with its last hidden layer, activation included."""
     gain = math.sqrt(2.0)
-    body = network(shape, channels, hidden[:-1], hidden[-1], activation, gain)
+    body = nets.for_observations(
+        shape, channels, hidden[:-1], hidden[-1], activation=activation, output_gain=gain
+    )
     return nn.Sequential(body, ACTIVATIONS[activation]())
 
 

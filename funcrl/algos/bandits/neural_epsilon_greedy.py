@@ -130,8 +130,13 @@ def init(key: Tensor, config: Config, env: object) -> State:
     space, num_actions = contexts.context_spaces(function, env)
     network = config.network
     if network is None:
-        network = contexts.network(
-            space.shape, config.channels, config.hidden, num_actions, config.activation, output_gain=0.01
+        network = nets.for_observations(
+            space.shape,
+            config.channels,
+            config.hidden,
+            num_actions,
+            activation=config.activation,
+            output_gain=0.01,
         )
     k_params, k_updates = random.split(key, 2)
     params = nets.init(network, k_params)

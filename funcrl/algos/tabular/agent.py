@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.algos import beginning
+from funcrl.algos import beginning, behaviour
 from funcrl.core import checks, tree
 from funcrl.ops import exploration, schedules
-
-EXPLORATION = ("epsilon_greedy", "boltzmann")
 
 DEFAULT_STEPS = 50_000
 """Environment steps of a lane in a run where nothing else is said."""
@@ -56,12 +54,11 @@ class Settings:
         checks.settings(
             self,
             name,
-            unit=("learning_rate", "gamma", "epsilon", "initial_epsilon"),
-            not_negative=("anneal_steps", "exploration_steps"),
-            positive=("temperature", "initial_temperature"),
+            unit=("learning_rate", "gamma"),
+            not_negative=("anneal_steps",),
         )
+        behaviour.check(name, self)
         checks.number(name, "initial_value", self.initial_value, -math.inf, math.inf)
-        checks.known(name, "exploration", self.exploration, EXPLORATION)
 
 
 @tree.struct
@@ -144,10 +141,7 @@ def policy(state: State, values: Tensor) -> Tensor:
     Returns:
         `[..., A]` probabilities.
     """
-    amount = _exploration(state)
-    if state.config.exploration == "boltzmann":
-        return exploration.boltzmann(values, amount)
-    return exploration.epsilon_greedy(values, amount)
+    return behaviour.policy(state.config, state.step, values)
 
 
 def expected_value(state: State, values: Tensor) -> Tensor:
@@ -161,16 +155,6 @@ def expected_value(state: State, values: Tensor) -> Tensor:
         `[...]`.
     """
     return (policy(state, values) * values).sum(dim=-1)
-
-
-def _exploration(state: State) -> Tensor:
-    """Return ε, or β of the Boltzmann policy, as it is now, `[]`."""
-    config = state.config
-    if config.exploration == "boltzmann":
-        start, end = config.initial_temperature, config.temperature
-    else:
-        start, end = config.initial_epsilon, config.epsilon
-    return schedules.linear(start, end, config.exploration_steps, state.step)
 
 
 def learning_rate(state: State) -> Tensor:
@@ -218,6 +202,6 @@ def end_update(state: State, values: Tensor, memory: Any, error: Tensor) -> Stat
         metrics={
             "td_error": error.abs(),
             "learning_rate": learning_rate(state),
-            "exploration": _exploration(state),
+            "exploration": behaviour.amount(state.config, state.step),
         },
     )

@@ -1,0 +1,70 @@
+"""How an agent with action values explores while it learns: ε-greedy or Boltzmann, with a schedule.
+
+Settings that have these fields can use it: `exploration`, `epsilon`, `initial_epsilon`,
+`temperature`, `initial_temperature`, `exploration_steps`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from funcrl.core import checks
+from funcrl.ops import exploration, schedules
+
+EXPLORATION = ("epsilon_greedy", "boltzmann")
+
+
+def check(name: str, config: Any) -> None:
+    """Check the fields of settings that say how to explore.
+
+    Args:
+        name: Who complains, `"dqn.Config"`.
+        config: The settings.
+
+    Raises:
+        ValueError: When one is out of range.
+    """
+    checks.settings(
+        config,
+        name,
+        unit=("epsilon", "initial_epsilon"),
+        not_negative=("exploration_steps",),
+        positive=("temperature", "initial_temperature"),
+    )
+    checks.known(name, "exploration", config.exploration, EXPLORATION)
+
+
+def amount(config: Any, steps: Tensor) -> Tensor:
+    """Return ε, or β of the Boltzmann policy, after some environment steps.
+
+    Args:
+        config: The settings; floats are 0-d tensors.
+        steps: `[]` environment steps so far.
+
+    Returns:
+        `[]`.
+    """
+    if config.exploration == "boltzmann":
+        start, end = config.initial_temperature, config.temperature
+    else:
+        start, end = config.initial_epsilon, config.epsilon
+    return schedules.linear(start, end, config.exploration_steps, steps)
+
+
+def policy(config: Any, steps: Tensor, values: Tensor) -> Tensor:
+    """Return the behaviour policy π(· | s).
+
+    Args:
+        config: The settings.
+        steps: `[]` environment steps so far.
+        values: `[..., A]` Q(s, ·).
+
+    Returns:
+        `[..., A]` probabilities.
+    """
+    now = amount(config, steps)
+    if config.exploration == "boltzmann":
+        return exploration.boltzmann(values, now)
+    return exploration.epsilon_greedy(values, now)

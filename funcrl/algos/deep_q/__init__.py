@@ -1,0 +1,1 @@
+"""Deep Q-learning: networks that return the values of discrete actions."""

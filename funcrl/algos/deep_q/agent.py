@@ -1,0 +1,335 @@
+"""What agents that learn Q from replayed experience share: settings, a state, exploring, descending.
+
+An algorithm's own file says what its network returns and what its loss is, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from funcrl import nets, ops, optim
+from funcrl.algos import beginning, behaviour
+from funcrl.core import ReplayBatch, checks, random, tree
+from funcrl.ops import exploration, schedules
+
+REPLAY = ("uniform", "prioritised")
+
+METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
+
+SHARES_OF_THE_RUN = {"anneal_steps": 1.0, "exploration_steps": 0.5, "importance_steps": 1.0}
+"""Settings in which 0 asks for a share of the run, filled in where its length is known."""
+
+
+@tree.struct
+class Settings:
+    """Settings of a deep Q-learning algorithm; the defaults are those of the reference for CartPole.
+
+    Every float may differ between lanes; integers, names and networks belong to the program.
+    """
+
+    learning_rate: float = 2.5e-4
+    """step size α of Adam"""
+    anneal_steps: float = math.inf
+    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
+    gamma: float = 0.99
+    """discount γ, in [0, 1]"""
+    epsilon: float = 0.05
+    """ε of the ε-greedy policy, in [0, 1], once it has fallen"""
+    initial_epsilon: float = 1.0
+    """ε at the beginning"""
+    temperature: float = 1.0
+    """β of the Boltzmann policy π(a | s) ∝ exp(Q(s, a) / β), once it has fallen"""
+    initial_temperature: float = 10.0
+    """β at the beginning"""
+    exploration_steps: float = 0.0
+    """environment steps over which ε or β falls linearly; 0: half of the run where its length is known"""
+    tau: float = 1.0
+    """τ: how far the target network goes towards the online one at each visit, in [0, 1]; 1 copies"""
+    max_grad_norm: float = math.inf
+    """largest global norm of the gradient; inf: no clipping"""
+    adam_epsilon: float = 1e-8
+    """ε of Adam"""
+    priority_exponent: float = 0.6
+    """α of prioritised replay, in [0, 1]: 0 draws uniformly, 1 in proportion to the error"""
+    importance_exponent: float = 0.4
+    """β of prioritised replay at the beginning, in [0, 1]: how far its bias is weighed away; rises to 1"""
+    importance_steps: float = 0.0
+    """environment steps over which β rises to 1; 0: the whole run where its length is known; inf: never"""
+    exploration: str = tree.static(default="epsilon_greedy")
+    """epsilon_greedy or boltzmann"""
+    replay: str = tree.static(default="uniform")
+    """uniform or prioritised"""
+    num_envs: int = tree.static(default=1)
+    """N: environments of one lane"""
+    window_length: int = tree.static(default=10)
+    """T: steps of each environment between two rounds of updates"""
+    updates_per_window: int = tree.static(default=1)
+    """gradient steps in a round"""
+    warmup_steps: int = tree.static(default=10_000)
+    """environment steps before the first round"""
+    buffer_size: int = tree.static(default=10_000)
+    """transitions that a lane remembers"""
+    storage: str = tree.static(default="")
+    """dtype to remember observations in, \"uint8\" for whole numbers up to 255; as they come by default"""
+    batch_size: int = tree.static(default=128)
+    """B: transitions in a gradient step"""
+    n_step: int = tree.static(default=1)
+    """n: steps whose rewards a target adds up before it bootstraps"""
+    target_period: int = tree.static(default=50)
+    """C: gradient steps between two visits of the target network"""
+    hidden: tuple[int, ...] = tree.static(default=(120, 84))
+    """width of each hidden layer"""
+    channels: tuple[int, ...] = tree.static(default=(32, 32))
+    """channels of each convolution, where an observation is an image [C, H, W]"""
+    stride: int = tree.static(default=2)
+    """of each convolution; 1 where the exact place of things matters"""
+    activation: str = tree.static(default="relu")
+    """elu, gelu, relu, silu or tanh"""
+    network: nn.Module | None = tree.static(default=None)
+    """your own network instead of hidden, channels and activation; a template: its parameters are drawn
+    anew from each lane's key, its own numbers are not used"""
+
+    def __post_init__(self) -> None:
+        name = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        behaviour.check(name, self)
+        checks.settings(
+            self,
+            name,
+            unit=("gamma", "tau", "priority_exponent", "importance_exponent"),
+            not_negative=("learning_rate", "anneal_steps", "importance_steps"),
+            positive=("max_grad_norm", "adam_epsilon"),
+            counts=("num_envs", "window_length", "updates_per_window", "buffer_size", "batch_size"),
+        )
+        checks.settings(self, name, counts=("n_step", "target_period", "hidden", "channels", "stride"))
+        checks.integer(name, "warmup_steps", self.warmup_steps, 0)
+        checks.known(name, "replay", self.replay, REPLAY)
+        _check_sizes(name, self)
+
+
+def _check_sizes(name: str, config: Settings) -> None:
+    size, window = config.buffer_size, config.num_envs * config.window_length
+    hold, instead = f"be at most buffer_size = {size}", "Lower it, or raise buffer_size."
+    checks.require(config.batch_size <= size, name, "batch_size", hold, config.batch_size, instead)
+    checks.require(window <= size, name, "num_envs · window_length", hold, window, instead)
+    checks.divides(name, "num_envs", config.num_envs, "buffer_size", size)
+    rows = size // config.num_envs
+    hold = f"be at most buffer_size / num_envs = {rows}"
+    checks.require(config.n_step <= rows, name, "n_step", hold, config.n_step, instead)
+
+
+@tree.struct
+class State:
+    """An agent with a Q network and a slower copy of it."""
+
+    params: nets.Params
+    """θ"""
+    target_params: nets.Params
+    """θ⁻"""
+    optimizer: tuple[Any, ...]
+    """state of clipping and Adam"""
+    step: Tensor
+    """`[]` int32, number of gradient steps so far"""
+    env_steps: Tensor
+    """`[]` int32, environment steps of the lane so far; the training loop counts them"""
+    td_error: Tensor
+    """`[B]` size of the error of each row of the last batch, by which prioritised replay draws"""
+    config: Any
+    """the algorithm's settings; their floats are 0-d tensors here"""
+    metrics: dict[str, Tensor]
+    """0-d figures of the last update; NaN before the first"""
+    network: nn.Module = tree.static()
+
+
+class Errors(NamedTuple):
+    """What a loss says of each row of a batch."""
+
+    loss: Tensor
+    """`[B]` what is to be made small"""
+    td_error: Tensor
+    """`[B]` size of the error, at least 0"""
+    q: Tensor
+    """`[B]` Q(s, a) of the action that was taken"""
+
+
+def read_spaces(function: str, env: object) -> tuple[tuple[int, ...], int]:
+    """Return the shape of an observation and the number of actions.
+
+    Raises:
+        ValueError: When a space is not supported.
+    """
+    instead = "Q-learning compares actions one by one; ppo.Config, too, is for discrete ones."
+    num_actions = beginning.count(function, env, "action_space", instead)
+    space = env.observation_space  # type: ignore[attr-defined]
+    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    checks.require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
+    return space.shape, num_actions
+
+
+def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
+    """Return the settings' own network, or one that they describe, from an observation to `size` numbers."""
+    if config.network is not None:
+        return config.network  # type: ignore[no-any-return]
+    return nets.for_observations(
+        shape, config.channels, config.hidden, size, stride=config.stride, activation=config.activation
+    )
+
+
+def begin(function: str, key: Tensor, config: Any, network: nn.Module, shape: tuple[int, ...], size: int) -> State:
+    """Make an agent that has learnt nothing.
+
+    Args:
+        function: Who complains, `"dqn.init"`.
+        key: `[2]` int32.
+        config: Settings; floats may be numbers or 0-d tensors.
+        network: Template of the network, from observations to `size` numbers.
+        shape: Of one observation.
+        size: Outputs that the network must have.
+
+    Raises:
+        ValueError: When an own network has the wrong output.
+    """
+    params = nets.init(network, key)
+    nets.check_output(function, "config.network", network, params, shape, size)
+    config = beginning.settings(config, key)
+    zero = torch.zeros((), dtype=torch.int32, device=key.device)
+    return State(
+        params=params,
+        target_params=tree.map(torch.clone, params),
+        optimizer=_optimizer(config, config.learning_rate).init(params),
+        step=zero,
+        env_steps=torch.zeros_like(zero),
+        td_error=torch.zeros(config.batch_size, device=key.device),
+        config=config,
+        metrics=beginning.no_metrics(METRICS, key),
+        network=network,
+    )
+
+
+def explore(state: State, values: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw an action from the behaviour policy.
+
+    Args:
+        state: The agent; says which policy, and how far exploration has fallen.
+        values: `[..., A]` Q(s, ·).
+        key: `[2]` int32.
+
+    Returns:
+        `[...]` int64, and nothing else.
+    """
+    return exploration.sample(key, behaviour.policy(state.config, state.env_steps, values)), {}
+
+
+def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw an action from the behaviour policy.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+        key: `[2]` int32.
+
+    Returns:
+        `[]` or `[B]` int64, and nothing else.
+    """
+    return explore(state, nets.apply(state.network, state.params, obs), key)
+
+
+def greedy(state: State, obs: Tensor) -> Tensor:
+    """Return a best action.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+
+    Returns:
+        `[]` or `[B]` int64; the first of several best ones.
+    """
+    return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
+
+
+def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -> Errors:
+    """Return the Huber loss of y - Q(s, a; θ) for each row, half the square where κ is infinite.
+
+    Args:
+        values: `[B, A]` Q(s, ·; θ).
+        action: `[B]` int64.
+        goal: `[B]` y.
+        threshold: `[]` κ.
+    """
+    q = values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+    error = goal - q
+    return Errors(ops.huber(error, threshold), error.abs(), q)
+
+
+def descend(
+    function: str, state: State, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]
+) -> State:
+    """Take one gradient step on the weighted mean of the rows' losses, and visit the target network.
+
+    θ ← θ - Adam(∇_θ (1 / B) Σ_i w_i L_i(θ)),   θ⁻ ← (1 - τ) θ⁻ + τ θ at every C-th step
+
+    Args:
+        function: Who complains, `"dqn.update"`.
+        state: The agent before.
+        batch: `[B]` rows.
+        errors: From parameters to what the loss says of each row.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows than the settings say.
+    """
+    shape, expected = tuple(batch.action.shape), (state.config.batch_size,)
+    checks.require(shape == expected, function, "batch.action", "hold config.batch_size rows", shape)
+
+    def loss(params: nets.Params) -> tuple[Tensor, Errors]:
+        rows = errors(params)
+        return (batch.weight * rows.loss).mean(), rows
+
+    grads, (value, rows) = torch.func.grad_and_value(loss, has_aux=True)(state.params)
+    rate = learning_rate(state)
+    updates, optimizer = _optimizer(state.config, rate).update(grads, state.optimizer, state.params)
+    params = optim.apply(state.params, updates)
+    step = state.step + 1
+    due = step % torch.full_like(step, state.config.target_period) == 0
+    visited = optim.polyak(state.target_params, params, state.config.tau)
+    figures = {
+        "loss": value,
+        "td_error": rows.td_error.mean(),
+        "q": rows.q.mean(),
+        "grad_norm": optim.global_norm(grads),
+        "learning_rate": rate,
+        "exploration": behaviour.amount(state.config, state.env_steps),
+    }
+    return State(
+        params=params,
+        target_params=tree.map(lambda new, old: torch.where(due, new, old), visited, state.target_params),
+        optimizer=optimizer,
+        step=step,
+        env_steps=state.env_steps,
+        td_error=rows.td_error,
+        config=state.config,
+        metrics=figures,
+        network=state.network,
+    )
+
+
+def learning_rate(state: State) -> Tensor:
+    """Return α as it is now, `[]`."""
+    asked = state.config.anneal_steps
+    # 0 says that the run's length is to be filled in; where nothing did, nothing falls.
+    over = torch.where(asked > 0, asked, torch.inf)
+    return state.config.learning_rate * schedules.linear(1.0, 0.0, over, state.env_steps)  # type: ignore[no-any-return]
+
+
+def _optimizer(config: Any, rate: float | Tensor) -> optim.Optimizer:
+    return optim.chain(
+        optim.clip_by_global_norm(config.max_grad_norm),
+        optim.adam(rate, epsilon=config.adam_epsilon),
+    )

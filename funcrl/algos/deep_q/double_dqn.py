@@ -1,0 +1,112 @@
+"""Double DQN: one network chooses the next action, the other one says what it is worth.
+
+van Hasselt, Guez & Silver 2016, "Deep reinforcement learning with double Q-learning", arXiv 1509.06461.
+
+    y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻)                                                (4)
+    L(θ) = E[(y - Q(s, a; θ))²]
+
+The maximum over noisy values in DQN's target is too high on average; here the noise of the choice
+and that of the value are (nearly) independent. Only the target differs from DQN, and so do not the
+departures from the paper: Adam, perceptrons, the squared loss where `huber_threshold` is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from funcrl import nets
+from funcrl.algos.deep_q import agent
+from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings, State, act, greedy
+from funcrl.core import ReplayBatch, checks, tree
+
+__all__ = [
+    "METRICS",
+    "SHARES_OF_THE_RUN",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "target",
+    "update",
+]
+
+
+@tree.struct
+class Config(Settings):
+    """Settings of Double DQN."""
+
+    huber_threshold: float = math.inf
+    """κ: errors beyond it count linearly; inf: the squared error"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, "double_dqn.Config", positive=("huber_threshold",))
+
+
+def target(reward: Tensor, discount: Tensor, online: Tensor, slow: Tensor) -> Tensor:
+    """(4): r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻).
+
+    Often wrong: the two networks in each other's place, which chooses with old values.
+
+    Args:
+        reward: `[B]`.
+        discount: `[B]` γ, and 0 where the episode terminated.
+        online: `[B, A]` Q(s', ·; θ), which chooses.
+        slow: `[B, A]` Q(s', ·; θ⁻), which is believed.
+
+    Returns:
+        `[B]`.
+
+    >>> one, half = torch.ones(1), torch.tensor([0.5])
+    >>> target(one, half, torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, 9.0]]))
+    tensor([1.])
+    """
+    best = online.argmax(dim=-1, keepdim=True)
+    return reward + discount * slow.gather(-1, best).squeeze(-1)
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    shape, num_actions = agent.read_spaces("double_dqn.init", env)
+    network = agent.plain_network(config, shape, num_actions)
+    return agent.begin("double_dqn.init", key, config, network, shape, num_actions)
+
+
+def update(state: State, batch: ReplayBatch) -> State:
+    """Take one gradient step towards (4).
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows, B as the settings say.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows.
+    """
+    online = nets.apply(state.network, state.params, batch.next_obs)
+    slow = nets.apply(state.network, state.target_params, batch.next_obs)
+    goal = target(batch.reward, batch.discount, online, slow)
+
+    def of(params: nets.Params) -> Errors:
+        values = nets.apply(state.network, params, batch.obs)
+        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
+
+    return agent.descend("double_dqn.update", state, batch, of)

@@ -1,0 +1,108 @@
+"""DQN: Q-learning with a deep network, replayed experience and a target network.
+
+Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518.
+
+    y = r + γ max_a' Q(s', a'; θ⁻)                                                             (1)
+    L(θ) = E[(y - Q(s, a; θ))²]                                                                (2)
+
+Where a step terminated, y = r; where a time limit cut it off, y bootstraps as anywhere else. With
+n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ.
+
+Departures from the paper, those of the reference results (Huang et al. 2022, CleanRL): Adam in the
+place of RMSProp, perceptrons for observations that are no images, and the squared loss as (2) has
+it; `huber_threshold=1` clips the error as the paper's methods describe.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from funcrl import nets
+from funcrl.algos.deep_q import agent
+from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings, State, act, greedy
+from funcrl.core import ReplayBatch, checks, tree
+
+__all__ = [
+    "METRICS",
+    "SHARES_OF_THE_RUN",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "target",
+    "update",
+]
+
+
+@tree.struct
+class Config(Settings):
+    """Settings of DQN."""
+
+    huber_threshold: float = math.inf
+    """κ: errors beyond it count linearly; inf: the squared error"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, "dqn.Config", positive=("huber_threshold",))
+
+
+def target(reward: Tensor, discount: Tensor, next_values: Tensor) -> Tensor:
+    """(1): r + γ max_a' Q(s', a'; θ⁻).
+
+    Args:
+        reward: `[B]`.
+        discount: `[B]` γ, and 0 where the episode terminated.
+        next_values: `[B, A]` Q(s', ·; θ⁻).
+
+    Returns:
+        `[B]`.
+
+    >>> target(torch.ones(1), torch.tensor([0.5]), torch.tensor([[2.0, 4.0]]))
+    tensor([3.])
+    """
+    return reward + discount * next_values.amax(dim=-1)
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    shape, num_actions = agent.read_spaces("dqn.init", env)
+    network = agent.plain_network(config, shape, num_actions)
+    return agent.begin("dqn.init", key, config, network, shape, num_actions)
+
+
+def update(state: State, batch: ReplayBatch) -> State:
+    """Take one gradient step on (2).
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows, B as the settings say.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows.
+    """
+    goal = target(batch.reward, batch.discount, nets.apply(state.network, state.target_params, batch.next_obs))
+
+    def of(params: nets.Params) -> Errors:
+        values = nets.apply(state.network, params, batch.obs)
+        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
+
+    return agent.descend("dqn.update", state, batch, of)

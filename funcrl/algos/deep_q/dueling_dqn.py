@@ -1,0 +1,97 @@
+"""Dueling networks: Q(s, a) from the value of the state and the advantage of the action.
+
+Wang et al. 2016, "Dueling network architectures for deep reinforcement learning", arXiv 1511.06581.
+
+    Q(s, a) = V(s) + (A(s, a) - max_a' A(s, a'))                                               (8)
+    Q(s, a) = V(s) + (A(s, a) - (1 / |A|) Σ_a' A(s, a'))                                       (9)
+
+A network, not a target: it learns with that of Double DQN, as in the paper. The paper's scaling of the
+gradient where the two streams meet is left out; its clipping of the gradient is `max_grad_norm=10`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from funcrl import nets
+from funcrl.algos.deep_q import agent, double_dqn
+from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings, State, act, greedy
+from funcrl.core import ReplayBatch, checks, tree
+
+__all__ = [
+    "METRICS",
+    "SHARES_OF_THE_RUN",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "update",
+]
+
+
+@tree.struct
+class Config(Settings):
+    """Settings of dueling networks."""
+
+    huber_threshold: float = math.inf
+    """κ: errors beyond it count linearly; inf: the squared error"""
+    aggregation: str = tree.static(default="mean")
+    """mean, (9), or max, (8): what is subtracted from the advantages"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, "dueling_dqn.Config", positive=("huber_threshold",))
+        checks.known("dueling_dqn.Config", "aggregation", self.aggregation, nets.AGGREGATIONS)
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    shape, num_actions = agent.read_spaces("dueling_dqn.init", env)
+    network = config.network or nets.dueling(
+        shape,
+        config.channels,
+        config.hidden,
+        num_actions,
+        stride=config.stride,
+        activation=config.activation,
+        aggregation=config.aggregation,
+    )
+    return agent.begin("dueling_dqn.init", key, config, network, shape, num_actions)
+
+
+def update(state: State, batch: ReplayBatch) -> State:
+    """Take one gradient step towards Double DQN's target.
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows, B as the settings say.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows.
+    """
+    online = nets.apply(state.network, state.params, batch.next_obs)
+    slow = nets.apply(state.network, state.target_params, batch.next_obs)
+    goal = double_dqn.target(batch.reward, batch.discount, online, slow)
+
+    def of(params: nets.Params) -> Errors:
+        values = nets.apply(state.network, params, batch.obs)
+        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
+
+    return agent.descend("dueling_dqn.update", state, batch, of)

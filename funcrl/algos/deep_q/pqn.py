@@ -1,0 +1,318 @@
+"""PQN: deep Q-learning from parallel environments, without replay and without a target network.
+
+Gallici et al. 2024, "Simplifying deep temporal difference learning", arXiv 2407.04811.
+
+    G_t = r_t + γ [λ G_{t+1} + (1 - λ) max_a' Q(s_{t+1}, a'; θ)]             (section 4, Q(λ))
+    L(θ) = ½ E[(Q(s, a; θ) - G)²]                                                 (algorithm 1)
+
+G is computed once for each window, with the parameters that collected it, and bootstraps with the
+maximum alone where the window or the episode was cut off. What keeps the values from diverging is
+layer normalisation before every activation, and a window of many environments in the place of memory.
+
+As in the authors' code: RAdam, clipping by the global norm, ε that falls linearly and is the same
+for all environments, several passes over each window in minibatches.
+
+Departures: orthogonal weights, as everywhere here, in the place of the authors' normal ones. A time
+limit is not an end: where an episode is truncated, the value of the state it reached is bootstrapped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from funcrl import nets, ops, optim
+from funcrl.algos import beginning
+from funcrl.core import Transition, checks, tree
+from funcrl.nets.mlp import NORMALIZATIONS
+from funcrl.ops import exploration, schedules
+
+METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
+
+SHARES_OF_THE_RUN = {"anneal_steps": 1.0, "exploration_steps": 0.5}
+"""Settings in which 0 asks for a share of the run, filled in where its length is known."""
+
+
+@tree.struct
+class Config:
+    """Settings of PQN; the defaults are for CartPole.
+
+    Every float may differ between lanes; integers, names and networks belong to the program.
+    """
+
+    learning_rate: float = 3e-4
+    """step size α of RAdam"""
+    anneal_steps: float = 0.0
+    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
+    gamma: float = 0.99
+    """discount γ, in [0, 1]"""
+    td_lambda: float = 0.9
+    """λ of the returns, in [0, 1]; 0 looks one step ahead, 1 to the end of the window"""
+    epsilon: float = 0.05
+    """ε of the ε-greedy policy, in [0, 1], once it has fallen"""
+    initial_epsilon: float = 1.0
+    """ε at the beginning"""
+    exploration_steps: float = 0.0
+    """environment steps over which ε falls linearly; 0: half of the run where its length is known"""
+    max_grad_norm: float = 10.0
+    """largest global norm of the gradient; inf: no clipping"""
+    num_envs: int = tree.static(default=16)
+    """N: environments of one lane"""
+    window_length: int = tree.static(default=128)
+    """T: steps of each environment between two rounds of updates"""
+    num_epochs: int = tree.static(default=5)
+    """passes over each window"""
+    num_minibatches: int = tree.static(default=16)
+    """gradient steps in a pass; must divide num_envs · window_length"""
+    hidden: tuple[int, ...] = tree.static(default=(64, 64))
+    """width of each hidden layer"""
+    channels: tuple[int, ...] = tree.static(default=(32, 32))
+    """channels of each convolution, where an observation is an image [C, H, W]; none: a perceptron there too"""
+    stride: int = tree.static(default=1)
+    """of every convolution; 1 keeps an image's size"""
+    activation: str = tree.static(default="relu")
+    """elu, gelu, relu, silu or tanh"""
+    normalization: str = tree.static(default="layer")
+    """layer or none: what comes before each activation"""
+    network: nn.Module | None = tree.static(default=None)
+    """your own network from observations to one value for each action, instead of hidden to
+    normalization; a template: its parameters are drawn anew from each lane's key, its own numbers are
+    not used"""
+
+    def __post_init__(self) -> None:
+        name = "pqn.Config"
+        checks.settings(
+            self,
+            name,
+            unit=("gamma", "td_lambda", "epsilon", "initial_epsilon"),
+            not_negative=("learning_rate", "anneal_steps", "exploration_steps"),
+            positive=("max_grad_norm",),
+            counts=(
+                "num_envs",
+                "window_length",
+                "num_epochs",
+                "num_minibatches",
+                "hidden",
+                "channels",
+                "stride",
+            ),
+        )
+        checks.known(name, "normalization", self.normalization, NORMALIZATIONS)
+        size = self.num_envs * self.window_length
+        checks.divides(name, "num_minibatches", self.num_minibatches, "num_envs · window_length", size)
+
+
+@tree.struct
+class State:
+    """A PQN agent."""
+
+    params: nets.Params
+    """θ"""
+    optimizer: tuple[Any, ...]
+    """state of clipping and RAdam"""
+    step: Tensor
+    """`[]` int32, number of gradient steps so far"""
+    config: Config
+    """its floats are 0-d tensors here"""
+    metrics: dict[str, Tensor]
+    """0-d figures of the last update; NaN before the first"""
+    network: nn.Module = tree.static()
+
+
+@tree.struct
+class Batch:
+    """A minibatch of B rows."""
+
+    obs: Tensor
+    """`[B, ...]`"""
+    action: Tensor
+    """`[B]` int64"""
+    target: Tensor
+    """`[B]` λ-returns G"""
+
+
+def loss(value: Tensor, target: Tensor) -> Tensor:
+    """L: ½ E[(Q(s, a) - G)²].
+
+    Args:
+        value: `[B]` Q(s, a; θ).
+        target: `[B]` G.
+
+    Returns:
+        `[]`.
+
+    >>> loss(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0]))
+    tensor(1.)
+    """
+    return 0.5 * ((value - target) ** 2).mean()
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    space = env.observation_space  # type: ignore[attr-defined]
+    num_actions = beginning.count("pqn.init", env, "action_space", "PQN has one value for each action.")
+    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    boxed = isinstance(space, spaces.Box)
+    checks.require(boxed, "pqn.init", "env.observation_space", "be a Box", space, instead)
+    network = config.network or nets.for_observations(
+        space.shape,
+        config.channels,
+        config.hidden,
+        num_actions,
+        stride=config.stride,
+        activation=config.activation,
+        normalization=config.normalization,
+    )
+    params = nets.init(network, key)
+    nets.check_output("pqn.init", "config.network", network, params, space.shape, num_actions)
+    config = beginning.settings(config, key)
+    return State(
+        params=params,
+        optimizer=_optimizer(config, config.learning_rate).init(params),
+        step=torch.zeros((), dtype=torch.int32, device=key.device),
+        config=config,
+        metrics=beginning.no_metrics(METRICS, key),
+        network=network,
+    )
+
+
+def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw an action from the ε-greedy policy.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+        key: `[2]` int32.
+
+    Returns:
+        `[]` or `[B]` int64, and nothing else.
+    """
+    values = nets.apply(state.network, state.params, obs)
+    return exploration.sample(key, exploration.epsilon_greedy(values, _epsilon(state))), {}
+
+
+def greedy(state: State, obs: Tensor) -> Tensor:
+    """Return a best action.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+
+    Returns:
+        `[]` or `[B]` int64; the first of several best ones.
+    """
+    return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
+
+
+def prepare(state: State, window: Transition) -> Batch:
+    """Compute the λ-returns and flatten the window into rows.
+
+    Often wrong: Q(s', a') of the action that was taken next, in the place of the best one's; that is
+    Sarsa, and its values are those of the exploring policy.
+
+    Args:
+        state: The agent that collected the window.
+        window: `[T, N, ...]` transitions.
+
+    Returns:
+        A `Batch` of T · N rows, to be shuffled and cut into minibatches.
+    """
+    best = nets.apply(state.network, state.params, window.next_obs).amax(dim=-1)
+    target = ops.lambda_return(
+        window.reward,
+        window.terminated,
+        window.truncated,
+        best,
+        state.config.gamma,
+        state.config.td_lambda,
+    )
+    data = Batch(obs=window.obs, action=window.action, target=target)
+    return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
+
+
+def update(state: State, batch: Batch) -> State:
+    """Take one gradient step on L.
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows of `prepare`'s result.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the rows' shapes differ.
+    """
+    shape, expected = tuple(batch.target.shape), tuple(batch.action.shape)
+    hold = "have the shape of batch.action"
+    checks.require(shape == expected, "pqn.update", "batch.target", hold, shape)
+
+    def of(params: nets.Params) -> tuple[Tensor, Tensor]:
+        values = nets.apply(state.network, params, batch.obs)
+        value = values.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
+        return loss(value, batch.target), value
+
+    grads, (error, value) = torch.func.grad_and_value(of, has_aux=True)(state.params)
+    learning_rate = _learning_rate(state)
+    optimizer = _optimizer(state.config, learning_rate)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    figures = {
+        "loss": error,
+        "td_error": (batch.target - value).abs().mean(),
+        "q": value.mean(),
+        "grad_norm": optim.global_norm(grads),
+        "learning_rate": learning_rate,
+        "exploration": _epsilon(state),
+    }
+    return State(
+        params=optim.apply(state.params, updates),
+        optimizer=optimizer_state,
+        step=state.step + 1,
+        config=state.config,
+        metrics=figures,
+        network=state.network,
+    )
+
+
+def env_steps(state: State) -> Tensor:
+    """Return the environment steps before the window that is being collected or learnt from, `[]` float32."""
+    config, device = state.config, state.step.device
+    # As tensors: torch.compile turns integers that differ between two configs into symbols, which
+    # arithmetic with a batched tensor refuses under vmap.
+    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=device)
+    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=device)
+    # Half a step keeps the quotient off the whole numbers, where rounding would matter.
+    return torch.floor((state.step + 0.5) / updates_per_window) * steps_per_window
+
+
+def _epsilon(state: State) -> Tensor:
+    config = state.config
+    return schedules.linear(
+        config.initial_epsilon, config.epsilon, config.exploration_steps, env_steps(state)
+    )
+
+
+def _learning_rate(state: State) -> Tensor:
+    asked = torch.as_tensor(state.config.anneal_steps)
+    # 0 says that the run's length is to be filled in; where nothing did, nothing falls.
+    over = torch.where(asked > 0, asked, torch.inf)
+    return state.config.learning_rate * schedules.linear(1.0, 0.0, over, env_steps(state))
+
+
+def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
+    return optim.chain(optim.clip_by_global_norm(config.max_grad_norm), optim.radam(learning_rate))

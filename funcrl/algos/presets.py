@@ -1,0 +1,120 @@
+"""Settings with which reference results were obtained, by name.
+
+`cleanrl` is CleanRL's default for classic control (Huang et al. 2022, JMLR 23), `zoo` is RL Baselines3
+Zoo's tuned settings for each environment (`hyperparams/dqn.yml`). Their words are not always ours: a
+target network that is visited every so many environment steps is visited here every so many gradient
+steps, the number that the reference takes in between. Both networks differ from ours in how their
+first weights are drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from funcrl import algos
+from funcrl.core import checks
+
+_CLEANRL = {
+    "learning_rate": 2.5e-4,
+    "gamma": 0.99,
+    "epsilon": 0.05,
+    "exploration_steps": 250_000.0,
+    "window_length": 10,
+    "updates_per_window": 1,
+    "warmup_steps": 10_000,
+    "buffer_size": 10_000,
+    "batch_size": 128,
+    "target_period": 50,
+    "hidden": (120, 84),
+    "huber_threshold": math.inf,
+    "max_grad_norm": math.inf,
+}
+
+_ZOO = {"hidden": (256, 256), "huber_threshold": 1.0, "max_grad_norm": 10.0}
+
+_ZOO_CARTPOLE = _ZOO | {
+    "learning_rate": 2.3e-3,
+    "gamma": 0.99,
+    "epsilon": 0.04,
+    "exploration_steps": 8_000.0,
+    "window_length": 256,
+    "updates_per_window": 128,
+    "warmup_steps": 1_000,
+    "buffer_size": 100_000,
+    "batch_size": 64,
+    # Every 10 environment steps, which all fall between two rounds of 128 gradient steps.
+    "target_period": 128,
+}
+
+_ZOO_MOUNTAIN_CAR = _ZOO | {
+    "learning_rate": 4e-3,
+    "gamma": 0.98,
+    "epsilon": 0.07,
+    "exploration_steps": 24_000.0,
+    "window_length": 16,
+    "updates_per_window": 8,
+    "warmup_steps": 1_000,
+    "buffer_size": 10_000,
+    "batch_size": 128,
+    "target_period": 300,
+}
+
+_ZOO_ACROBOT = _ZOO | {
+    "learning_rate": 6.3e-4,
+    "gamma": 0.99,
+    "epsilon": 0.1,
+    "exploration_steps": 12_000.0,
+    "window_length": 4,
+    "updates_per_window": 4,
+    "warmup_steps": 0,
+    "buffer_size": 50_000,
+    "batch_size": 128,
+    "target_period": 250,
+}
+
+_DQN: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
+    "cleanrl": {"CartPole-v1": (500_000, _CLEANRL), "Acrobot-v1": (500_000, _CLEANRL)},
+    "zoo": {
+        "CartPole-v1": (50_000, _ZOO_CARTPOLE),
+        "MountainCar-v0": (120_000, _ZOO_MOUNTAIN_CAR),
+        "Acrobot-v1": (100_000, _ZOO_ACROBOT),
+    },
+}
+
+PRESETS = {name: _DQN for name in ("dqn", "double_dqn", "dueling_dqn")}
+"""algorithm → preset → environment → environment steps of a lane, and settings"""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings and the length of the run that they are meant for."""
+
+    config: Any
+    num_steps: int
+    """environment steps of each lane"""
+
+
+def preset(algorithm: str, name: str, env: str) -> Preset:
+    """Return the settings of a reference result.
+
+    Args:
+        algorithm: `"dqn"`.
+        name: `"cleanrl"` or `"zoo"`.
+        env: `"CartPole-v1"`; Gymnasium's own, `"gymnasium:CartPole-v1"`, has the same.
+
+    Raises:
+        ValueError: When there are none.
+
+    >>> preset("dqn", "zoo", "CartPole-v1").config.hidden
+    (256, 256)
+    """
+    of_algorithm = PRESETS.get(algorithm, {})
+    instead = f"Presets are there for {', '.join(PRESETS)}."
+    checks.require(bool(of_algorithm), "preset", "algorithm", "be one that has presets", algorithm, instead)
+    checks.known("preset", "name", name, of_algorithm)
+    env = env.rpartition(":")[2]
+    checks.known("preset", f"env of preset {name!r}", env, of_algorithm[name])
+    num_steps, settings = of_algorithm[name][env]
+    return Preset(algos.REGISTRY[algorithm].Config(**settings), num_steps)

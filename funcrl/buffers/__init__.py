@@ -1,0 +1,5 @@
+"""Replay buffers: pure `(init, add, sample)` over a preallocated pytree, one lane at a time."""
+
+from funcrl.buffers import uniform
+
+__all__ = ["uniform"]

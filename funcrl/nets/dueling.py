@@ -1,0 +1,83 @@
+"""The dueling network: one body, two streams, for the value of a state and the advantages of its actions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from funcrl.core import checks
+from funcrl.nets.mlp import ACTIVATIONS, MLP
+from funcrl.nets.observations import for_observations
+
+AGGREGATIONS = ("mean", "max")
+
+
+class Dueling(nn.Module):
+    """Q(s, ·) from V(s) and A(s, ·); built by `dueling`, on the meta device."""
+
+    def __init__(
+        self, body: nn.Module, width: int, stream: int, num_actions: int, activation: str, aggregation: str
+    ) -> None:
+        super().__init__()
+        self.aggregation = aggregation
+        self.body = nn.Sequential(body, ACTIVATIONS[activation]())
+        layers = {"activation": activation, "hidden_gain": 2.0**0.5, "output_gain": 1.0, "input_axes": 1}
+        self.value = MLP((width, stream, 1), **layers)  # type: ignore[arg-type]
+        self.advantage = MLP((width, stream, num_actions), **layers)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., *input]` to `[..., A]`."""
+        features = self.body(x)
+        advantage = self.advantage(features)
+        if self.aggregation == "max":
+            baseline = advantage.amax(dim=-1, keepdim=True)
+        else:
+            baseline = advantage.mean(dim=-1, keepdim=True)
+        return self.value(features) + advantage - baseline  # type: ignore[no-any-return]
+
+
+def dueling(
+    input_shape: Sequence[int],
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    num_actions: int,
+    *,
+    stride: int | Sequence[int] = 2,
+    activation: str = "relu",
+    aggregation: str = "mean",
+) -> nn.Module:
+    """Return the template of a dueling network.
+
+    Source: Wang et al. 2016, arXiv 1511.06581, equations 8 and 9.
+
+    Args:
+        input_shape: Of one observation, `[C, H, W]` for an image.
+        channels: Of each convolution, where it is one.
+        hidden: Widths of the body's hidden layers, and last that of the hidden layer in each stream.
+        num_actions: A.
+        stride: Of every convolution, or one for each.
+        activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
+        aggregation: `mean` or `max`, what is subtracted from the advantages.
+
+    Raises:
+        ValueError: When a size or a name is not possible.
+
+    >>> network = dueling((4,), (), (8, 6), 2)
+    >>> sum(p.numel() for p in network.parameters())  # 4·8+8, and 8·6+6 twice, 6+1, 6·2+2
+    169
+    """
+    name = "nets.dueling"
+    checks.known(name, "activation", activation, ACTIVATIONS)
+    checks.known(name, "aggregation", aggregation, AGGREGATIONS)
+    hold = "hold two widths at least, those of the body and last that of the two streams"
+    checks.require(len(hidden) >= 2, name, "hidden", hold, tuple(hidden))
+    *shared, width, stream = hidden
+    body = for_observations(input_shape, channels, shared, width, stride=stride, activation=activation)
+    return _cached(body, width, stream, num_actions, activation, aggregation)
+
+
+@functools.cache
+def _cached(*arguments: object) -> nn.Module:
+    return Dueling(*arguments)  # type: ignore[arg-type]

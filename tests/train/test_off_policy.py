@@ -1,0 +1,219 @@
+"""The off-policy loop: when it learns and from what, that lanes do not know of each other, how often it compiles."""
+
+import pytest
+import torch
+
+from funcrl import envs, nets
+from funcrl.algos import dqn
+from funcrl.buffers import uniform
+from funcrl.core import jit, random, tree
+from funcrl.train import OffPolicyRun, evaluate, make_plan, train
+from funcrl.train.collect import act_and_step
+from tests.probes import Choice, Counter, Delayed, Truncating
+
+CARTPOLE = envs.make("CartPole-v1")
+SMALL = {
+    "num_envs": 2,
+    "window_length": 4,
+    "warmup_steps": 16,
+    "buffer_size": 64,
+    "batch_size": 8,
+    "hidden": (8,),
+    "target_period": 3,
+    "updates_per_window": 2,
+    "learning_rate": 1e-2,
+}
+
+
+def small(seeds=(0, 1), env=CARTPOLE, backend="aot_eager", num_cycles=3, **settings):
+    return OffPolicyRun(dqn, env, dqn.Config(**SMALL | settings), seeds, backend=backend, num_cycles=num_cycles)
+
+
+def same(a, b):
+    return all(
+        torch.equal(x.nan_to_num(), y.nan_to_num())
+        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
+    )
+
+
+def test_it_learns_as_often_as_the_settings_say_once_it_is_warm():
+    run = small(backend="eager", warmup_steps=17, env=Counter(end=3))
+    reports = [run.iterate() for _ in range(2)]
+    # Windows of 8 steps: the third is the first that makes 17 of them full, and three are an iteration.
+    assert run.steps_per_iteration == 24
+    assert run.agent.env_steps.tolist() == [48, 48]
+    assert run.agent.step.tolist() == [2 * 4, 2 * 4]
+    assert [report.episodes.tolist() for report in reports] == [[8.0] * 2] * 2
+    assert [report.returns.tolist() for report in reports] == [[3.0] * 2] * 2
+    assert run.carry.iteration.tolist() == [2, 2]
+
+
+def test_without_warm_up_it_learns_from_the_first_window_that_is_long_enough():
+    run = small(backend="eager", warmup_steps=0, n_step=5, num_cycles=1)
+    learnt = []
+    for _ in range(3):
+        run.iterate()
+        learnt.append(int(run.agent.step[0]))
+    assert learnt == [0, 2, 4]
+
+
+def test_a_run_is_collecting_adding_and_learning_by_hand():
+    """One lane is repeated step by step with the functions of algorithm and buffer, from the same keys."""
+    run = small([11], backend="eager")
+    config = run.config
+    agent, running, k_collect, k_learn = tree.index(
+        (run.carry.agent, run.carry.envs, run.carry.collect_key, run.carry.learn_key), 0
+    )
+    buffer = tree.index(run.carry.memory.buffer, 0)
+    for cycle in range(6):
+        rows = []
+        for key in random.split(random.fold_in(k_collect, cycle), config.window_length):
+            running, row = act_and_step(dqn.act, CARTPOLE, agent, running, key)
+            rows.append(row.transition)
+        buffer = uniform.add(buffer, tree.stack(rows))
+        agent = tree.replace(agent, env_steps=agent.env_steps + 8)
+        for _ in range(config.updates_per_window if (cycle + 1) * 8 >= 16 else 0):
+            key = random.fold_in(k_learn, agent.step)
+            batch = uniform.sample(buffer, key, config.batch_size, agent.config.gamma, config.n_step)
+            agent = dqn.update(agent, batch)
+    before = run.agent.params
+    for _ in range(2):
+        run.iterate()
+    assert not same(before, run.agent.params)
+    for name, leaf in tree.named_leaves(agent).items():
+        assert torch.allclose(tree.named_leaves(run.agent)[name][0], leaf, atol=1e-5), name
+
+
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_four_programs_and_no_more(backend, replay):
+    before = jit.stats().num_graphs
+    run = small(range(3), backend=backend, replay=replay, n_step=2)
+    for _ in range(3):
+        run.iterate()
+    run.restart([7, 8, 9])
+    run.iterate()
+    assert run.num_graphs == 4
+    assert jit.stats().num_graphs - before == 4
+
+
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_compiled_training_equals_eager_training(backend, replay):
+    eager, compiled = (small(backend=name, replay=replay, n_step=3) for name in ("eager", backend))
+    for _ in range(2):
+        a, b = eager.iterate(), compiled.iterate()
+        assert torch.allclose(a.metrics["loss"], b.metrics["loss"], atol=1e-4, equal_nan=True)
+    assert a.metrics["loss"].isfinite().all()
+    assert same(eager.carry.memory.cycle, compiled.carry.memory.cycle)
+    for a, b in zip(tree.leaves(eager.agent.params), tree.leaves(compiled.agent.params), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_the_buffer_stays_where_it_is():
+    run = small()
+    run.iterate()
+    where = [leaf.data_ptr() for leaf in tree.leaves(run._carry.memory)]
+    run.iterate()
+    assert [leaf.data_ptr() for leaf in tree.leaves(run._carry.memory)] == where
+
+
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_lanes_do_not_know_of_each_other(replay):
+    together = small([0, 1, 2], replay=replay)
+    alone = small([2], replay=replay)
+    for _ in range(2):
+        together.iterate()
+        alone.iterate()
+    assert same(tree.index(alone.agent.params, 0), tree.index(together.agent.params, 2))
+
+
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_a_run_continues_from_its_carry_with_the_same_bits(replay):
+    whole = small(replay=replay, warmup_steps=30, num_cycles=2)
+    for _ in range(2):
+        whole.iterate()
+    carry = whole.carry
+    expected = [whole.iterate() for _ in range(2)]
+    other = small([8, 9], replay=replay, warmup_steps=30, num_cycles=2)
+    other.restore(carry)
+    assert same([other.iterate() for _ in range(2)], expected)
+
+
+def test_restart_begins_with_an_empty_buffer_and_warms_up_again():
+    first, again = small(), small([5, 6])
+    expected = [first.iterate() for _ in range(2)]
+    again.iterate()
+    again.restart([0, 1])
+    assert same([again.iterate() for _ in range(2)], expected)
+
+
+def test_train_fills_in_the_lengths_of_schedules_and_counts_steps():
+    plan = make_plan("dqn", CARTPOLE, seeds=[0, 1], num_steps=100_500)
+    assert (plan.num_iterations, plan.steps_per_iteration) == (100, 1000)
+    assert plan.config.exploration_steps == 50_000
+    assert plan.config.anneal_steps == float("inf")
+    config = dqn.Config(exploration_steps=[0.0, 7.0])
+    given = make_plan("dqn", CARTPOLE, config=config, seeds=[0, 1], num_steps=20_000).config
+    assert given.exploration_steps.tolist() == [10_000.0, 7.0]
+
+
+def probe(env, num_steps=2400, gamma=0.5, **settings):
+    config = dqn.Config(**SMALL | {"gamma": gamma, "warmup_steps": 100, "learning_rate": 0.02, "buffer_size": 400} | settings)
+    return train("dqn", env, config=config, seeds=[0, 1], num_steps=num_steps, backend="aot_eager")
+
+
+def values(result, observations):
+    obs = torch.tensor(observations).reshape(1, -1, 1).expand(2, -1, -1)
+    states = result.states
+    return torch.vmap(lambda params, obs: nets.apply(states.network, params, obs))(states.params, obs)
+
+
+def test_a_truncated_episode_bootstraps():
+    q = values(probe(Truncating()), [1.0])
+    assert torch.allclose(q, torch.full_like(q, 2.0), atol=0.1)  # 1 / (1 - γ), and 1 + γ if it did not
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_terminated_episode_does_not(n_step):
+    q = values(probe(Delayed(), n_step=n_step), [0.0, 1.0])
+    expected = torch.tensor([[0.5, 0.5], [1.0, 1.0]]).expand(2, 2, 2)
+    assert torch.allclose(q, expected, atol=0.1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"replay": "prioritised"}, {"exploration": "boltzmann"}])
+def test_it_chooses_what_pays(settings):
+    result = probe(Choice(), num_steps=1600, **settings)
+    assert evaluate("dqn", Choice(), result.states, num_episodes=20).mean() == 1.0
+
+
+def test_environments_on_the_host_run_with_the_same_code():
+    run = small(env=envs.from_gymnasium("CartPole-v1"), n_step=2)
+    try:
+        reports = [run.iterate() for _ in range(3)]
+    finally:
+        run.close()
+    assert run.num_graphs == 3
+    assert reports[-1].returns.isfinite().all()
+    assert reports[-1].metrics["loss"].isfinite().all()
+    assert run.agent.env_steps.tolist() == [72, 72]
+    data = run.carry.memory.buffer.data
+    assert data.obs.shape == (2, 32, 2, 4)
+    going_on = ~(data.terminated | data.truncated)[:, :-1]
+    written = (data.reward != 0)[:, 1:]
+    follow = going_on & written
+    # The ring is not full after 36 rows of 32: rows 4 on are older, and row 4 follows row 3 nowhere.
+    follow[:, 3] = False
+    assert follow.any()
+    assert torch.equal(data.next_obs[:, :-1][follow], data.obs[:, 1:][follow])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_a_gpu_learns_from_replay_what_a_cpu_learns(replay):
+    gpu = OffPolicyRun(dqn, CARTPOLE, dqn.Config(**SMALL, replay=replay), range(4), device="cuda", num_cycles=3)
+    cpu = small(range(4), backend="eager", replay=replay)
+    for _ in range(4):
+        a, b = gpu.iterate(), cpu.iterate()
+        assert torch.allclose(a.metrics["loss"].cpu(), b.metrics["loss"], atol=1e-3, rtol=1e-2, equal_nan=True)
+    assert gpu.agent.step.tolist() == cpu.agent.step.tolist()
