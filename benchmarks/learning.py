@@ -1,40 +1,98 @@
-"""What PPO learns with the references' settings (config P), beside the published figures.
+"""What the algorithms learn with the references' settings, beside the published figures.
 
-python benchmarks/learning.py [--seeds 16] [--device cpu] [--env Acrobot-v1]
+python benchmarks/learning.py [ROW ...] [--seeds 16] [--device cpu]     # all rows by default
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import fnmatch
+import json
 from typing import Any
 
+import torch
+
 from funcrl import ops
+from funcrl.algos import REGISTRY
+from funcrl.algos.presets import preset
 from funcrl.core import random
+from funcrl.io.files import json_text
 from funcrl.train import evaluate, train
 
-ROWS: dict[str, tuple[float, str]] = {
-    "CartPole-v1": (475.0, "CleanRL 490.04 ± 6.12"),
-    "Acrobot-v1": (-90.0, "CleanRL -86.36 ± 1.32"),
-    "gymnasium:CartPole-v1": (475.0, "CleanRL 490.04 ± 6.12"),
+TRAINING = "mean return of the last 100 training episodes"
+GREEDY = "mean return of 20 greedy episodes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure to reach."""
+
+    algorithm: str
+    env: str
+    target: float
+    reference: str
+    preset: str | None = None
+    """whose settings; the algorithm's own defaults without"""
+    statistic: str = TRAINING
+    """what is compared with the target, as in the reference"""
+    num_steps: int = 500_000
+    """environment steps of a seed, where no preset says them"""
+
+    @property
+    def settings(self) -> tuple[Any, int]:
+        """Settings and environment steps of a seed."""
+        if self.preset is None:
+            return REGISTRY[self.algorithm].Config(), self.num_steps
+        chosen = preset(self.algorithm, self.preset, self.env)
+        return chosen.config, chosen.num_steps
+
+
+_PPO = "CleanRL 490.04 ± 6.12"
+_DQN = "CleanRL 488.69 ± 16.11"
+_ZOO = "zoo 500"
+
+ROWS: dict[str, Row] = {
+    "ppo/CartPole": Row("ppo", "CartPole-v1", 475, _PPO),
+    "ppo/Acrobot": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32"),
+    "ppo/gymnasium-CartPole": Row("ppo", "gymnasium:CartPole-v1", 475, _PPO),
+    "dqn/CartPole": Row("dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
+    "double_dqn/CartPole": Row("double_dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
+    "dueling_dqn/CartPole": Row("dueling_dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
+    "dqn/CartPole-zoo": Row("dqn", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
+    "double_dqn/CartPole-zoo": Row("double_dqn", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
+    "dueling_dqn/CartPole-zoo": Row("dueling_dqn", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
+    "dqn/Acrobot": Row("dqn", "Acrobot-v1", -92, "CleanRL -91.54 ± 7.20", "cleanrl"),
+    "dqn/MountainCar-zoo": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo", GREEDY),
+    "c51/CartPole": Row("c51", "CartPole-v1", 475, "–"),
+    "qr_dqn/CartPole": Row("qr_dqn", "CartPole-v1", 475, "–"),
+    "pqn/CartPole": Row("pqn", "CartPole-v1", 475, "–"),
 }
-"""environments, with the return to reach and the published figure"""
+"""what to reach, by a name that says which"""
 
 
-def measure(env: str, seeds: int, device: str) -> dict[str, Any]:
-    """Train config P for 500,000 steps and return the figures of its row."""
-    result = train("ppo", env, seeds=range(seeds), num_steps=500_000, device=device)
-    finals = result.final_returns()
-    low, high = ops.bootstrap_interval(random.key(0), finals)
-    greedy = evaluate("ppo", env, result.states, num_episodes=20)
+def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
+    """Train as a row says and return its figures."""
+    row = ROWS[name]
+    config, num_steps = row.settings
+    result = train(
+        row.algorithm, row.env, config=config, seeds=range(seeds), num_steps=num_steps, device=device
+    )
+    figures = {
+        TRAINING: result.final_returns(),
+        GREEDY: evaluate(row.algorithm, row.env, result.states, num_episodes=20).mean(dim=1).cpu(),
+    }
     return {
-        "environment": env,
+        "row": name,
         "placement": result.placement,
-        "seeds": seeds,
+        "config": json.loads(
+            json_text({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+        ),
+        "seeds": list(range(seeds)),
         "steps": int(result.steps[-1]),
-        "iqm": round(float(ops.iqm(finals)), 2),
-        "interval_95": [round(float(low), 2), round(float(high), 2)],
-        "worst": round(float(finals.min()), 2),
-        "greedy_iqm": round(float(ops.iqm(greedy.mean(dim=1).cpu())), 2),
+        "statistic": row.statistic,
+        "target": row.target,
+        **{name: _figures(figures[name]) for name in (TRAINING, GREEDY)},
         "not_finite": result.nonfinite_seeds,
         "steps_per_second": round(result.steps_per_second),
         "compile_seconds": round(result.compile_seconds, 1),
@@ -42,28 +100,46 @@ def measure(env: str, seeds: int, device: str) -> dict[str, Any]:
     }
 
 
+def _figures(returns: torch.Tensor) -> dict[str, Any]:
+    low, high = ops.bootstrap_interval(random.key(0), returns)
+    return {
+        "iqm": round(float(ops.iqm(returns)), 2),
+        "interval_95": [round(float(low), 2), round(float(high), 2)],
+        "worst": round(float(returns.min()), 2),
+    }
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the figures as a table, each beside target and reference."""
     lines = [
-        "| environment | runs on the | algorithm | env steps | seeds | IQM [95 %] | worst | greedy | target | reference |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| row | env steps | seeds | training IQM [95 %] | greedy IQM [95 %] | worst | target | reference |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        target, reference = ROWS[row["environment"]]
-        low, high = row["interval_95"]
-        verdict = "reached" if row["iqm"] >= target else "MISSED"
+    for found in rows:
+        row = ROWS[found["row"]]
+        compared = found[row.statistic]
+        shown = [f"{found[s]['iqm']} {found[s]['interval_95']}" for s in (TRAINING, GREEDY)]
+        verdict = "reached" if compared["iqm"] >= row.target else "MISSED"
+        which = "training" if row.statistic == TRAINING else "greedy"
         lines.append(
-            f"| {row['environment']} | {row['placement']} | PPO, config P | {row['steps']:,} | {row['seeds']} "
-            f"| {row['iqm']} [{low}, {high}] | {row['worst']} | {row['greedy_iqm']} "
-            f"| ≥ {target:.0f}: {verdict} | {reference} |"
+            f"| {found['row']} | {found['steps']:,} | {len(found['seeds'])} | {shown[0]} | {shown[1]} "
+            f"| {compared['worst']} | {which} ≥ {row.target:g}: {verdict} | {row.reference} |"
         )
     return "\n".join(lines)
 
 
+def matching(patterns: list[str]) -> list[str]:
+    """Return the rows that a person named, `dqn/*` for several; all where nothing was named."""
+    found = [name for name in ROWS if any(fnmatch.fnmatch(name, p) for p in patterns or ["*"])]
+    if not found:
+        raise SystemExit(f"learning: no row is like {patterns}. There are {', '.join(ROWS)}.")
+    return found
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; * stands for anything")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--env", choices=ROWS, action="append", help="one of the rows; all by default")
     given = parser.parse_args()
-    print(table([measure(env, given.seeds, given.device) for env in given.env or ROWS]))
+    print(table([measure(name, given.seeds, given.device) for name in matching(given.rows)]))

@@ -3,6 +3,7 @@
     python benchmarks/run.py                    # this CPU
     python benchmarks/run.py --device cuda      # a GPU: its tests first
     python benchmarks/run.py --only bandits     # one part anew; the others stay as the file has them
+    python benchmarks/run.py --only learning --rows 'dqn/*'      # some rows of what is learnt, likewise
 
 The file has the machine, the versions and the date; a short table is printed at the end.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import bandits
 import compile_times
 import learning
+import peers
 import startup
 import torch
 
@@ -75,9 +77,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=None, help="file; benchmarks/results/ by default")
-    names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits")
+    names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits", "peers")
     parser.add_argument("--only", nargs="+", choices=names, help="parts to measure; all by default")
+    parser.add_argument("--rows", nargs="+", default=[], help="of learning; all by default")
     given = parser.parse_args()
+    rows = learning.matching(given.rows)
     if given.device.startswith("cuda"):
         tests = [sys.executable, "-m", "pytest", "-q", str(HERE.parent / "tests"), "-k", "gpu", "-rs"]
         subprocess.run(tests, check=True)
@@ -85,14 +89,19 @@ def main() -> None:
         "speed": lambda: speed(given.device),
         "seconds_to_first_update": lambda: startup.measure(given.seeds, given.device),
         "seconds_to_compile_a_step": lambda: compile_times.measure(given.device),
-        "learning": lambda: [learning.measure(env, given.seeds, given.device) for env in learning.ROWS],
+        "learning": lambda: [learning.measure(row, given.seeds, given.device) for row in rows],
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
+        "peers": lambda: peers.measure(5, 3.0, given.device),
     }
     here = machine(given.device)
     label = "cpu" if given.device == "cpu" else here["gpu"].replace(" ", "-").lower()
     out = given.out or HERE / "results" / f"{here['date']}-{label}.json"
     results = json.loads(out.read_text()) if given.only and out.exists() else {}
+    before = {row["row"]: row for row in results.get("learning", [])}
     results |= {"machine": here} | {name: parts[name]() for name in given.only or parts}
+    if "learning" in results:
+        found = before | {row["row"]: row for row in results["learning"]}
+        results["learning"] = [found[row] for row in learning.ROWS if row in found]
     out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     show(results)
     print(f"\nwrote {out}")
@@ -111,6 +120,8 @@ def show(results: dict[str, Any]) -> None:
         print(f"\n{name}: {figures}")
     if "learning" in results:
         print(f"\n{learning.table(results['learning'])}")
+    if "peers" in results:
+        print(f"\n{peers.table(results['peers'])}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ _DQN: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     },
 }
 
-PRESETS = {name: _DQN for name in ("dqn", "double_dqn", "dueling_dqn")}
+PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN)
 """algorithm → preset → environment → environment steps of a lane, and settings"""
 
 

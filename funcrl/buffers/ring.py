@@ -16,7 +16,10 @@ from torch import Tensor
 from funcrl import ops
 from funcrl.core import ReplayBatch, Transition, checks, tree
 
-FIELDS = ("obs", "action", "reward")
+FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
+"""What is kept of a transition."""
+
+STORABLE = ("obs", "action", "reward")
 """What may be stored in another dtype; `obs` says it for `next_obs` too."""
 
 
@@ -54,18 +57,26 @@ def init(example: Transition, num_rows: int, storage: Mapping[str, torch.dtype] 
     >>> init(example, 100, {"obs": torch.uint8}).data.next_obs.dtype
     torch.uint8
     """
-    storage = storage or {}
     checks.integer("buffers.init", "num_rows", num_rows, 1)
-    for field in storage:
-        checks.known("buffers.init", "storage", field, FIELDS)
-    kept = tree.replace(example, extras={})
-    made = {
-        field: tree.map(lambda x, kind=kind: x.to(kind), getattr(kept, field))
-        for field, kind in (storage | {"next_obs": storage["obs"]} if "obs" in storage else storage).items()
-    }
-    data = tree.map(lambda x: x.new_zeros((num_rows, *x.shape)), tree.replace(kept, **made))
-    count = torch.zeros((), dtype=torch.int64, device=example.reward.device)
-    return Replay(data=data, count=count, dtypes=tuple(x.dtype for x in tree.leaves(kept)))
+    stored = dict(storage or {})
+    for field, kind in stored.items():
+        checks.known("buffers.init", "storage", field, STORABLE)
+        number = isinstance(kind, torch.dtype) and kind != torch.bool and not kind.is_complex
+        checks.require(number, "buffers.init", "storage", "be a dtype of numbers", kind, "Write torch.uint8.")
+    if "obs" in stored:
+        stored["next_obs"] = stored["obs"]
+
+    def zeros(field: str) -> Any:
+        def empty(x: Tensor) -> Tensor:
+            return x.new_zeros((num_rows, *x.shape), dtype=stored.get(field, x.dtype))
+
+        return tree.map(empty, getattr(example, field))
+
+    return Replay(
+        data=Transition(extras={}, **{field: zeros(field) for field in FIELDS}),
+        count=torch.zeros((), dtype=torch.int64, device=example.reward.device),
+        dtypes=tuple(x.dtype for x in tree.leaves(tree.replace(example, extras={}))),
+    )
 
 
 def add(buffer: Replay, window: Transition) -> Replay:
@@ -167,7 +178,7 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
 
     Args:
         function: Who complains, `"dqn.Config"`.
-        buffer: `[R, ...]`, or more axes in front for lanes.
+        buffer: `[R, N, ...]`, or with axes of lanes in front; only its dtypes are looked at.
         window: Any number of transitions.
 
     Raises:
@@ -175,31 +186,25 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
 
     >>> no = torch.tensor([False])
     >>> step = Transition(torch.full((1,), 0.5), no.long(), torch.ones(1), no, no, torch.ones(1), {})
-    >>> check_storage("dqn.Config", init(step, 3, {"obs": torch.uint8}), step)
+    >>> check_storage("train", init(step, 3, {"obs": torch.uint8}), step)
     Traceback (most recent call last):
-    ValueError: dqn.Config: storage of obs must hold its values, got torch.uint8 for 0.5. Store it as it comes, or as a dtype that holds them.
+    ValueError: train: obs must be whole numbers from 0 to 255 to be stored as torch.uint8, got 0.5. Store them in the dtype that they come in.
     """
-    for field in ("obs", "action", "reward", "next_obs"):
-        stored = tree.leaves(getattr(buffer.data, field))
-        for new, old in zip(tree.leaves(getattr(window, field)), stored, strict=True):
-            if new.dtype == old.dtype or old.dtype.is_floating_point:
+    for field in FIELDS:
+        given, stored = tree.leaves(getattr(window, field)), tree.leaves(getattr(buffer.data, field))
+        for value, kind in zip(given, (x.dtype for x in stored), strict=True):
+            if kind == value.dtype or kind.is_floating_point:
                 continue
-            # Out of the range of whole numbers a conversion does anything, so the range comes first.
-            limits = torch.iinfo(old.dtype)
-            inside = (new >= limits.min) & (new <= limits.max)
-            kept = torch.where(inside, new, 0).to(old.dtype).to(new.dtype)
-            changed = new[~inside | (kept != new)]
-            checks.require(
-                changed.numel() == 0,
-                function,
-                f"storage of {field}",
-                "hold its values",
-                _Shown(f"{old.dtype} for {changed[0].item():g}" if changed.numel() else ""),
-                "Store it as it comes, or as a dtype that holds them.",
-            )
-
-
-class _Shown(str):
-    """Text that an error shows without quotes."""
-
-    __repr__ = str.__str__
+            limits = torch.iinfo(kind)
+            # Beyond its range a conversion does anything, so the range is looked at first.
+            inside = (value >= limits.min) & (value <= limits.max)
+            changed = ~inside | (torch.where(inside, value, 0).to(kind).to(value.dtype) != value)
+            if changed.any():
+                checks.require(
+                    False,
+                    function,
+                    field,
+                    f"be whole numbers from {limits.min} to {limits.max} to be stored as {kind}",
+                    value[changed][0].item(),
+                    "Store them in the dtype that they come in.",
+                )

@@ -68,7 +68,9 @@ def write(levels: Levels, place: Tensor, value: Tensor) -> Levels:
 def read(levels: Levels, place: Tensor) -> Tensor:
     """Return the numbers in some places, `[B]`."""
     numbers = levels[0]
-    return numbers[place] if numbers.ndim == 1 else numbers[place // numbers.shape[1], place % numbers.shape[1]]
+    return (
+        numbers[place] if numbers.ndim == 1 else numbers[place // numbers.shape[1], place % numbers.shape[1]]
+    )
 
 
 def search(levels: Levels, share: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 import funcrl
 from funcrl import algos, envs
 from funcrl.algos.presets import preset
+from funcrl.buffers import memory
 from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
@@ -185,6 +186,9 @@ def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
 def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], asked: int | None) -> int:
     if plan.placement == "host":
         say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in this process")
+    if plan.replay_bytes:
+        size = f"{plan.config.buffer_size:,} transitions for each of {plan.lanes_per_group} lanes"
+        say(f"{label}: replay buffers of {memory.text(plan.replay_bytes)}, {size}")
     if asked is not None and asked != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")

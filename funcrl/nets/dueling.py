@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,9 +24,9 @@ class Dueling(nn.Module):
         super().__init__()
         self.aggregation = aggregation
         self.body = nn.Sequential(body, ACTIVATIONS[activation]())
-        layers = {"activation": activation, "hidden_gain": 2.0**0.5, "output_gain": 1.0, "input_axes": 1}
-        self.value = MLP((width, stream, 1), **layers)  # type: ignore[arg-type]
-        self.advantage = MLP((width, stream, num_actions), **layers)  # type: ignore[arg-type]
+        layers: dict[str, Any] = {"activation": activation, "hidden_gain": 2.0**0.5, "output_gain": 1.0, "input_axes": 1}
+        self.value = MLP((width, stream, 1), **layers)
+        self.advantage = MLP((width, stream, num_actions), **layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., *input]` to `[..., A]`."""

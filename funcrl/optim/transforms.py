@@ -270,4 +270,4 @@ def polyak(target: Tree, online: Tree, tau: Number) -> Tree:
     >>> polyak(torch.zeros(1), torch.ones(1), 0.25)
     tensor([0.2500])
     """
-    return tree.map(lambda slow, fast: slow + tau * (fast - slow), target, online)
+    return tree.map(lambda slow, fast: (1 - tau) * slow + tau * fast, target, online)

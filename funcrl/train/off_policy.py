@@ -8,6 +8,7 @@ With an environment on the host, acting is a program and the stepping happens in
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.buffers import uniform
-from funcrl.core import Transition, checks, jit, random, tree
+from funcrl.buffers import Replay, check_storage, memory, prioritised, uniform
+from funcrl.core import Transition, checks, jit, lanes, random, tree
+from funcrl.ops.schedules import linear
 from funcrl.train.collect import Window
+from funcrl.train.resolve import resolve_config
 from funcrl.train.windows import WindowRun
 
 STEPS_PER_ITERATION = 1000
@@ -81,25 +84,18 @@ class OffPolicyRun(WindowRun):
     def _steps_per_cycle(self) -> int:
         return int(self.config.num_envs * self.config.window_length)
 
+    def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Any]:
+        if not hasattr(self, "_carry"):
+            config = resolve_config("OffPolicyRun", self.algorithm, config, len(seeds))
+            needed = replay_bytes(self.algorithm, self.env, config)
+            memory.check_memory("OffPolicyRun", needed, len(seeds), config.buffer_size, self.device)
+        return super()._begin(seeds, config)
+
     def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Memory:
-        config, space = agent.config, spaces.observation_space
-        kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
-        obs = torch.zeros(config.num_envs, *space.shape, dtype=kind, device=key.device)
-        action, _ = self.algorithm.act(agent, obs, key)
-        reward = torch.zeros(config.num_envs, device=key.device)
-        no = torch.zeros_like(reward, dtype=torch.bool)
-        step = Transition(
-            obs=obs,
-            action=torch.zeros_like(action),
-            reward=reward,
-            terminated=no,
-            truncated=no,
-            next_obs=obs,
-            extras={},
-        )
         zero = torch.zeros((), device=key.device)
+        example = _example(self.algorithm, agent, spaces, key)
         return Memory(
-            buffer=uniform.init(step, config.buffer_size // config.num_envs),
+            buffer=_kind(agent.config).init(example, *_shape(agent.config)),
             cycle=zero.to(torch.int32),
             returns=zero,
             episodes=zero,
@@ -113,51 +109,122 @@ class OffPolicyRun(WindowRun):
         carry = self._carry
         window, calls, on_host = self._collecting(carry.memory.cycle)
         assert self.collector is not None
-        add = jit.jit(torch.vmap(_add, in_dims=((0, 0), 1)), donate=(0,), backend=self.backend)
+        add = jit.jit(
+            torch.vmap(functools.partial(_add, self.config.n_step), in_dims=((0, 0), 1)),
+            donate=(0,),
+            backend=self.backend,
+        )
         learn = jit.jit(torch.vmap(self._learn), donate=(0,), backend=self.backend)
         self._programs = [*self.collector.programs, add, learn]
         added = add.bind((carry.memory, carry.agent.env_steps), window)
-        update = learn.bind(carry.agent, carry.memory.buffer, carry.learn_key)
+        replay, priorities = _apart(carry.memory.buffer)
+        update = learn.bind((carry.agent, priorities), replay, carry.learn_key)
         collect_and_add = self._row(on_host, [*calls, added])
         learn_some = self._row(None, [update] * self.config.updates_per_window)
         size = self._steps_per_cycle
         needed = max(self.config.warmup_steps, self.config.n_step * self.config.num_envs)
 
         def iterate() -> None:
-            memory = carry.memory
-            memory.returns.zero_()
-            memory.episodes.zero_()
+            now = carry.memory
+            now.returns.zero_()
+            now.episodes.zero_()
             for _ in range(self.num_cycles):
                 collect_and_add()
+                if self._cycle == 0 and self.config.storage:
+                    check_storage("train", _apart(now.buffer)[0], window.transition)
                 self._cycle += 1
                 if self._cycle * size >= needed:
                     learn_some()
-            mean = memory.returns / memory.episodes
-            carry.last_return.copy_(torch.where(memory.episodes > 0, mean, carry.last_return))
-            self._episodes.copy_(memory.episodes)
+            mean = now.returns / now.episodes
+            carry.last_return.copy_(torch.where(now.episodes > 0, mean, carry.last_return))
+            self._episodes.copy_(now.episodes)
             carry.iteration.add_(1)
 
         return iterate
 
-    def _learn(self, agent: Any, buffer: Any, key: Tensor) -> Any:
-        """Sample and take a gradient step, in one lane."""
-        config = agent.config
-        key = random.fold_in(key, agent.step)
-        batch = uniform.sample(buffer, key, config.batch_size, config.gamma, config.n_step)
-        return self.algorithm.update(agent, batch)
+    def _learn(self, written: tuple[Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any]:
+        """Sample, take a gradient step, and rank what was learnt from anew, in one lane."""
+        agent, priorities = written
+        config, key = agent.config, random.fold_in(key, agent.step)
+        shape = (config.batch_size, config.gamma, config.n_step)
+        if config.replay == "uniform":
+            return self.algorithm.update(agent, uniform.sample(replay, key, *shape)), priorities
+        buffer = prioritised.Prioritised(replay, *priorities)
+        # β rises to 1: Schaul et al. 2016, section 3.4.
+        exponent = linear(config.importance_exponent, 1.0, config.importance_steps, agent.env_steps)
+        batch, index = prioritised.sample(buffer, key, *shape, exponent)
+        agent = self.algorithm.update(agent, batch)
+        buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
+        return agent, _apart(buffer)[1]
 
 
-def _add(written: tuple[Memory, Tensor], window: Window) -> tuple[Memory, Tensor]:
-    """Put one lane's window into its memory, and count."""
-    memory, env_steps = written
-    ended = window.ended
-    memory = Memory(
-        buffer=uniform.add(memory.buffer, window.transition),
-        cycle=memory.cycle + 1,
-        returns=memory.returns + torch.where(ended, window.episode_return, 0.0).sum(),
-        episodes=memory.episodes + ended.sum(),
+def replay_bytes(algorithm: ModuleType, env: envs.AnyEnv, config: Any) -> int:
+    """Return how many bytes the replay buffer of one lane takes.
+
+    Args:
+        algorithm: Its module.
+        env: The environment; a float field may hold one value a lane.
+        config: The settings, likewise.
+    """
+    spaces: Any = env if isinstance(env, envs.HostEnv) else lanes.Lanes(env).first
+    one = tree.map(lambda x: x[0] if isinstance(x, Tensor) else x, config)
+    key = random.key(0)
+    agent = algorithm.init(key, one, spaces)
+    rows, storage = _shape(config)
+    return memory.lane_bytes(_kind(config).init, _example(algorithm, agent, spaces, key), rows, storage)
+
+
+def _kind(config: Any) -> ModuleType:
+    return prioritised if config.replay == "prioritised" else uniform
+
+
+def _shape(config: Any) -> tuple[int, dict[str, torch.dtype]]:
+    """Return the rows of the buffer, and the dtypes to keep fields in."""
+    storage = {"obs": getattr(torch, config.storage)} if config.storage else {}
+    return config.buffer_size // config.num_envs, storage
+
+
+def _apart(buffer: Any) -> tuple[Replay, tuple[Any, ...]]:
+    """Return the part of a buffer that learning only reads, and the part that it writes."""
+    if isinstance(buffer, prioritised.Prioritised):
+        return buffer.replay, (buffer.priorities, buffer.largest)
+    return buffer, ()
+
+
+def _example(algorithm: ModuleType, agent: Any, spaces: Any, key: Tensor) -> Transition:
+    """Return one step of a lane's N environments as the buffer will see it, with values of no meaning."""
+    space = spaces.observation_space
+    kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    obs = torch.zeros(agent.config.num_envs, *space.shape, dtype=kind, device=key.device)
+    action, _ = algorithm.act(agent, obs, key)
+    reward = torch.zeros(agent.config.num_envs, device=key.device)
+    no = torch.zeros_like(reward, dtype=torch.bool)
+    return Transition(
+        obs=obs,
+        action=torch.zeros_like(action),
+        reward=reward,
+        terminated=no,
+        truncated=no,
+        next_obs=obs,
+        extras={},
     )
-    return memory, env_steps + ended.numel()
+
+
+def _add(n_step: int, written: tuple[Memory, Tensor], window: Window) -> tuple[Memory, Tensor]:
+    """Put one lane's window into its memory, and count."""
+    before, env_steps = written
+    ended, buffer = window.ended, before.buffer
+    if isinstance(buffer, prioritised.Prioritised):
+        buffer = prioritised.add(buffer, window.transition, n_step)
+    else:
+        buffer = uniform.add(buffer, window.transition)
+    after = Memory(
+        buffer=buffer,
+        cycle=before.cycle + 1,
+        returns=before.returns + torch.where(ended, window.episode_return, 0.0).sum(),
+        episodes=before.episodes + ended.sum(),
+    )
+    return after, env_steps + ended.numel()
 
 
 def cycles_per_iteration(config: Any, num_steps: int) -> int:

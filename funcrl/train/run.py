@@ -84,7 +84,8 @@ class Run(abc.ABC):
         self.env = resolve_env(here, env)
         self.device = checks.device(here, device)
         self.backend = backend
-        self.config, self._carry = self._begin(seeds, config)
+        self.config, carry = self._begin(seeds, config)
+        self._carry = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
         self._seeds = tuple(seeds)
         self._episodes = torch.zeros_like(self._carry.last_return)
         self._iterate: Callable[[], None] | None = None
@@ -211,10 +212,9 @@ class Run(abc.ABC):
                 memory=self._memory(agent, spaces, key),
             )
 
-        # Fields that do not depend on the lane come out of vmap as views of one element.
         values = [column.to(self.device) for column in own.values]
-        carry = torch.vmap(lane)(keys, columns, values)
-        return config, tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
+        # What does not depend on the lane, such as an empty buffer, is a view of one lane's here.
+        return config, torch.vmap(lane)(keys, columns, values)
 
 
 def num_envs(config: Any) -> int:

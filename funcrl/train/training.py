@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
+from funcrl.buffers import memory
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
-from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration
+from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
 from funcrl.train.resolve import (
@@ -124,6 +125,8 @@ class Plan:
     lanes_per_group: int
     device: torch.device
     backend: str
+    replay_bytes: int = 0
+    """bytes of the replay buffers of all lanes that run at once"""
 
     @property
     def placement(self) -> str:
@@ -181,6 +184,11 @@ def make_plan(
         check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
     algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), example)
+    lanes_per_group = min(lanes_per_group, len(seeds))
+    bytes_a_lane = 0
+    if _loop(algorithm) is OffPolicyRun:
+        bytes_a_lane = replay_bytes(algorithm, world, config)
+        memory.check_memory("train", bytes_a_lane, lanes_per_group, config.buffer_size, device)
     return Plan(
         algorithm=algorithm,
         env=world,
@@ -188,9 +196,10 @@ def make_plan(
         seeds=seeds,
         num_iterations=num_iterations,
         steps_per_iteration=size,
-        lanes_per_group=min(lanes_per_group, len(seeds)),
+        lanes_per_group=lanes_per_group,
         device=device,
         backend=backend,
+        replay_bytes=bytes_a_lane * lanes_per_group,
     )
 
 
@@ -273,7 +282,7 @@ def _take_lanes(config: Any, members: Tensor) -> Any:
 def _fill_shares(algorithm: ModuleType, config: Any, total: int) -> Any:
     """Put lengths in environment steps where settings asked with 0 for a share of the run."""
     shares: dict[str, float] = getattr(algorithm, "SHARES_OF_THE_RUN", {"anneal_steps": 1.0})
-    filled = {}
+    filled: dict[str, Any] = {}
     for name, share in shares.items():
         asked = getattr(config, name, None)
         if isinstance(asked, Tensor):

@@ -142,7 +142,13 @@ ON_POLICY = [
     ),
 ]
 
-_SMALL = {"batch_size": 8, "hidden": (8, 8), "target_period": 1, "anneal_steps": 4800.0, "exploration_steps": 100.0}
+_SMALL = {
+    "batch_size": 8,
+    "hidden": (8, 8),
+    "target_period": 1,
+    "anneal_steps": 4800.0,
+    "exploration_steps": 100.0,
+}
 
 OFF_POLICY = [
     OffPolicy(
@@ -154,13 +160,13 @@ OFF_POLICY = [
     for name in ("dqn", "double_dqn", "dueling_dqn")
 ]
 
-# The distributional ones: their integers say how many numbers an action has.
+# The distributional ones: the size of the batch and the target's period are those of `dqn`.
 OFF_POLICY += [
     OffPolicy(
         name,
         REGISTRY[name].Config(**_SMALL, **{setting: 5}),
         envs.make("CartPole-v1"),
-        {"batch_size": 6, "target_period": 3, setting: 7},
+        {setting: 7},
     )
     for name, setting in (("c51", "num_atoms"), ("qr_dqn", "num_quantiles"))
 ]

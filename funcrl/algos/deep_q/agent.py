@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, behaviour
-from funcrl.core import ReplayBatch, checks, random, tree
+from funcrl.core import ReplayBatch, checks, tree
 from funcrl.ops import exploration, schedules
 
 REPLAY = ("uniform", "prioritised")
+
+STORAGE = ("", "uint8", "int16", "float16", "bfloat16")
 
 METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
 
@@ -76,7 +78,8 @@ class Settings:
     buffer_size: int = tree.static(default=10_000)
     """transitions that a lane remembers"""
     storage: str = tree.static(default="")
-    """dtype to remember observations in, \"uint8\" for whole numbers up to 255; as they come by default"""
+    """dtype to remember observations in: uint8 for whole numbers up to 255, int16, float16, bfloat16; empty: as
+    they come"""
     batch_size: int = tree.static(default=128)
     """B: transitions in a gradient step"""
     n_step: int = tree.static(default=1)
@@ -109,6 +112,7 @@ class Settings:
         checks.settings(self, name, counts=("n_step", "target_period", "hidden", "channels", "stride"))
         checks.integer(name, "warmup_steps", self.warmup_steps, 0)
         checks.known(name, "replay", self.replay, REPLAY)
+        checks.known(name, "storage", self.storage, STORAGE)
         _check_sizes(name, self)
 
 
@@ -167,7 +171,9 @@ def read_spaces(function: str, env: object) -> tuple[tuple[int, ...], int]:
     num_actions = beginning.count(function, env, "action_space", instead)
     space = env.observation_space  # type: ignore[attr-defined]
     instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
-    checks.require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
+    checks.require(
+        isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead
+    )
     return space.shape, num_actions
 
 
@@ -180,7 +186,9 @@ def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
     )
 
 
-def begin(function: str, key: Tensor, config: Any, network: nn.Module, shape: tuple[int, ...], size: int) -> State:
+def begin(
+    function: str, key: Tensor, config: Any, network: nn.Module, shape: tuple[int, ...], size: int
+) -> State:
     """Make an agent that has learnt nothing.
 
     Args:

@@ -190,7 +190,7 @@ def update(state: State, batch: ReplayBatch) -> State:
 def _logits(state: State, params: nets.Params, obs: Tensor) -> Tensor:
     """Return `[..., A, N]`."""
     numbers: Tensor = nets.apply(state.network, params, obs)
-    return numbers.unflatten(-1, (-1, state.config.num_atoms))
+    return numbers.reshape(*numbers.shape[:-1], -1, state.config.num_atoms)
 
 
 def _values(state: State, params: nets.Params, obs: Tensor) -> tuple[Tensor, Tensor]:

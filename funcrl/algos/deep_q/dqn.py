@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from funcrl import nets
@@ -99,7 +98,9 @@ def update(state: State, batch: ReplayBatch) -> State:
     Raises:
         ValueError: When the batch has another number of rows.
     """
-    goal = target(batch.reward, batch.discount, nets.apply(state.network, state.target_params, batch.next_obs))
+    goal = target(
+        batch.reward, batch.discount, nets.apply(state.network, state.target_params, batch.next_obs)
+    )
 
     def of(params: nets.Params) -> Errors:
         values = nets.apply(state.network, params, batch.obs)

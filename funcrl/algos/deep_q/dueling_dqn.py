@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
+
 from funcrl import nets
 from funcrl.algos.deep_q import agent, double_dqn
 from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings, State, act, greedy

@@ -166,4 +166,4 @@ def update(state: State, batch: ReplayBatch) -> State:
 def _quantiles(state: State, params: nets.Params, obs: Tensor) -> Tensor:
     """Return θ(s, ·), `[..., A, N]`."""
     numbers: Tensor = nets.apply(state.network, params, obs)
-    return numbers.unflatten(-1, (-1, state.config.num_quantiles))
+    return numbers.reshape(*numbers.shape[:-1], -1, state.config.num_quantiles)
