@@ -29,6 +29,8 @@ TARGET_PERIODS = {"zoo": 10, "cleanrl": 500}
 """environment steps between two copies of the target network, as the references count them"""
 WARMUP = 1_000
 """environment steps before the first update; all that is timed comes later"""
+STEPS_AT_ONCE = 250
+"""of each lane, about"""
 THEIRS = "stable_baselines3"
 
 Advance = Callable[[], int]
@@ -51,8 +53,13 @@ def settings(name: str) -> dqn.Config:
     )
 
 
+def windows_at_once(config: dqn.Config) -> int:
+    """Return how many windows are taken in one go: so many that starting them costs nothing much."""
+    return max(1, STEPS_AT_ONCE // int(config.window_length))
+
+
 def stable_baselines3(config: dqn.Config, target_period: int, device: str) -> Advance:
-    """Return stable-baselines3's DQN, warmed up, a thousand steps at a time."""
+    """Return stable-baselines3's DQN, past its warm-up."""
     import gymnasium
     from stable_baselines3 import DQN
 
@@ -75,31 +82,31 @@ def stable_baselines3(config: dqn.Config, target_period: int, device: str) -> Ad
         seed=0,
         device=device,
     )
-    chunk = -(-WARMUP // config.window_length) * config.window_length
+    chunk = windows_at_once(config) * config.window_length
 
     def advance() -> int:
         before = model.num_timesteps
         model.learn(chunk, reset_num_timesteps=False, log_interval=None)
         return int(model.num_timesteps - before)
 
-    advance()
-    advance()
+    while model.num_timesteps < WARMUP + chunk:
+        advance()
     return advance
 
 
 def funcrl(config: dqn.Config, lanes: int, device: str) -> tuple[Advance, float]:
-    """Return funcrl's DQN, compiled and warmed up, an iteration at a time; and the seconds that took."""
+    """Return funcrl's DQN, compiled and past its warm-up; and the seconds that this took."""
     began = time.perf_counter()
-    cycles = -(-WARMUP // config.window_length)
+    cycles = windows_at_once(config)
     run = OffPolicyRun(dqn, envs.make("CartPole-v1"), config, range(lanes), device, num_cycles=cycles)
 
     def advance() -> int:
         run.iterate()
         return lanes * run.steps_per_iteration
 
-    # The first iteration ends the warm-up, the second one has every update that the others have.
-    advance()
-    advance()
+    taken = 0
+    while taken < lanes * (WARMUP + run.steps_per_iteration):
+        taken += advance()
     assert int(run.agent.step.min()) >= config.updates_per_window * cycles
     return advance, time.perf_counter() - began
 

@@ -3,8 +3,7 @@
 `cleanrl` is CleanRL's default for classic control (Huang et al. 2022, JMLR 23), `zoo` is RL Baselines3
 Zoo's tuned settings for each environment (`hyperparams/dqn.yml`). Their words are not always ours: a
 target network that is visited every so many environment steps is visited here every so many gradient
-steps, the number that the reference takes in between. Both networks differ from ours in how their
-first weights are drawn.
+steps, the number that the reference takes in between.
 """
 
 from __future__ import annotations

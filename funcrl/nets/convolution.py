@@ -58,10 +58,12 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
 class Convolution(nn.Module):
     """A layer that computes `convolution`, on the meta device: it holds shapes, not numbers."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int, stride: int, gain: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, stride: int, gain: float | None
+    ) -> None:
         super().__init__()
         self.stride = stride
-        self.initialisers = {"weight": initialisers.orthogonal(gain), "bias": initialisers.constant(0.0)}
+        self.initialisers = initialisers.scaled(gain)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size, device="meta"))
         self.bias = nn.Parameter(torch.empty(out_channels, device="meta"))
 
@@ -82,8 +84,8 @@ class CNN(nn.Module):
         kernel_size: int,
         strides: tuple[int, ...],
         activation: str,
-        hidden_gain: float,
-        output_gain: float,
+        hidden_gain: float | None,
+        output_gain: float | None,
         normalization: str,
     ) -> None:
         super().__init__()
@@ -117,8 +119,8 @@ def cnn(
     stride: int | Sequence[int] = 2,
     activation: str = "relu",
     normalization: str = "none",
-    hidden_gain: float = math.sqrt(2.0),
-    output_gain: float = 1.0,
+    hidden_gain: float | None = math.sqrt(2.0),
+    output_gain: float | None = 1.0,
 ) -> nn.Module:
     """Return the template of a small convolutional network with orthogonal weights and zero biases.
 
@@ -135,8 +137,8 @@ def cnn(
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
         normalization: `layer` to normalise before each activation, over the channels of each pixel and
             over the features of hidden layers (Ba et al. 2016, arXiv 1607.06450), or `none`.
-        hidden_gain: Scale of the orthogonal weights of all layers but the last.
-        output_gain: Scale of the last layer's.
+        hidden_gain: Scale of the orthogonal weights of all layers but the last; None for U(±1/√fan_in).
+        output_gain: Scale of the last layer's, likewise.
 
     Raises:
         ValueError: When a size, the number of strides or a name is not possible.

@@ -19,12 +19,24 @@ class Dueling(nn.Module):
     """Q(s, ·) from V(s) and A(s, ·); built by `dueling`, on the meta device."""
 
     def __init__(
-        self, body: nn.Module, width: int, stream: int, num_actions: int, activation: str, aggregation: str
+        self,
+        body: nn.Module,
+        width: int,
+        stream: int,
+        num_actions: int,
+        activation: str,
+        aggregation: str,
+        gain: float | None,
     ) -> None:
         super().__init__()
         self.aggregation = aggregation
         self.body = nn.Sequential(body, ACTIVATIONS[activation]())
-        layers: dict[str, Any] = {"activation": activation, "hidden_gain": 2.0**0.5, "output_gain": 1.0, "input_axes": 1}
+        layers: dict[str, Any] = {
+            "activation": activation,
+            "hidden_gain": gain,
+            "output_gain": gain,
+            "input_axes": 1,
+        }
         self.value = MLP((width, stream, 1), **layers)
         self.advantage = MLP((width, stream, num_actions), **layers)
 
@@ -48,6 +60,7 @@ def dueling(
     stride: int | Sequence[int] = 2,
     activation: str = "relu",
     aggregation: str = "mean",
+    gain: float | None = None,
 ) -> nn.Module:
     """Return the template of a dueling network.
 
@@ -61,6 +74,7 @@ def dueling(
         stride: Of every convolution, or one for each.
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
         aggregation: `mean` or `max`, what is subtracted from the advantages.
+        gain: Scale of orthogonal weights; None for U(±1/√fan_in).
 
     Raises:
         ValueError: When a size or a name is not possible.
@@ -75,8 +89,17 @@ def dueling(
     hold = "hold two widths at least, those of the body and last that of the two streams"
     checks.require(len(hidden) >= 2, name, "hidden", hold, tuple(hidden))
     *shared, width, stream = hidden
-    body = for_observations(input_shape, channels, shared, width, stride=stride, activation=activation)
-    return _cached(body, width, stream, num_actions, activation, aggregation)
+    body = for_observations(
+        input_shape,
+        channels,
+        shared,
+        width,
+        stride=stride,
+        activation=activation,
+        hidden_gain=gain,
+        output_gain=gain,
+    )
+    return _cached(body, width, stream, num_actions, activation, aggregation, gain)
 
 
 @functools.cache

@@ -136,3 +136,12 @@ def orthogonal(gain: float = 1.0) -> Initialiser:
         return gain * (signed if rows >= columns else signed.T).reshape(tuple(shape))
 
     return initialise
+
+
+def scaled(gain: float | None) -> dict[str, Initialiser]:
+    """Return the initialisers of a layer: orthogonal weights and no biases, or for None those of `torch.nn`.
+
+    >>> scaled(None)
+    {}
+    """
+    return {} if gain is None else {"weight": orthogonal(gain), "bias": constant(0.0)}

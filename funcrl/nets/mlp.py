@@ -30,10 +30,9 @@ class Linear(nn.Linear):
         self,
         in_features: int,
         out_features: int,
-        weight: initialisers.Initialiser,
-        bias: initialisers.Initialiser | None = None,
+        gain: float | None,
     ) -> None:
-        self.initialisers = {"weight": weight, "bias": bias or initialisers.constant(0.0)}
+        self.initialisers = initialisers.scaled(gain)
         super().__init__(in_features, out_features, device="meta")
 
     def reset_parameters(self) -> None:
@@ -63,8 +62,8 @@ class MLP(nn.Module):
         self,
         sizes: tuple[int, ...],
         activation: str,
-        hidden_gain: float,
-        output_gain: float,
+        hidden_gain: float | None,
+        output_gain: float | None,
         input_axes: int,
         normalization: str = "none",
     ) -> None:
@@ -73,7 +72,7 @@ class MLP(nn.Module):
         layers: list[nn.Module] = []
         for position, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             last = position == len(sizes) - 2
-            linear = Linear(fan_in, fan_out, initialisers.orthogonal(output_gain if last else hidden_gain))
+            linear = Linear(fan_in, fan_out, output_gain if last else hidden_gain)
             layers += [linear] if last else [linear, *between(fan_out, activation, normalization)]
         self.layers = nn.Sequential(*layers)
 
@@ -91,8 +90,8 @@ def mlp(
     *,
     activation: str = "tanh",
     normalization: str = "none",
-    hidden_gain: float = math.sqrt(2.0),
-    output_gain: float = 1.0,
+    hidden_gain: float | None = math.sqrt(2.0),
+    output_gain: float | None = 1.0,
 ) -> nn.Module:
     """Return the template of a multilayer perceptron with orthogonal weights and zero biases.
 
@@ -107,8 +106,9 @@ def mlp(
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
         normalization: `layer` to normalise the features before each activation (Ba et al. 2016, arXiv
             1607.06450), or `none`.
-        hidden_gain: Scale of the hidden layers' orthogonal weights.
-        output_gain: Scale of the last layer's.
+        hidden_gain: Scale of the hidden layers' orthogonal weights; None to draw weights and biases
+            from U(±1/√fan_in), as `torch.nn.Linear` does.
+        output_gain: Scale of the last layer's, likewise.
 
     Raises:
         ValueError: When a name is unknown or a size is not positive.

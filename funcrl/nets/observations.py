@@ -20,8 +20,8 @@ def for_observations(
     stride: int | Sequence[int] = 2,
     activation: str = "relu",
     normalization: str = "none",
-    hidden_gain: float = math.sqrt(2.0),
-    output_gain: float = 1.0,
+    hidden_gain: float | None = math.sqrt(2.0),
+    output_gain: float | None = 1.0,
 ) -> nn.Module:
     """Return the template of a convolutional network for images `[C, H, W]`, and of a perceptron elsewhere.
 
@@ -35,8 +35,8 @@ def for_observations(
         stride: Of every convolution, or one for each.
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
         normalization: `layer` or `none`, see `mlp` and `cnn`.
-        hidden_gain: Scale of the orthogonal weights of all layers but the last.
-        output_gain: Scale of the last layer's.
+        hidden_gain: Scale of the orthogonal weights of all layers but the last; None for U(±1/√fan_in).
+        output_gain: Scale of the last layer's, likewise.
 
     Raises:
         ValueError: When a size or a name is not possible.

@@ -64,6 +64,19 @@ def test_the_network_is_that_of_torchs_layers():
     torch.testing.assert_close(nets.apply(small(), params, x), reference(params)(x))
 
 
+def test_layer_normalisation_is_over_the_channels_of_each_pixel():
+    template = cnn((2, 5, 6), (3, 4), (5,), 6, stride=(1, 2), normalization="layer")
+    params = {name: p + 0.1 for name, p in nets.init(template, KEY).items()}  # no gain 1, no offset 0
+    first, bias, gain, offset, second, bias2, gain2, offset2, *head = params.values()
+    w, b, gain3, offset3, last, last_bias = head
+    x = random.normal(KEY, (7, 2, 5, 6))
+    norm = lambda y, w, b: F.layer_norm(y.movedim(1, -1), y.shape[1:2], w, b).movedim(-1, 1).relu()
+    y = norm(F.conv2d(x, first, bias, padding=1), gain, offset)
+    y = norm(F.conv2d(y, second, bias2, stride=2, padding=1), gain2, offset2).flatten(1)
+    y = F.layer_norm(F.linear(y, w, b), (5,), gain3, offset3).relu()
+    torch.testing.assert_close(nets.apply(template, params, x), F.linear(y, last, last_bias))
+
+
 def test_leading_axes_are_kept_and_integers_are_taken():
     params = nets.init(small(), KEY)
     apply = lambda x: nets.apply(small(), params, x)
@@ -110,6 +123,7 @@ def test_parameters_are_orthogonal_matrices_and_zeros():
         (((1, 8, 8), (4,), (), 2), {"stride": 0}, "stride must be at least 1, got 0"),
         (((1, 8, 8), (4,), (), 2), {"kernel_size": 2}, "kernel_size must be odd, got 2"),
         (((1, 8, 8), (4,), (), 2), {"activation": "rule"}, "Did you mean 'relu'"),
+        (((1, 8, 8), (4,), (), 2), {"normalization": "batch"}, "normalization must be one of"),
     ],
 )
 def test_impossible_networks_are_refused(arguments, options, message):

@@ -1,13 +1,15 @@
 """Networks are pure functions of parameters that are drawn from keys."""
 
+import functools
 import math
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 from funcrl import nets
-from funcrl.core import random
+from funcrl.core import jit, random
 from funcrl.nets import initialisers
 
 KEY = random.key(0)
@@ -122,6 +124,57 @@ def test_an_own_initialiser_is_used():
 def test_buffers_are_refused():
     with pytest.raises(ValueError, match=r"nets\.init: network must have no buffers"):
         nets.init(nn.BatchNorm1d(3), KEY)
+
+
+def test_layer_normalisation_comes_before_each_activation_and_not_last():
+    template = nets.mlp((3,), (5, 4), 2, activation="relu", normalization="layer")
+    params = nets.init(template, KEY)
+    module = nn.Sequential(
+        nn.Linear(3, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 4), nn.LayerNorm(4), nn.ReLU(),
+        nn.Linear(4, 2),
+    )  # fmt: skip
+    params = {name: p + 0.1 for name, p in params.items()}  # so that no gain is 1 and no offset 0
+    module.load_state_dict({name.removeprefix("layers."): p for name, p in params.items()})
+    x = random.normal(KEY, (6, 3))
+    assert torch.allclose(nets.apply(template, params, x), module(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_normalised_lanes_equal_a_loop_compiled_too(backend):
+    template = nets.mlp((3,), (5, 4), 2, normalization="layer")
+    params = torch.vmap(lambda k: nets.init(template, k))(random.split(KEY, 3))
+    x = random.normal(KEY, (3, 7, 3))
+    gradient = torch.func.grad(lambda p, x: nets.apply(template, p, x).square().mean())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eager = torch.vmap(gradient)(params, x)
+    together = jit.jit(torch.vmap(gradient), backend=backend)(params, x)
+    for lane in range(3):
+        alone = gradient({name: p[lane] for name, p in params.items()}, x[lane])
+        for name, value in alone.items():
+            torch.testing.assert_close(eager[name][lane], value)
+            torch.testing.assert_close(together[name][lane], value)
+
+
+def test_without_normalisation_nothing_has_changed():
+    assert nets.mlp((3,), (4,), 1) is nets.mlp((3,), (4,), 1, normalization="none")
+    assert nets.mlp((3,), (4,), 1) is not nets.mlp((3,), (4,), 1, normalization="layer")
+
+
+def test_unknown_normalisations_are_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'layer'"):
+        nets.mlp((3,), (4,), 1, normalization="layers")
+
+
+def test_the_network_for_observations_follows_their_shape():
+    options = {"activation": "tanh", "normalization": "layer", "hidden_gain": 1.5, "output_gain": 0.5}
+    for_observations = functools.partial(nets.for_observations, **options)
+    image, vector = (3, 8, 6), (7,)
+    assert for_observations(image, (4, 5), (6,), 2, stride=1) is nets.cnn(
+        image, (4, 5), (6,), 2, stride=1, **options
+    )
+    assert for_observations(image, (), (6,), 2) is nets.mlp(image, (6,), 2, **options)
+    assert for_observations(vector, (4, 5), (6,), 2) is nets.mlp(vector, (6,), 2, **options)
 
 
 def test_unknown_activations_are_refused_with_the_nearest():

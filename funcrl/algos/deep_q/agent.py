@@ -182,7 +182,15 @@ def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
     if config.network is not None:
         return config.network  # type: ignore[no-any-return]
     return nets.for_observations(
-        shape, config.channels, config.hidden, size, stride=config.stride, activation=config.activation
+        shape,
+        config.channels,
+        config.hidden,
+        size,
+        stride=config.stride,
+        activation=config.activation,
+        # Weights from U(±1/√fan_in), as those of the references are.
+        hidden_gain=None,
+        output_gain=None,
     )
 
 
