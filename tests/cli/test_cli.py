@@ -10,8 +10,10 @@ import time
 import pytest
 
 from funcrl import __version__
+from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.train import parse_seeds
+from funcrl.core import tree
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--hidden", "4", "--num-minibatches", "2"]
 
@@ -73,6 +75,15 @@ def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
         (["train", "ppo", "CartPole-v1", "--seeds", "1000000000"], "seeds must be at most a million"),
         (["train", "ppo", "CartPole-v1", "--num-envs", "1000000007", "--num-minibatches", "3"], "Write 2."),
         (["train", "ppo", "CartPole-v1", "--out", "/dev/null/x"], "--out must"),
+        (["train", "dqn", "CartPole-v1", "--batch-size", "20000"], "batch_size must be at most buffer_size"),
+        (["train", "dqn", "CartPole-v1", "--epsilon", "1.5"], "epsilon must lie in [0, 1], got 1.5"),
+        (["train", "dqn", "CartPole-v1", "--target-period", "0"], "target_period must be at least 1, got 0"),
+        (["train", "dqn", "CartPole-v1", "--steps", "9"], "num_steps must be at least 10"),
+        (["train", "dqn", "Pendulum-v1"], "env.action_space must be Discrete"),
+        (["train", "dqn", "CartPole-v1", "--buffer-size", "1000000000000"], "That takes 46.0 TB a lane"),
+        (["train", "dqn", "CartPole-v1", "--preset", "zo"], "Did you mean 'zoo'"),
+        (["train", "dqn", "Pendulum-v1", "--preset", "zoo"], "'MountainCar-v0', got 'Pendulum-v1'"),
+        (["train", "ppo", "CartPole-v1", "--preset", "zoo"], "Presets are there for dqn"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
@@ -98,6 +109,22 @@ def test_nothing_is_overwritten_unless_told_to(capsys, tmp_path):
         status, *_ = run(capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), "--replace", *bad)
         assert status == 2
     assert (folder / "config.json").read_text() == run_before
+
+
+def test_a_preset_gives_way_to_what_is_written_beside_it(capsys, monkeypatch):
+    asked = []
+
+    def make_plan(algorithm, env, **rest):
+        asked.append(rest)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("funcrl.cli.train.make_plan", make_plan)
+    words = ["train", "dqn", "CartPole-v1", "--preset", "zoo", "--learning-rate", "0.5"]
+    run(capsys, *words)
+    run(capsys, *words, "--steps", "700")
+    for plan, steps in zip(asked, (50_000, 700), strict=True):
+        assert plan["num_steps"] == steps
+        assert plan["config"] == tree.replace(preset("dqn", "zoo", "CartPole-v1").config, learning_rate=0.5)
 
 
 def test_seeds_are_written_in_three_ways():
