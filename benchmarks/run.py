@@ -57,7 +57,8 @@ def speed(device: str) -> list[dict[str, Any]]:
     """Run the benchmarks of speed and return a row for each."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        files = [str(HERE / "test_speed.py"), str(HERE / "test_environments.py")]
+        names = ("test_speed.py", "test_environments.py", "test_buffers.py")
+        files = [str(HERE / name) for name in names]
         command = [sys.executable, "-m", "pytest", "-q", *files, "--device", device]
         subprocess.run([*command, f"--benchmark-json={report}", "--benchmark-quiet"], check=True)
         found = json.loads(report.read_text())["benchmarks"]

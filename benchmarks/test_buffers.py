@@ -103,7 +103,8 @@ def test_sample(benchmark, measure, device, num_rows, n_step):
 def test_prioritised(benchmark, measure, device, num_rows):
     """Everything that prioritised replay does for one gradient step, rows and weights included."""
     buffer = lanes(prioritised, num_rows, device)
-    fill = lambda levels: sum_tree.write(levels, torch.arange(num_rows), torch.ones(num_rows))
+    places, ones = torch.arange(num_rows, device=device), torch.ones(num_rows, device=device)
+    fill = lambda levels: sum_tree.write(levels, places, ones)
     priorities = tree.map(torch.clone, torch.vmap(fill)(buffer.priorities))
     count = torch.full_like(buffer.replay.count, num_rows)
     buffer = tree.replace(buffer, priorities=priorities, replay=tree.replace(buffer.replay, count=count))

@@ -12,6 +12,11 @@ QUICK = ["--backend", "eager", "--seeds", "2", "--steps", "100"]
 SMALL = {
     "bandits.py": (QUICK, "Lai & Robbins: 2.252 ln t", "bandits.png"),
     "cliff_walking.py": (QUICK, "value_iteration    V(start) = -13.000000", "cliff_walking.png"),
+    "grid_navigation.py": (
+        ["--backend", "aot_eager", "--seeds", "2", "--steps", "1024", "--episodes", "5"],
+        "success on 5 unseen layouts",
+        "grid_navigation.png",
+    ),
 }
 COMPILED = {"own_environment.py": (["--steps", "512"], "interquartile mean", None)}
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "funcrl").rglob("*.py"))
 
 # What each package may import of the others; core ← ops, optim ← nets ← algos; core, ops ← envs,
-# buffers;# all of these ← train ← io ← cli.
+# buffers; all of these ← train ← io ← cli.
 ALLOWED = {
     "core": set(),
     "ops": {"core"},

@@ -16,7 +16,7 @@ from funcrl.algos.bandits import (
     thompson_gaussian,
     ucb,
 )
-from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn
+from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow
 from funcrl.algos.tabular import (
     double_q_learning,
     dyna_q,
@@ -39,7 +39,7 @@ _BANDITS = (
     thompson_gaussian,
     ucb,
 )
-_DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn)
+_DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow)
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
 REGISTRY: dict[str, ModuleType] = {
@@ -69,6 +69,7 @@ __all__ = [
     "pqn",
     "q_learning",
     "qr_dqn",
+    "rainbow",
     "sarsa",
     "thompson_beta",
     "thompson_gaussian",

@@ -3,7 +3,8 @@
 `cleanrl` is CleanRL's default for classic control (Huang et al. 2022, JMLR 23), `zoo` is RL Baselines3
 Zoo's tuned settings for each environment (`hyperparams/dqn.yml`). Their words are not always ours: a
 target network that is visited every so many environment steps is visited here every so many gradient
-steps, the number that the reference takes in between.
+steps, the number that the reference takes in between. `zoo-annealed` is the zoo's with a learning rate
+that falls to zero.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ _DQN: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
         "Acrobot-v1": (100_000, _ZOO_ACROBOT),
     },
 }
+
+# With so large a learning rate the last policy of a run is as good as chance has it.
+_DQN["zoo-annealed"] = {"MountainCar-v0": (120_000, _ZOO_MOUNTAIN_CAR | {"anneal_steps": 120_000.0})}
 
 PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN)
 """algorithm → preset → environment → environment steps of a lane, and settings"""

@@ -1,6 +1,6 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
-from funcrl.nets import initialisers
+from funcrl.nets import initialisers, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import Params, apply, check_output, init
@@ -18,4 +18,5 @@ __all__ = [
     "init",
     "initialisers",
     "mlp",
+    "noisy",
 ]

@@ -16,7 +16,7 @@ AGGREGATIONS = ("mean", "max")
 
 
 class Dueling(nn.Module):
-    """Q(s, ·) from V(s) and A(s, ·); built by `dueling`, on the meta device."""
+    """Q(s, ·) from V(s) and A(s, ·), one number of each or several; built by `dueling`, on the meta device."""
 
     def __init__(
         self,
@@ -27,9 +27,10 @@ class Dueling(nn.Module):
         activation: str,
         aggregation: str,
         gain: float | None,
+        size: int,
     ) -> None:
         super().__init__()
-        self.aggregation = aggregation
+        self.aggregation, self.size = aggregation, size
         self.body = nn.Sequential(body, ACTIVATIONS[activation]())
         layers: dict[str, Any] = {
             "activation": activation,
@@ -37,18 +38,19 @@ class Dueling(nn.Module):
             "output_gain": gain,
             "input_axes": 1,
         }
-        self.value = MLP((width, stream, 1), **layers)
-        self.advantage = MLP((width, stream, num_actions), **layers)
+        self.value = MLP((width, stream, size), **layers)
+        self.advantage = MLP((width, stream, num_actions * size), **layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., *input]` to `[..., A]`."""
+        """Map `[..., *input]` to `[..., A · size]`, the numbers of the first action first."""
         features = self.body(x)
-        advantage = self.advantage(features)
+        value, advantage = self.value(features), self.advantage(features)
+        advantage = advantage.reshape(*value.shape[:-1], -1, self.size)
         if self.aggregation == "max":
-            baseline = advantage.amax(dim=-1, keepdim=True)
+            baseline = advantage.amax(dim=-2, keepdim=True)
         else:
-            baseline = advantage.mean(dim=-1, keepdim=True)
-        return self.value(features) + advantage - baseline  # type: ignore[no-any-return]
+            baseline = advantage.mean(dim=-2, keepdim=True)
+        return (value.unsqueeze(-2) + advantage - baseline).flatten(start_dim=-2)  # type: ignore[no-any-return]
 
 
 def dueling(
@@ -61,10 +63,12 @@ def dueling(
     activation: str = "relu",
     aggregation: str = "mean",
     gain: float | None = None,
+    size: int = 1,
 ) -> nn.Module:
     """Return the template of a dueling network.
 
-    Source: Wang et al. 2016, arXiv 1511.06581, equations 8 and 9.
+    Source: Wang et al. 2016, arXiv 1511.06581, equations 8 and 9; with a size above 1, for each atom
+    of a distribution, Hessel et al. 2018, arXiv 1710.02298.
 
     Args:
         input_shape: Of one observation, `[C, H, W]` for an image.
@@ -75,6 +79,7 @@ def dueling(
         activation: One of `elu`, `gelu`, `relu`, `silu`, `tanh`.
         aggregation: `mean` or `max`, what is subtracted from the advantages.
         gain: Scale of orthogonal weights; None for U(±1/√fan_in).
+        size: Numbers that the state and each action have.
 
     Raises:
         ValueError: When a size or a name is not possible.
@@ -99,7 +104,7 @@ def dueling(
         hidden_gain=gain,
         output_gain=gain,
     )
-    return _cached(body, width, stream, num_actions, activation, aggregation, gain)
+    return _cached(body, width, stream, num_actions, activation, aggregation, gain, size)
 
 
 @functools.cache

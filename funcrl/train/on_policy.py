@@ -67,7 +67,7 @@ class OnPolicyRun(WindowRun):
 
         # A small eager run gives the shapes of the minibatches' buffers.
         example, _ = prepare_lanes(carry.agent, window, carry.learn_key, carry.iteration)
-        batches = tree.map(lambda x: torch.empty_like(x, memory_format=torch.contiguous_format), example)
+        batches = tree.map(lambda x: torch.zeros_like(x, memory_format=torch.contiguous_format), example)
         written = (batches, carry.last_return, carry.iteration, self._episodes)
         return [
             prepared.bind(written, carry.agent, window, carry.learn_key),

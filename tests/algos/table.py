@@ -138,7 +138,7 @@ ON_POLICY = [
             exploration_steps=2400.0,
         ),
         envs.make("CartPole-v1"),
-        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12, "num_envs": 4},
+        {"num_minibatches": 4},
     ),
 ]
 
@@ -155,20 +155,20 @@ OFF_POLICY = [
         name,
         REGISTRY[name].Config(**_SMALL),
         envs.make("CartPole-v1"),
-        {"batch_size": 6, "target_period": 3},
+        {"batch_size": 6, "target_period": 3} if name == "dqn" else {},
     )
     for name in ("dqn", "double_dqn", "dueling_dqn")
 ]
 
-# The distributional ones: the size of the batch and the target's period are those of `dqn`.
+# Integers that are those of `dqn` are tried there alone.
 OFF_POLICY += [
-    OffPolicy(
-        name,
-        REGISTRY[name].Config(**_SMALL, **{setting: 5}),
-        envs.make("CartPole-v1"),
-        {setting: 7},
+    OffPolicy(name, REGISTRY[name].Config(**_SMALL, **settings), envs.make("CartPole-v1"), other)
+    for name, settings, other in (
+        ("c51", {"num_atoms": 5}, {"num_atoms": 7}),
+        ("qr_dqn", {"num_quantiles": 5}, {}),
+        # So much noise that it shows in the actions of a network of this size.
+        ("rainbow", {"num_atoms": 5, "noise_scale": 4.0}, {}),
     )
-    for name, setting in (("c51", "num_atoms"), ("qr_dqn", "num_quantiles"))
 ]
 
 _CLIFF = envs.make("CliffWalking-v1")

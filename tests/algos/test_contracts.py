@@ -191,7 +191,7 @@ def usual_strides(x):
     return x.view(-1).view(x.shape) if 1 in x.shape and x.is_contiguous() else x
 
 
-@cases
+@pytest.mark.parametrize("case", [case for case in CASES if case.other_integers], ids=lambda case: case.name)
 def test_torch_compile_takes_other_settings_and_other_numbers_of_lanes(case):
     """torch.compile makes integers symbolic once it has seen two values of them."""
     torch._dynamo.reset()

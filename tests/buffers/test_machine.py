@@ -1,5 +1,6 @@
 """Both buffers against a Python list that forgets nothing, over random histories."""
 
+import itertools
 import math
 
 import pytest
@@ -87,7 +88,7 @@ class Machine(RuleBasedStateMachine):
         if learnt:
             error = 4.0 * random.normal(k_error, (8,))
             self.prioritised = prioritised.update(self.prioritised, index, error, ALPHA)
-            new = {start: 0.0 for start in drawn}
+            new = dict.fromkeys(drawn, 0.0)
             for start, delta in zip(drawn, error.tolist(), strict=True):
                 new[start] = max(new[start], (abs(delta) + 1e-6) ** ALPHA)
             self.priority |= new
@@ -130,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         for (number, env), value in self.priority.items():
             expected[number % self.num_rows * self.num_envs + env] = value
         assert sum_tree.read(levels, torch.arange(size)).tolist() == pytest.approx(expected, rel=1e-5)
-        for lower, upper in zip(levels, levels[1:], strict=False):
+        for lower, upper in itertools.pairwise(levels):
             flat = upper.flatten()
             assert flat[: lower.shape[0]].tolist() == pytest.approx(lower.sum(dim=-1).tolist(), rel=1e-5)
         assert float(self.prioritised.largest) == pytest.approx(self.largest, rel=1e-5)

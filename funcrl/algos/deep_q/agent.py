@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from gymnasium import spaces
@@ -150,6 +150,9 @@ class State:
     network: nn.Module = tree.static()
 
 
+S = TypeVar("S", bound=State)
+
+
 class Errors(NamedTuple):
     """What a loss says of each row of a batch."""
 
@@ -227,6 +230,16 @@ def begin(
     )
 
 
+def with_params(state: S, params: nets.Params) -> S:
+    """Return an agent that has learnt nothing, with other parameters in both networks."""
+    return tree.replace(
+        state,
+        params=params,
+        target_params=tree.map(torch.clone, params),
+        optimizer=_optimizer(state.config, state.config.learning_rate).init(params),
+    )
+
+
 def explore(state: State, values: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy.
 
@@ -282,9 +295,7 @@ def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
     return Errors(ops.huber(error, threshold), error.abs(), q)
 
 
-def descend(
-    function: str, state: State, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]
-) -> State:
+def descend(function: str, state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]) -> S:
     """Take one gradient step on the weighted mean of the rows' losses, and visit the target network.
 
     θ ← θ - Adam(∇_θ (1 / B) Σ_i w_i L_i(θ)),   θ⁻ ← (1 - τ) θ⁻ + τ θ at every C-th step
@@ -323,16 +334,14 @@ def descend(
         "learning_rate": rate,
         "exploration": behaviour.amount(state.config, state.env_steps),
     }
-    return State(
+    return tree.replace(
+        state,
         params=params,
         target_params=tree.map(lambda new, old: torch.where(due, new, old), visited, state.target_params),
         optimizer=optimizer,
         step=step,
-        env_steps=state.env_steps,
         td_error=rows.td_error,
-        config=state.config,
         metrics=figures,
-        network=state.network,
     )
 
 

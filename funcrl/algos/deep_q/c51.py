@@ -17,7 +17,9 @@ within 1 / (1 - γ) = 100. Returns beyond `v_min` and `v_max` are clipped: set t
 
 from __future__ import annotations
 
+import math
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,9 +35,12 @@ __all__ = [
     "Config",
     "State",
     "act",
+    "check_atoms",
     "errors",
     "greedy",
     "init",
+    "logits",
+    "predict",
     "support",
     "target",
     "update",
@@ -55,16 +60,28 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = "c51.Config"
-        checks.integer(name, "num_atoms", self.num_atoms, 2)
-        for limit in ("v_min", "v_max"):
-            checks.number(name, limit, getattr(self, limit), -float("inf"), float("inf"))
-        if isinstance(self.v_min, Real) and isinstance(self.v_max, Real):
-            hold = f"be greater than v_min = {self.v_min:g}"
-            checks.require(self.v_max > self.v_min, name, "v_max", hold, self.v_max)
+        check_atoms("c51.Config", self)
 
 
-def support(config: Config) -> Tensor:
+def check_atoms(name: str, config: Any) -> None:
+    """Check the fields of settings that say where the atoms lie: `v_min`, `v_max`, `num_atoms`.
+
+    Args:
+        name: Who complains, `"c51.Config"`.
+        config: The settings.
+
+    Raises:
+        ValueError: When one is out of range.
+    """
+    checks.integer(name, "num_atoms", config.num_atoms, 2)
+    for limit in ("v_min", "v_max"):
+        checks.number(name, limit, getattr(config, limit), -math.inf, math.inf)
+    if isinstance(config.v_min, Real) and isinstance(config.v_max, Real):
+        hold = f"be greater than v_min = {config.v_min:g}"
+        checks.require(config.v_max > config.v_min, name, "v_max", hold, config.v_max)
+
+
+def support(config: Any) -> Tensor:
     """Return the atoms z, `[N]`, of settings whose floats are 0-d tensors.
 
     >>> support(Config(v_min=torch.tensor(-1.0), v_max=torch.tensor(1.0), num_atoms=3))
@@ -99,16 +116,16 @@ def target(
     return ops.categorical_projection(values, chosen, atoms)
 
 
-def errors(logits: Tensor, action: Tensor, goal: Tensor, atoms: Tensor) -> Errors:
+def errors(numbers: Tensor, action: Tensor, goal: Tensor, atoms: Tensor) -> Errors:
     """Algorithm 1: the cross-entropy -Σ_i m_i log p_i(s, a; θ) of each row, and KL(m ‖ p).
 
     Args:
-        logits: `[B, A, N]` θ(s, ·).
+        numbers: `[B, A, N]` θ(s, ·).
         action: `[B]` int64.
         goal: `[B, N]` m.
         atoms: `[N]` z.
     """
-    log_p = torch.log_softmax(ops.of_action(logits, action), dim=-1)
+    log_p = torch.log_softmax(ops.of_action(numbers, action), dim=-1)
     cross_entropy = -(goal * log_p).sum(dim=-1)
     entropy = -torch.xlogy(goal, goal).sum(dim=-1)
     # At least 0 but for rounding, which a priority must not see.
@@ -148,7 +165,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
     Returns:
         `[]` or `[B]` int64, and nothing else.
     """
-    return agent.explore(state, _values(state, state.params, obs)[1], key)
+    return agent.explore(state, predict(state, state.params, obs)[1], key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
@@ -161,7 +178,7 @@ def greedy(state: State, obs: Tensor) -> Tensor:
     Returns:
         `[]` or `[B]` int64; the first of several best ones.
     """
-    return _values(state, state.params, obs)[1].argmax(dim=-1)
+    return predict(state, state.params, obs)[1].argmax(dim=-1)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
@@ -178,22 +195,22 @@ def update(state: State, batch: ReplayBatch) -> State:
         ValueError: When the batch has another number of rows.
     """
     atoms = support(state.config)
-    probabilities, values = _values(state, state.target_params, batch.next_obs)
+    probabilities, values = predict(state, state.target_params, batch.next_obs)
     goal = target(batch.reward, batch.discount, probabilities, values, atoms)
 
     def of(params: nets.Params) -> Errors:
-        return errors(_logits(state, params, batch.obs), batch.action, goal, atoms)
+        return errors(logits(state, params, batch.obs), batch.action, goal, atoms)
 
     return agent.descend("c51.update", state, batch, of)
 
 
-def _logits(state: State, params: nets.Params, obs: Tensor) -> Tensor:
-    """Return `[..., A, N]`."""
+def logits(state: State, params: nets.Params, obs: Tensor) -> Tensor:
+    """Return θ(s, ·), `[..., A, N]`, for observations `[..., *obs]`."""
     numbers: Tensor = nets.apply(state.network, params, obs)
     return numbers.reshape(*numbers.shape[:-1], -1, state.config.num_atoms)
 
 
-def _values(state: State, params: nets.Params, obs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`."""
-    probabilities = torch.softmax(_logits(state, params, obs), dim=-1)
+def predict(state: State, params: nets.Params, obs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return p(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, for observations `[..., *obs]`."""
+    probabilities = torch.softmax(logits(state, params, obs), dim=-1)
     return probabilities, (probabilities * support(state.config)).sum(dim=-1)

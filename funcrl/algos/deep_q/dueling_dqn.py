@@ -62,15 +62,17 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     shape, num_actions = agent.read_spaces("dueling_dqn.init", env)
-    network = config.network or nets.dueling(
-        shape,
-        config.channels,
-        config.hidden,
-        num_actions,
-        stride=config.stride,
-        activation=config.activation,
-        aggregation=config.aggregation,
-    )
+    network = config.network
+    if network is None:
+        network = nets.dueling(
+            shape,
+            config.channels,
+            config.hidden,
+            num_actions,
+            stride=config.stride,
+            activation=config.activation,
+            aggregation=config.aggregation,
+        )
     return agent.begin("dueling_dqn.init", key, config, network, shape, num_actions)
 
 

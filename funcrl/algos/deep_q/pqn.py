@@ -2,8 +2,8 @@
 
 Gallici et al. 2024, "Simplifying deep temporal difference learning", arXiv 2407.04811.
 
-    G_t = r_t + γ [λ G_{t+1} + (1 - λ) max_a' Q(s_{t+1}, a'; θ)]             (section 4, Q(λ))
-    L(θ) = ½ E[(Q(s, a; θ) - G)²]                                                 (algorithm 1)
+    G_t = r_t + γ [λ G_{t+1} + (1 - λ) max_a' Q(s_{t+1}, a'; θ)]
+    L(θ) = ½ E[(Q(s, a; θ) - G)²]
 
 G is computed once for each window, with the parameters that collected it, and bootstraps with the
 maximum alone where the window or the episode was cut off. What keeps the values from diverging is
@@ -12,8 +12,8 @@ layer normalisation before every activation, and a window of many environments i
 As in the authors' code: RAdam, clipping by the global norm, ε that falls linearly and is the same
 for all environments, several passes over each window in minibatches.
 
-Departures: orthogonal weights, as everywhere here, in the place of the authors' normal ones. A time
-limit is not an end: where an episode is truncated, the value of the state it reached is bootstrapped.
+Departures: orthogonal weights in the place of the authors' normal ones. A time limit is not an end:
+where an episode is truncated, the value of the state it reached is bootstrapped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARES_OF_THE_RUN = {"anneal_steps": 1.0, "exploration_steps": 0.5}
 
 @tree.struct
 class Config:
-    """Settings of PQN; the defaults are for CartPole.
+    """Settings of PQN; the defaults are those of Rejax for CartPole.
 
     Every float may differ between lanes; integers, names and networks belong to the program.
     """
@@ -169,15 +169,17 @@ def init(key: Tensor, config: Config, env: object) -> State:
     instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
     boxed = isinstance(space, spaces.Box)
     checks.require(boxed, "pqn.init", "env.observation_space", "be a Box", space, instead)
-    network = config.network or nets.for_observations(
-        space.shape,
-        config.channels,
-        config.hidden,
-        num_actions,
-        stride=config.stride,
-        activation=config.activation,
-        normalization=config.normalization,
-    )
+    network = config.network
+    if network is None:
+        network = nets.for_observations(
+            space.shape,
+            config.channels,
+            config.hidden,
+            num_actions,
+            stride=config.stride,
+            activation=config.activation,
+            normalization=config.normalization,
+        )
     params = nets.init(network, key)
     nets.check_output("pqn.init", "config.network", network, params, space.shape, num_actions)
     config = beginning.settings(config, key)

@@ -1,8 +1,6 @@
 """What all bandit algorithms promise, beside the contracts of every algorithm."""
 
-import dataclasses
 import math
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +10,7 @@ from gymnasium import spaces
 
 from funcrl import envs
 from funcrl.algos import bandits
-from funcrl.core import jit, random, tree
+from funcrl.core import random, tree
 from funcrl.envs.bernoulli_bandit import BernoulliBandit
 from funcrl.envs.gaussian_bandit import GaussianBandit
 from tests.algos.bandits import table
@@ -21,23 +19,6 @@ from tests.algos.bandits.table import CASES
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 KEY = random.key(5)
 HISTORY = [(0, 1.0), (2, 0.0), (1, 0.5)]
-
-
-def float_fields(config):
-    return [field.name for field in dataclasses.fields(config) if not field.metadata.get("static", False)]
-
-
-def close(a, b):
-    return all(
-        torch.allclose(x, y, rtol=1e-5, atol=1e-6, equal_nan=True)
-        for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)
-    )
-
-
-def test_all_algorithms_are_in_the_table():
-    modules = [getattr(bandits, name) for name in bandits.__all__]
-    context_free = {module.__name__.rpartition(".")[2] for module in modules if hasattr(module, "arms")}
-    assert {case.name for case in CASES} == context_free
 
 
 @cases
@@ -66,92 +47,6 @@ def test_one_arm_is_enough(case):
     state = case.after([(0, 1.0), (0, 0.0)], env=env)
     assert int(case.algorithm.act(state, torch.zeros(()), KEY)[0]) == 0
     assert all(value.isfinite() for value in state.metrics.values())
-
-
-@cases
-def test_metrics_are_nan_before_and_finite_after(case):
-    names = list(case.algorithm.METRICS)
-    assert list(case.init().metrics) == names
-    assert all(value.isnan() for value in case.init().metrics.values())
-    state = case.init()
-    for pull in HISTORY:
-        state = case.algorithm.update(state, table.transition(*pull))
-        assert list(state.metrics) == names
-        assert all(value.isfinite() and value.shape == () for value in state.metrics.values())
-
-
-@cases
-def test_lanes_are_what_they_are_alone_also_two_deep(case):
-    histories = [[(0, 1.0), (1, 0.0)], [(2, 0.5), (2, 1.0)], [(1, 0.0), (0, 0.0)], [(2, 1.0), (1, 1.0)]]
-    states = tree.stack([case.after(history[:1]) for history in histories])
-    batches = tree.stack([table.transition(*history[1]) for history in histories])
-    fold = lambda value: tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), value)
-    keys = random.split(KEY, 4)
-    obs = torch.zeros(4, dtype=torch.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        once = torch.vmap(case.algorithm.update)(states, batches)
-        twice = torch.vmap(torch.vmap(case.algorithm.update))(fold(states), fold(batches))
-        action, _ = torch.vmap(case.algorithm.act)(once, obs, keys)
-        nested, _ = torch.vmap(torch.vmap(case.algorithm.act))(twice, fold(obs), fold(keys))
-        torch.vmap(case.algorithm.greedy)(once, obs)
-    assert close(fold(once), twice)
-    assert torch.equal(fold(action), nested)
-    for lane, history in enumerate(histories):
-        alone = case.after(history)
-        assert close(tree.index(once, lane), alone)
-        assert int(case.algorithm.act(alone, obs[0], keys[lane])[0]) == int(action[lane])
-
-
-@cases
-def test_every_float_can_be_swept(case):
-    for name in float_fields(case.config):
-        value = float(getattr(case.config, name))
-        values = torch.tensor([value, 0.7 * value])
-
-        def lane(x, name=name):
-            state = case.after(HISTORY, tree.replace(case.config, **{name: x}))
-            action, _ = case.algorithm.act(state, torch.zeros(50), KEY)
-            return state, action
-
-        together = torch.vmap(lane)(values)
-        assert torch.equal(getattr(together[0].config, name), values)
-        for i in range(2):
-            assert close(tree.index(together, i), lane(values[i])), name
-
-
-@pytest.mark.parametrize(
-    ("case", "backend"),
-    [pytest.param(case, "aot_eager", id=case.name) for case in CASES]
-    + [
-        pytest.param(case, "inductor", marks=pytest.mark.compiled, id=f"{case.name} compiled")
-        for case in CASES
-        if case.name in ("ucb", "thompson_beta")
-    ],
-)
-def test_compiled_is_eager_and_compiled_once(case, backend):
-    def step(state, obs, key):
-        action, _ = case.algorithm.act(state, obs, key)
-        reward = (action == 1).to(torch.float32)
-        batch = tree.replace(table.transition(0, 0.0), action=action, reward=reward)
-        return case.algorithm.update(state, batch)
-
-    lanes = torch.vmap(step)
-    program = jit.jit(lanes, backend=backend)
-    eager = compiled = tree.stack([case.after(HISTORY[:1]) for _ in range(4)])
-    for t in range(4):
-        arguments = torch.zeros(4, dtype=torch.int64), random.split(random.key(t), 4)
-        eager, compiled = lanes(eager, *arguments), program(compiled, *arguments)
-        assert close(eager, compiled)
-    assert program.num_graphs == 1
-
-
-@cases
-def test_floats_are_tensors_inside_a_state(case):
-    config = case.init().config
-    for name in float_fields(config):
-        value = getattr(config, name)
-        assert (value.shape, value.dtype) == ((), torch.float32)
 
 
 @cases

@@ -13,7 +13,7 @@ from torch import nn
 from funcrl import envs, nets
 from funcrl.algos import pqn
 from funcrl.core import random, tree
-from funcrl.train import train
+from funcrl.train import make_plan, train
 from tests.algos.table import ON_POLICY
 from tests.probes import Choice, Delayed, Truncating
 
@@ -158,9 +158,8 @@ def best_values(states, obs):
     return torch.vmap(lambda s: values(s, torch.tensor([obs])).max(dim=-1).values)(states)
 
 
-@pytest.mark.parametrize("td_lambda", [0.0, 0.9])
-def test_probe_a_truncated_episode_still_bootstraps(td_lambda):
-    states = learn(Truncating(), gamma=0.5, td_lambda=td_lambda).states
+def test_probe_a_truncated_episode_still_bootstraps():
+    states = learn(Truncating(), gamma=0.5).states
     # Taking the time limit for an end would give at most 1 + γ = 1.5.
     assert best_values(states, 1.0).tolist() == pytest.approx([2.0] * 3, abs=0.1)
 
@@ -180,9 +179,11 @@ def test_probe_actions_follow_observations():
 
 
 def test_train_fills_in_the_shares_of_the_run():
-    config = learn(Choice(), 4, anneal_steps=0.0).states.config
-    assert config.anneal_steps.tolist() == [128.0] * 3
-    assert config.exploration_steps.tolist() == [64.0] * 3
+    config = make_plan(
+        "pqn", Choice(), config=pqn.Config(**QUICK | {"anneal_steps": 0.0}), num_steps=150
+    ).config
+    assert float(config.anneal_steps) == 128.0
+    assert float(config.exploration_steps) == 64.0
 
 
 IMAGES = envs.make("GridNavigation-v0", size=4)
@@ -207,10 +208,10 @@ def test_own_networks_are_used_and_checked():
     state = pqn.init(random.key(0), pqn.Config(network=own), CASE.env)
     assert sorted(state.params) == ["0.bias", "0.weight", "2.bias", "2.weight"]
     assert pqn.update(state, CASE.batch()).metrics["loss"].isfinite()
-    wrong = pqn.Config(network=nn.Linear(4, 3, device="meta"))
     message = r"pqn\.init: config\.network must map observations \[B, 4\] to \[B, 2\]"
-    with pytest.raises(ValueError, match=message):
-        pqn.init(random.key(0), wrong, CASE.env)
+    for wrong in (nn.Linear(4, 3, device="meta"), nn.Sequential()):
+        with pytest.raises(ValueError, match=message):
+            pqn.init(random.key(0), pqn.Config(network=wrong), CASE.env)
 
 
 class Spaces:

@@ -1,0 +1,165 @@
+"""Rainbow: C51 with double targets, dueling and noisy networks, prioritised and n-step replay.
+
+Hessel et al. 2018, "Rainbow: combining improvements in deep reinforcement learning", arXiv 1710.02298.
+
+    a* = argmax_a' Q(s', a'; θ, ε'')                              double, van Hasselt et al. 2016, (4)
+    m = Φ mass p_j(s', a*; θ⁻, ε') at Σ_{k<n} γᵏ r_{t+k} + γⁿ z_j      n-step C51, Bellemare et al. 2017
+    L(θ) = -Σ_i m_i log p_i(s, a; θ, ε)                             drawn in proportion to KL(m ‖ p)^α
+    p_i(s, a; θ) = softmax_i(V_i(s) + A_i(s, a) - (1 / |A|) Σ_a' A_i(s, a'))  dueling, Wang et al. 2016
+    θ with noise ε: μ + σ ⊙ ε                                 noisy networks, Fortunato et al. 2018, (9)
+
+Each part is what its own file says; here they are put together. The three noises are independent,
+as in the paper on noisy networks (there, section 3.1). The noise is the only exploration, ε-greedy
+being left with ε = 0, and `greedy` acts without it.
+
+Departures from the paper: perceptrons for observations that are no images, and settings and atoms
+for classic control, as in `c51`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from funcrl import nets
+from funcrl.algos.deep_q import agent, c51
+from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings
+from funcrl.core import ReplayBatch, checks, random, tree
+from funcrl.nets import noisy
+
+__all__ = [
+    "METRICS",
+    "SHARES_OF_THE_RUN",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "update",
+]
+
+
+@tree.struct
+class Config(Settings):
+    """Settings of Rainbow."""
+
+    epsilon: float = 0.0
+    """ε of the ε-greedy policy, in [0, 1], beside the noise"""
+    initial_epsilon: float = 0.0
+    """ε at the beginning"""
+    priority_exponent: float = 0.5
+    """α of prioritised replay, in [0, 1]: 0 draws uniformly, 1 in proportion to the divergence"""
+    noise_scale: float = 0.5
+    """σ₀: size of the noise at the beginning"""
+    v_min: float = -100.0
+    """V_MIN: the smallest return that an atom stands for"""
+    v_max: float = 100.0
+    """V_MAX: the largest"""
+    num_atoms: int = tree.static(default=51)
+    """N: atoms of each distribution, at least 2"""
+    n_step: int = tree.static(default=3)
+    """n: steps whose rewards a target adds up before it bootstraps"""
+    replay: str = tree.static(default="prioritised")
+    """uniform or prioritised"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        c51.check_atoms("rainbow.Config", self)
+        checks.settings(self, "rainbow.Config", not_negative=("noise_scale",))
+
+
+@tree.struct
+class State(agent.State):
+    """An agent with noisy networks."""
+
+    key: Tensor
+    """`[2]` int32, from which the noise of every gradient step is drawn"""
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent.
+
+    Args:
+        key: `[2]` int32.
+        config: Settings; its floats may be numbers or 0-d tensors. Its own network, if it has one,
+            returns A · N numbers, those of the first action first; its linear layers become noisy.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+
+    Returns:
+        A `State` on the key's device.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output or no
+            linear layer.
+    """
+    shape, num_actions = agent.read_spaces("rainbow.init", env)
+    network = config.network
+    if network is None:
+        network = nets.dueling(
+            shape,
+            config.channels,
+            config.hidden,
+            num_actions,
+            stride=config.stride,
+            activation=config.activation,
+            size=config.num_atoms,
+        )
+    k_params, k_noise = random.split(key, 2)
+    size = num_actions * config.num_atoms
+    plain = agent.begin("rainbow.init", k_params, config, network, shape, size)
+    state = State(**vars(plain), key=k_noise)
+    return agent.with_params(state, noisy.widen(network, plain.params, plain.config.noise_scale))
+
+
+def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the best action of a network with noise, the same noise for all observations.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+        key: `[2]` int32.
+
+    Returns:
+        `[]` or `[B]` int64, and nothing else.
+    """
+    k_noise, k_action = random.split(key, 2)
+    params = noisy.perturb(state.params, noisy.noise(state.params, k_noise))
+    return agent.explore(state, c51.predict(state, params, obs)[1], k_action)
+
+
+def greedy(state: State, obs: Tensor) -> Tensor:
+    """Return the best action of the network without noise.
+
+    Args:
+        state: The agent.
+        obs: `[...]` one observation, or `[B, ...]` several.
+
+    Returns:
+        `[]` or `[B]` int64; the first of several best ones.
+    """
+    return c51.predict(state, noisy.means(state.params), obs)[1].argmax(dim=-1)
+
+
+def update(state: State, batch: ReplayBatch) -> State:
+    """Take one gradient step on the cross-entropy.
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows, B as the settings say.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows.
+    """
+    atoms = c51.support(state.config)
+    noise = noisy.noise(state.params, random.fold_in(state.key, state.step), (3,))
+    _, choice = c51.predict(state, noisy.perturb(state.params, noise[1]), batch.next_obs)
+    believed, _ = c51.predict(state, noisy.perturb(state.target_params, noise[2]), batch.next_obs)
+    goal = c51.target(batch.reward, batch.discount, believed, choice, atoms)
+
+    def of(params: nets.Params) -> Errors:
+        logits = c51.logits(state, noisy.perturb(params, noise[0]), batch.obs)
+        return c51.errors(logits, batch.action, goal, atoms)
+
+    return agent.descend("rainbow.update", state, batch, of)
