@@ -17,6 +17,7 @@ SMALL = {
         "success on 5 unseen layouts",
         "grid_navigation.png",
     ),
+    "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }
 COMPILED = {"own_environment.py": (["--steps", "512"], "interquartile mean", None)}
 
