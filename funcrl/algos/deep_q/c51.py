@@ -26,7 +26,8 @@ from torch import Tensor
 
 from funcrl import nets, ops
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings, State
+from funcrl.algos.deep_q.agent import METRICS, Errors, State
+from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
 from funcrl.core import ReplayBatch, checks, tree
 
 __all__ = [

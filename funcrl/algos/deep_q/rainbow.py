@@ -22,7 +22,8 @@ from torch import Tensor
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent, c51
-from funcrl.algos.deep_q.agent import METRICS, SHARES_OF_THE_RUN, Errors, Settings
+from funcrl.algos.deep_q.agent import METRICS, Errors
+from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
 from funcrl.core import ReplayBatch, checks, random, tree
 from funcrl.nets import noisy
 
