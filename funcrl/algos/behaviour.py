@@ -36,12 +36,13 @@ def check(name: str, config: Any) -> None:
     checks.known(name, "exploration", config.exploration, EXPLORATION)
 
 
-def amount(config: Any, steps: Tensor) -> Tensor:
+def amount(config: Any, steps: Tensor, over: Tensor) -> Tensor:
     """Return ε, or β of the Boltzmann policy, after some environment steps.
 
     Args:
         config: The settings; floats are 0-d tensors.
         steps: `[]` environment steps so far.
+        over: `[]` environment steps over which it falls to its final value.
 
     Returns:
         `[]`.
@@ -50,21 +51,20 @@ def amount(config: Any, steps: Tensor) -> Tensor:
         start, end = config.initial_temperature, config.temperature
     else:
         start, end = config.initial_epsilon, config.epsilon
-    return schedules.linear(start, end, config.exploration_steps, steps)
+    return schedules.linear(start, end, over, steps)
 
 
-def policy(config: Any, steps: Tensor, values: Tensor) -> Tensor:
+def policy(config: Any, now: Tensor, values: Tensor) -> Tensor:
     """Return the behaviour policy π(· | s).
 
     Args:
         config: The settings.
-        steps: `[]` environment steps so far.
+        now: `[]` ε or β, as `amount` returns it.
         values: `[..., A]` Q(s, ·).
 
     Returns:
         `[..., A]` probabilities.
     """
-    now = amount(config, steps)
     if config.exploration == "boltzmann":
         return exploration.boltzmann(values, now)
     return exploration.epsilon_greedy(values, now)

@@ -98,16 +98,17 @@ def sample(
     """Return transitions drawn in proportion to p^α, and where they lie.
 
     Args:
-        buffer: Of at least `n_step` steps.
+        buffer: Of at least `n_step` steps; nothing sensible comes of fewer.
         key: `[2]` int32.
         batch_size: B.
         gamma: Discount γ in [0, 1].
-        n_step: n, as in `add`.
+        n_step: n, as in every `add`.
         importance_exponent: β in [0, 1]: how far the weights undo the bias, 1 wholly.
 
     Returns:
         `[B]` rows, and `[B]` int64 places for `update`.
     """
+    checks.integer("buffers.sample", "batch_size", batch_size, 1)
     stratum = torch.arange(batch_size, dtype=torch.float64, device=key.device)
     share = (stratum + random.uniform(key, (batch_size,))) / batch_size
     place = sum_tree.search(buffer.priorities, share)

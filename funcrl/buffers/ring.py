@@ -98,6 +98,7 @@ def add(buffer: Replay, window: Transition) -> Replay:
         num_new,
         "Lower window_length, or raise buffer_size.",
     )
+    _check_window(buffer, window)
     rows = (buffer.count + torch.arange(num_new, device=buffer.count.device)) % num_rows
     # index_put is what the compiler turns into a write in place where the buffer is donated.
     write = lambda old, new: torch.index_put(old, (rows,), new.to(old.dtype))
@@ -106,6 +107,17 @@ def add(buffer: Replay, window: Transition) -> Replay:
         count=buffer.count + num_new,
         dtypes=buffer.dtypes,
     )
+
+
+def _check_window(buffer: Replay, window: Transition) -> None:
+    kinds = iter(buffer.dtypes)
+    num_new = window.reward.shape[0]
+    for field in FIELDS:
+        own, new = (tree.named_leaves(getattr(of, field)) for of in (buffer.data, window))
+        for name, leaf in own.items():
+            hold = f"be {(num_new, *leaf.shape[1:])} {next(kinds)}"
+            found = f"{tuple(new[name].shape)} {new[name].dtype}" if name in new else "nothing"
+            checks.require(hold == f"be {found}", "buffers.add", f"window.{field}{name}", hold, found)
 
 
 def oldest(buffer: Replay) -> Tensor:
@@ -155,6 +167,8 @@ def gather(buffer: Replay, step: Tensor, env: Tensor, gamma: float | Tensor, n_s
     Returns:
         `[B]` rows of weight 1.
     """
+    checks.integer("buffers.sample", "n_step", n_step, 1)
+    check_length("n_step", n_step, buffer)
     steps = step + torch.arange(n_step, device=step.device).unsqueeze(-1)
     reward, terminated, truncated = (
         read(buffer, field, steps, env) for field in ("reward", "terminated", "truncated")
@@ -170,11 +184,19 @@ def gather(buffer: Replay, step: Tensor, env: Tensor, gamma: float | Tensor, n_s
     )
 
 
+def check_length(name: str, length: int, buffer: Replay) -> None:
+    """Check that a buffer has room for so many steps in a row."""
+    num_rows = buffer.data.reward.shape[0]
+    checks.require(
+        length <= num_rows, "buffers.sample", name, f"be at most the buffer's {num_rows} rows", length
+    )
+
+
 def check_storage(function: str, buffer: Replay, window: Transition) -> None:
     """Check that the buffer can hold a window's values without changing them.
 
-    Only what is stored as whole numbers is checked: rounding is what other dtypes are asked for. It
-    reads the values, so it belongs before the first `add`, not into a compiled program.
+    Rounding is what other dtypes than whole numbers are asked for, and is no change. It reads the
+    values, so it belongs beside `add`, not into a compiled program.
 
     Args:
         function: Who complains, `"dqn.Config"`.
@@ -193,7 +215,13 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
     for field in FIELDS:
         given, stored = tree.leaves(getattr(window, field)), tree.leaves(getattr(buffer.data, field))
         for value, kind in zip(given, (x.dtype for x in stored), strict=True):
-            if kind == value.dtype or kind.is_floating_point:
+            if kind == value.dtype:
+                continue
+            if kind.is_floating_point:
+                beyond = value.isfinite() & ~value.to(kind).isfinite()
+                hold = f"be at most {torch.finfo(kind).max:g} in size to be stored as {kind}"
+                instead = "Write storage='bfloat16'."
+                checks.require(not beyond.any(), function, field, hold, value[beyond][:1].tolist(), instead)
                 continue
             limits = torch.iinfo(kind)
             # Beyond its range a conversion does anything, so the range is looked at first.

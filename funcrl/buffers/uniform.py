@@ -14,7 +14,7 @@ from torch import Tensor
 
 from funcrl.buffers import ring
 from funcrl.buffers.ring import Replay, add, init
-from funcrl.core import ReplayBatch, random
+from funcrl.core import ReplayBatch, checks, random
 
 __all__ = ["Replay", "add", "draw", "init", "sample"]
 
@@ -53,6 +53,8 @@ def draw(buffer: Replay, key: Tensor, batch_size: int, length: int) -> tuple[Ten
     Returns:
         `[B]` int64 number of the step, as `Replay.count` counts, and `[B]` int64 of the environment.
     """
+    checks.integer("buffers.sample", "batch_size", batch_size, 1)
+    ring.check_length("length", length, buffer)
     begin, num_envs = ring.oldest(buffer), buffer.data.reward.shape[1]
     # 48 bits: with the 24 of one number some rows of a million would be drawn 6 % more often.
     high, low = random.uniform(key, (2, batch_size)).to(torch.float64)

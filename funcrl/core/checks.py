@@ -120,8 +120,13 @@ def settings(
         number(function, name, getattr(config, name), 0, math.inf, open_low=True)
     for name in counts:
         value = getattr(config, name)
-        for count in value if isinstance(value, (tuple, list)) else [value]:
-            integer(function, name, count, 1)
+        if isinstance(getattr(type(config), name, None), tuple):
+            if not isinstance(value, (tuple, list)):
+                raise TypeError(f"{function}: {name} must be a tuple, got {value!r}. Write ({value!r},).")
+            for count in value:
+                integer(function, name, count, 1)
+        else:
+            integer(function, name, value, 1)
     for name in flags:
         value = getattr(config, name)
         if not isinstance(value, bool):

@@ -15,6 +15,15 @@ def constant(value: float | Tensor, step: Tensor) -> Tensor:
     return torch.zeros_like(step, dtype=torch.float32) + value
 
 
+def known_length(steps: Tensor) -> Tensor:
+    """Return the length of a schedule, infinite where it is 0: not filled in, so that nothing changes.
+
+    >>> known_length(torch.tensor([0.0, 100.0]))
+    tensor([inf, 100.])
+    """
+    return torch.where(steps > 0, steps, torch.inf)
+
+
 def linear(start: float | Tensor, end: float | Tensor, over: float | Tensor, step: Tensor) -> Tensor:
     """Return the value at `step` on a line from `start` to `end`, and `end` afterwards.
 

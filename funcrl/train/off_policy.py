@@ -20,7 +20,7 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.buffers import Replay, check_storage, memory, prioritised, uniform
 from funcrl.core import Transition, checks, jit, lanes, random, tree
-from funcrl.ops.schedules import linear
+from funcrl.ops.schedules import known_length, linear
 from funcrl.train.collect import Window
 from funcrl.train.resolve import resolve_config
 from funcrl.train.windows import WindowRun
@@ -122,7 +122,7 @@ class OffPolicyRun(WindowRun):
         collect_and_add = self._row(on_host, [*calls, added])
         learn_some = self._row(None, [update] * self.config.updates_per_window)
         size = self._steps_per_cycle
-        needed = max(self.config.warmup_steps, self.config.n_step * self.config.num_envs)
+        needed = steps_before_learning(self.config)
 
         def iterate() -> None:
             now = carry.memory
@@ -130,7 +130,7 @@ class OffPolicyRun(WindowRun):
             now.episodes.zero_()
             for _ in range(self.num_cycles):
                 collect_and_add()
-                if self._cycle == 0 and self.config.storage:
+                if self.config.storage:
                     check_storage("train", _apart(now.buffer)[0], window.transition)
                 self._cycle += 1
                 if self._cycle * size >= needed:
@@ -151,11 +151,17 @@ class OffPolicyRun(WindowRun):
             return self.algorithm.update(agent, uniform.sample(replay, key, *shape)), priorities
         buffer = prioritised.Prioritised(replay, *priorities)
         # β rises to 1: Schaul et al. 2016, section 3.4.
-        exponent = linear(config.importance_exponent, 1.0, config.importance_steps, agent.env_steps)
+        over = known_length(config.importance_steps)
+        exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
         batch, index = prioritised.sample(buffer, key, *shape, exponent)
         agent = self.algorithm.update(agent, batch)
         buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
         return agent, _apart(buffer)[1]
+
+
+def steps_before_learning(config: Any) -> int:
+    """Return how many environment steps a lane must have taken before it can learn."""
+    return max(int(config.warmup_steps), int(config.n_step * config.num_envs))
 
 
 def replay_bytes(algorithm: ModuleType, env: envs.AnyEnv, config: Any) -> int:

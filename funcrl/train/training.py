@@ -16,7 +16,7 @@ from funcrl.buffers import memory
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
-from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes
+from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes, steps_before_learning
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
 from funcrl.train.resolve import (
@@ -187,6 +187,11 @@ def make_plan(
     lanes_per_group = min(lanes_per_group, len(seeds))
     bytes_a_lane = 0
     if _loop(algorithm) is OffPolicyRun:
+        first, total = steps_before_learning(config), num_iterations * size
+        hold = f"leave something to learn in of a run's {total} steps"
+        require(
+            first <= total, "train", "warmup_steps (or n_step)", hold, first, "Lower it, or raise num_steps."
+        )
         bytes_a_lane = replay_bytes(algorithm, world, config)
         memory.check_memory("train", bytes_a_lane, lanes_per_group, config.buffer_size, device)
     return Plan(

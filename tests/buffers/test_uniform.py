@@ -189,3 +189,28 @@ def test_adding_writes_in_place(buffers):
         call()
     allocated = sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
     assert allocated < 100_000
+
+
+@pytest.mark.parametrize("kind", [uniform, prioritised])
+def test_windows_of_other_shapes_or_dtypes_are_refused(kind):
+    good = steps.window(steps.plain(4, 2))
+    buffer = kind.init(tree.index(good, 0), 10)
+    for change, message in (
+        ({"obs": good.obs[:, :1]}, r"window.obs must be \(4, 2, 2\) torch.float32, got '\(4, 1, 2\)"),
+        ({"action": good.action.float()}, "window.action must be .* torch.int64, got .* torch.float32"),
+        ({"terminated": good.terminated[0]}, "window.terminated must be"),
+    ):
+        with pytest.raises(ValueError, match=f"buffers.add: {message}"):
+            kind.add(buffer, tree.replace(good, **change))
+
+
+def test_more_steps_than_there_are_rows_are_refused():
+    buffer = filled(steps.plain(5), 5)
+    for draw in (
+        lambda: uniform.sample(buffer, random.key(0), 4, 0.9, 6),
+        lambda: sequence.sample(buffer, random.key(0), 4, 6),
+    ):
+        with pytest.raises(ValueError, match="must be at most the buffer's 5 rows, got 6"):
+            draw()
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        uniform.sample(buffer, random.key(0), 0, 0.9)

@@ -143,6 +143,42 @@ def test_train_fills_in_the_lengths_of_schedules_and_counts_steps():
     assert given.exploration_steps.tolist() == [10_000.0, 7.0]
 
 
+def test_a_run_that_would_end_before_it_learns_is_refused():
+    with pytest.raises(
+        ValueError, match=r"warmup_steps .*leave something to learn in of a run's 900 steps, got 1000"
+    ):
+        make_plan("dqn", CARTPOLE, config=dqn.Config(warmup_steps=1000), seeds=[0], num_steps=900)
+    late = dqn.Config(warmup_steps=0, n_step=500, num_envs=2, window_length=5)
+    with pytest.raises(ValueError, match="got 1000"):
+        make_plan("dqn", CARTPOLE, config=late, seeds=[0], num_steps=900)
+
+
+def test_a_buffer_that_does_not_fit_is_refused_by_a_run_of_its_own():
+    with pytest.raises(
+        ValueError, match=r"OffPolicyRun: buffer_size must fit in memory .* for 2 lanes.*Lower"
+    ):
+        small(backend="eager", buffer_size=10**12)
+
+
+@tree.struct
+class Growing(Counter):
+    """Shows the number of steps times fifty, which is soon too much for a byte."""
+
+    end: int = tree.static(default=9)
+
+    def observation(self, state, key):
+        return state.reshape(1) * 50
+
+
+def test_what_the_storage_cannot_hold_is_found_whenever_it_comes():
+    run = small(env=Growing(), backend="eager", storage="uint8", window_length=2, num_cycles=1)
+    run.iterate()
+    assert run.carry.memory.buffer.data.obs.dtype == torch.uint8
+    with pytest.raises(ValueError, match="obs must be whole numbers from 0 to 255"):
+        for _ in range(4):
+            run.iterate()
+
+
 def probe(env, num_steps=1200, gamma=0.5, **settings):
     config = dqn.Config(
         **SMALL | {"gamma": gamma, "warmup_steps": 100, "learning_rate": 0.03, "buffer_size": 400} | settings

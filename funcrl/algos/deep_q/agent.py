@@ -33,7 +33,8 @@ class State:
     step: Tensor
     """`[]` int32, number of gradient steps so far"""
     env_steps: Tensor
-    """`[]` int32, environment steps of the lane so far; the training loop counts them"""
+    """`[]` int32, environment steps of the lane so far, by which schedules go; the training loop counts them, a loop of
+    one's own does it with `tree.replace(state, env_steps=...)`"""
     td_error: Tensor
     """`[B]` size of the error of each row of the last batch, by which prioritised replay draws"""
     config: Any
@@ -144,7 +145,7 @@ def explore(state: State, values: Tensor, key: Tensor) -> tuple[Tensor, dict[str
     Returns:
         `[...]` int64, and nothing else.
     """
-    return exploration.sample(key, behaviour.policy(state.config, state.env_steps, values)), {}
+    return exploration.sample(key, behaviour.policy(state.config, _exploration(state), values)), {}
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -225,7 +226,7 @@ def descend(function: str, state: S, batch: ReplayBatch, errors: Callable[[nets.
         "q": rows.q.mean(),
         "grad_norm": optim.global_norm(grads),
         "learning_rate": rate,
-        "exploration": behaviour.amount(state.config, state.env_steps),
+        "exploration": _exploration(state),
     }
     return tree.replace(
         state,
@@ -238,11 +239,15 @@ def descend(function: str, state: S, batch: ReplayBatch, errors: Callable[[nets.
     )
 
 
+def _exploration(state: State) -> Tensor:
+    """Return ε, or β of the Boltzmann policy, as it is now, `[]`."""
+    over = schedules.known_length(state.config.exploration_steps)
+    return behaviour.amount(state.config, state.env_steps, over)
+
+
 def learning_rate(state: State) -> Tensor:
     """Return α as it is now, `[]`."""
-    asked = state.config.anneal_steps
-    # 0 says that the run's length is to be filled in; where nothing did, nothing falls.
-    over = torch.where(asked > 0, asked, torch.inf)
+    over = schedules.known_length(state.config.anneal_steps)
     return state.config.learning_rate * schedules.linear(1.0, 0.0, over, state.env_steps)  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,7 @@
 
 van Hasselt, Guez & Silver 2016, "Deep reinforcement learning with double Q-learning", arXiv 1509.06461.
 
-    y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻)                                                (4)
+    y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻)                                 (4), with θ⁻ for θ'
     L(θ) = E[(y - Q(s, a; θ))²]
 
 The maximum over noisy values in DQN's target is too high on average; here the noise of the choice

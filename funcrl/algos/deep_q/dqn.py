@@ -5,7 +5,7 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nat
     y = r + γ max_a' Q(s', a'; θ⁻)                                                             (1)
     L(θ) = E[(y - Q(s, a; θ))²]                                                                (2)
 
-Where a step terminated, y = r; where a time limit cut it off, y bootstraps as anywhere else. With
+(Numbered here; the paper does not.) Where a step terminated, y = r; where a time limit cut it off, y bootstraps as anywhere else. With
 n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ.
 
 Departures from the paper, those of the reference results (Huang et al. 2022, CleanRL): Adam in the

@@ -5,7 +5,7 @@ Wang et al. 2016, "Dueling network architectures for deep reinforcement learning
     Q(s, a) = V(s) + (A(s, a) - max_a' A(s, a'))                                               (8)
     Q(s, a) = V(s) + (A(s, a) - (1 / |A|) Σ_a' A(s, a'))                                       (9)
 
-A network, not a target: it learns with that of Double DQN, as in the paper. The paper's scaling of the
+A network, not a target (one of your own, `network`, must be dueling itself): it learns with that of Double DQN, as in the paper. The paper's scaling of the
 gradient where the two streams meet is left out; its clipping of the gradient is `max_grad_norm=10`.
 """
 
@@ -44,6 +44,14 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        hold = "hold two widths at least, the last that of the two streams"
+        checks.require(
+            self.network is not None or len(self.hidden) >= 2,
+            "dueling_dqn.Config",
+            "hidden",
+            hold,
+            self.hidden,
+        )
         checks.settings(self, "dueling_dqn.Config", positive=("huber_threshold",))
         checks.known("dueling_dqn.Config", "aggregation", self.aggregation, nets.AGGREGATIONS)
 

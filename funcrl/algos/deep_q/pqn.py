@@ -305,14 +305,15 @@ def env_steps(state: State) -> Tensor:
 def _epsilon(state: State) -> Tensor:
     config = state.config
     return schedules.linear(
-        config.initial_epsilon, config.epsilon, config.exploration_steps, env_steps(state)
+        config.initial_epsilon,
+        config.epsilon,
+        schedules.known_length(torch.as_tensor(config.exploration_steps)),
+        env_steps(state),
     )
 
 
 def _learning_rate(state: State) -> Tensor:
-    asked = torch.as_tensor(state.config.anneal_steps)
-    # 0 says that the run's length is to be filled in; where nothing did, nothing falls.
-    over = torch.where(asked > 0, asked, torch.inf)
+    over = schedules.known_length(torch.as_tensor(state.config.anneal_steps))
     return state.config.learning_rate * schedules.linear(1.0, 0.0, over, env_steps(state))
 
 

@@ -64,6 +64,10 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        hold = "hold two widths at least, the last that of the two streams"
+        checks.require(
+            self.network is not None or len(self.hidden) >= 2, "rainbow.Config", "hidden", hold, self.hidden
+        )
         c51.check_atoms("rainbow.Config", self)
         checks.settings(self, "rainbow.Config", not_negative=("noise_scale",))
 

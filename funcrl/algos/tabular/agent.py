@@ -141,7 +141,7 @@ def policy(state: State, values: Tensor) -> Tensor:
     Returns:
         `[..., A]` probabilities.
     """
-    return behaviour.policy(state.config, state.step, values)
+    return behaviour.policy(state.config, _exploration(state), values)
 
 
 def expected_value(state: State, values: Tensor) -> Tensor:
@@ -157,11 +157,14 @@ def expected_value(state: State, values: Tensor) -> Tensor:
     return (policy(state, values) * values).sum(dim=-1)
 
 
+def _exploration(state: State) -> Tensor:
+    """Return ε, or β of the Boltzmann policy, as it is now, `[]`."""
+    return behaviour.amount(state.config, state.step, state.config.exploration_steps)
+
+
 def learning_rate(state: State) -> Tensor:
     """Return α as it is now, `[]`."""
-    asked = state.config.anneal_steps
-    # 0 says that the run's length is to be filled in; where nothing did, nothing falls.
-    over = torch.where(asked > 0, asked, torch.inf)
+    over = schedules.known_length(state.config.anneal_steps)
     return state.config.learning_rate * schedules.linear(1.0, 0.0, over, state.step)  # type: ignore[no-any-return]
 
 
@@ -202,6 +205,6 @@ def end_update(state: State, values: Tensor, memory: Any, error: Tensor) -> Stat
         metrics={
             "td_error": error.abs(),
             "learning_rate": learning_rate(state),
-            "exploration": behaviour.amount(state.config, state.step),
+            "exploration": _exploration(state),
         },
     )

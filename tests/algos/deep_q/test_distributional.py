@@ -110,7 +110,7 @@ def test_actions_and_q_are_those_of_the_means(module):
             found = torch.softmax(found, -1) * 5 * torch.linspace(-1, 2, 5).double()
         mean.append(found.mean(-1))
     assert torch.equal(module.greedy(state, obs), torch.stack(mean).argmax(-1))
-    cold = make(module, exploration="boltzmann", temperature=1e-6, exploration_steps=0.0)
+    cold = make(module, exploration="boltzmann", initial_temperature=1e-6, temperature=1e-6)
     assert torch.equal(module.act(cold, obs, random.key(2))[0], torch.stack(mean).argmax(-1))
     batch = tree.replace(make_batch(), obs=obs[:6])
     expected = torch.stack(mean)[torch.arange(6), batch.action].mean()

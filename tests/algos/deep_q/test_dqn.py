@@ -145,7 +145,7 @@ def test_exploration_and_learning_rate_follow_the_environment_steps():
 
 
 def test_boltzmann_exploration_prefers_what_is_worth_more():
-    settings = {"exploration": "boltzmann", "temperature": 0.5, "exploration_steps": 0.0}
+    settings = {"exploration": "boltzmann", "temperature": 0.5, "initial_temperature": 0.5}
     state = make(dqn, **settings)
     obs = torch.ones(1, 4)
     expected = torch.softmax(nets.apply(state.network, state.params, obs)[0] / 0.5, dim=-1)
@@ -177,6 +177,20 @@ def test_boltzmann_exploration_prefers_what_is_worth_more():
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         dqn.Config(**settings)
+
+
+def test_widths_of_layers_are_tuples():
+    with pytest.raises(TypeError, match=r"dqn.Config: hidden must be a tuple, got 64. Write \(64,\)."):
+        dqn.Config(hidden=64)
+    with pytest.raises(TypeError, match="dqn.Config: buffer_size must be an integer"):
+        dqn.Config(buffer_size=[1000, 2000])
+    with pytest.raises(ValueError, match="dueling_dqn.Config: hidden must hold two widths"):
+        dueling_dqn.Config(hidden=(8,))
+
+
+def test_a_schedule_whose_length_is_not_known_stays_where_it_begins():
+    state = tree.replace(make(dqn), env_steps=torch.tensor(10_000, dtype=torch.int32))
+    assert float(dqn.update(state, make_batch()).metrics["exploration"]) == 1.0
 
 
 @modules
