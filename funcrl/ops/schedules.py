@@ -19,7 +19,7 @@ def known_length(steps: Tensor) -> Tensor:
     """Return the length of a schedule, infinite where it is 0: not filled in, so that nothing changes.
 
     >>> known_length(torch.tensor([0.0, 100.0]))
-    tensor([inf, 100.])
+    tensor([ inf, 100.])
     """
     return torch.where(steps > 0, steps, torch.inf)
 

@@ -61,6 +61,7 @@ def target(reward: Tensor, discount: Tensor, online: Tensor, slow: Tensor) -> Te
     Returns:
         `[B]`.
 
+    >>> import torch
     >>> one, half = torch.ones(1), torch.tensor([0.5])
     >>> target(one, half, torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, 9.0]]))
     tensor([1.])

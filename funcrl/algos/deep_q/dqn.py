@@ -61,6 +61,7 @@ def target(reward: Tensor, discount: Tensor, next_values: Tensor) -> Tensor:
     Returns:
         `[B]`.
 
+    >>> import torch
     >>> target(torch.ones(1), torch.tensor([0.5]), torch.tensor([[2.0, 4.0]]))
     tensor([3.])
     """

@@ -182,9 +182,9 @@ def test_bad_settings_are_refused(settings, message):
 def test_widths_of_layers_are_tuples():
     with pytest.raises(TypeError, match=r"dqn.Config: hidden must be a tuple, got 64. Write \(64,\)."):
         dqn.Config(hidden=64)
-    with pytest.raises(TypeError, match="dqn.Config: buffer_size must be an integer"):
+    with pytest.raises(TypeError, match=r"dqn.Config: buffer_size must be an integer"):
         dqn.Config(buffer_size=[1000, 2000])
-    with pytest.raises(ValueError, match="dueling_dqn.Config: hidden must hold two widths"):
+    with pytest.raises(ValueError, match=r"dueling_dqn.Config: hidden must hold two widths"):
         dueling_dqn.Config(hidden=(8,))
 
 
