@@ -13,7 +13,7 @@ SMALL = {
     "bandits.py": (QUICK, "Lai & Robbins: 2.252 ln t", "bandits.png"),
     "cliff_walking.py": (QUICK, "value_iteration    V(start) = -13.000000", "cliff_walking.png"),
     "grid_navigation.py": (
-        ["--backend", "aot_eager", "--seeds", "2", "--steps", "1024", "--episodes", "5"],
+        ["--backend", "eager", "--seeds", "2", "--steps", "1024", "--episodes", "5"],
         "success on 5 unseen layouts",
         "grid_navigation.png",
     ),

@@ -138,7 +138,7 @@ ON_POLICY = [
             exploration_steps=2400.0,
         ),
         envs.make("CartPole-v1"),
-        {"num_minibatches": 4},
+        {},
     ),
 ]
 
@@ -164,7 +164,7 @@ OFF_POLICY = [
 OFF_POLICY += [
     OffPolicy(name, REGISTRY[name].Config(**_SMALL, **settings), envs.make("CartPole-v1"), other)
     for name, settings, other in (
-        ("c51", {"num_atoms": 5}, {"num_atoms": 7}),
+        ("c51", {"num_atoms": 5}, {}),
         ("qr_dqn", {"num_quantiles": 5}, {}),
         # So much noise that it shows in the actions of a network of this size.
         ("rainbow", {"num_atoms": 5, "noise_scale": 4.0}, {}),

@@ -17,7 +17,8 @@ on_policy = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.nam
 KEY = random.key(5)
 
 # The real compiler takes ten seconds and more for each: one algorithm of every kind, the most complex.
-COMPILED = ("ppo", "dyna_q", "thompson_beta", "neural_thompson", "policy_iteration")
+# What PPO and replay need of it is tested in tests/train, and by the README's own Python.
+COMPILED = ("dyna_q", "thompson_beta", "neural_thompson", "policy_iteration")
 TRACED_AND_COMPILED = [
     *(pytest.param(case, "aot_eager", id=case.name) for case in CASES),
     *(

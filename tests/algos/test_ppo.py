@@ -239,7 +239,7 @@ def test_own_networks_are_used_and_checked():
         ({"num_envs": 0}, ValueError, "num_envs must be at least 1"),
         ({"num_minibatches": 5}, ValueError, "num_minibatches must divide .* 512, got 5. Write 4"),
         ({"normalize_advantage": "no"}, TypeError, "normalize_advantage must be True or False, got 'no'"),
-        ({"hidden": 64.5}, TypeError, "hidden must be an integer"),
+        ({"hidden": 64.5}, TypeError, "hidden must be a tuple"),
         ({"hidden": (64, 0)}, ValueError, "hidden must be at least 1"),
         ({"num_minibatches": True}, TypeError, "num_minibatches must be an integer"),
     ],

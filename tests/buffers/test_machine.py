@@ -40,7 +40,9 @@ class Machine(RuleBasedStateMachine):
     @property
     def starts(self):
         """Where n steps follow each other."""
-        return [(i, env) for i in self.kept[: len(self.kept) - self.n + 1] for env in range(self.num_envs)]
+        return [
+            (i, env) for i in self.kept[: max(0, len(self.kept) - self.n + 1)] for env in range(self.num_envs)
+        ]
 
     @rule(data=st.data())
     def add(self, data):

@@ -197,14 +197,13 @@ def test_a_truncated_episode_bootstraps():
     assert torch.allclose(q, torch.full_like(q, 2.0), atol=0.1)  # 1 / (1 - γ), and 1 + γ if it did not
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
-def test_a_terminated_episode_does_not(n_step):
-    q = values(probe(Delayed(), n_step=n_step), [0.0, 1.0])
+def test_a_terminated_episode_does_not():
+    q = values(probe(Delayed(), n_step=3), [0.0, 1.0])
     expected = torch.tensor([[0.5, 0.5], [1.0, 1.0]]).expand(2, 2, 2)
     assert torch.allclose(q, expected, atol=0.1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"replay": "prioritised"}, {"exploration": "boltzmann"}])
+@pytest.mark.parametrize("settings", [{}, {"replay": "prioritised", "exploration": "boltzmann"}])
 def test_it_chooses_what_pays(settings):
     result = probe(Choice(), num_steps=600, **settings)
     assert evaluate("dqn", Choice(), result.states, num_episodes=20).mean() == 1.0
