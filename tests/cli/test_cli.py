@@ -167,7 +167,7 @@ def test_the_main_job_leaves_its_folder(tmp_path):
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_ctrl_c_leaves_what_was_measured_and_says_so(tmp_path):
-    process = start(tmp_path, "--seeds", "2", "--steps", "100000000", "--out", "run")
+    process = start(tmp_path, "--seeds", "3", "--steps", "100000000", "--out", "run")
     measured = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size):
@@ -180,6 +180,6 @@ def test_ctrl_c_leaves_what_was_measured_and_says_so(tmp_path):
     assert "stopped early" in out
     rows = measured.read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == len(rows)
-    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 2 * len(rows)
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * len(rows)
     assert (tmp_path / "run" / "curve.png").exists()
     assert (tmp_path / "run" / "checkpoint" / "states.safetensors").exists()
