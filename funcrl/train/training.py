@@ -185,15 +185,6 @@ def make_plan(
     # One throw-away agent: what its spaces and networks cannot be shows here.
     algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), example)
     lanes_per_group = min(lanes_per_group, len(seeds))
-    bytes_a_lane = 0
-    if _loop(algorithm) is OffPolicyRun:
-        first, total = steps_before_learning(config), num_iterations * size
-        hold = f"leave something to learn in of a run's {total} steps"
-        require(
-            first <= total, "train", "warmup_steps (or n_step)", hold, first, "Lower it, or raise num_steps."
-        )
-        bytes_a_lane = replay_bytes(algorithm, world, config)
-        memory.check_memory("train", bytes_a_lane, lanes_per_group, config.buffer_size, device)
     return Plan(
         algorithm=algorithm,
         env=world,
@@ -204,8 +195,23 @@ def make_plan(
         lanes_per_group=lanes_per_group,
         device=device,
         backend=backend,
-        replay_bytes=bytes_a_lane * lanes_per_group,
+        replay_bytes=_check_replay(algorithm, world, config, lanes_per_group, num_iterations * size, device),
     )
+
+
+def _check_replay(
+    algorithm: ModuleType, env: envs.AnyEnv, config: Any, num_lanes: int, num_steps: int, device: torch.device
+) -> int:
+    """Check that a run learns before it ends and that its replay buffers fit in memory; return their bytes."""
+    if _loop(algorithm) is not OffPolicyRun:
+        return 0
+    first = steps_before_learning(config)
+    hold = f"leave something to learn in of a run's {num_steps} steps"
+    instead = "Lower it, or raise num_steps."
+    require(first <= num_steps, "train", "warmup_steps (or n_step)", hold, first, instead)
+    bytes_a_lane = replay_bytes(algorithm, env, config)
+    memory.check_memory("train", bytes_a_lane, num_lanes, config.buffer_size, device)
+    return bytes_a_lane * num_lanes
 
 
 def _loop(algorithm: ModuleType) -> type[Run]:
