@@ -51,3 +51,21 @@ def count(function: str, env: object, name: str, instead: str) -> int:
     numbered = isinstance(space, spaces.Discrete) and space.start == 0
     require(numbered, function, f"env.{name}", "be Discrete (counted from 0)", space, instead)
     return int(space.n)
+
+
+def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Box, int]:
+    """Return the space of the observations, and the number of actions.
+
+    Args:
+        function: Who complains, `"dqn.init"`.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+        instead: What to do where actions are not numbered.
+
+    Raises:
+        ValueError: When a space is not supported.
+    """
+    num_actions = count(function, env, "action_space", instead)
+    space = env.observation_space  # type: ignore[attr-defined]
+    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
+    return space, num_actions

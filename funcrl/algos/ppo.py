@@ -25,11 +25,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning
+from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import schedules
 
@@ -240,13 +239,9 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    obs_space = env.observation_space  # type: ignore[attr-defined]
     instead = "This PPO chooses among discrete actions."
-    num_actions = beginning.count("ppo.init", env, "action_space", instead)
-    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
-    boxed = isinstance(obs_space, spaces.Box)
-    checks.require(boxed, "ppo.init", "env.observation_space", "be a Box", obs_space, instead)
-    shape = obs_space.shape
+    space, num_actions = beginning.spaces_of("ppo.init", env, instead)
+    shape = space.shape
     actor, critic = config.actor, config.critic
     if actor is None:
         actor = nets.mlp(shape, config.hidden, num_actions, activation=config.activation, output_gain=0.01)
@@ -368,14 +363,7 @@ def update(state: State, batch: Batch) -> State:
 def _learning_rate(state: State) -> Tensor:
     """Constant within a window, falling from window to window, as in the references."""
     config = state.config
-    # As tensors: torch.compile turns integers that differ between two configs into symbols, which
-    # arithmetic with a batched tensor refuses under vmap.
-    device = state.step.device
-    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=device)
-    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=device)
-    # Half a step keeps the quotient off the whole numbers, where rounding would matter.
-    windows = torch.floor((state.step + 0.5) / updates_per_window)
-    done = windows * steps_per_window
+    done = progress.env_steps(state.step, config)
     # anneal_steps = 0 divides by zero there: no length is known, so no annealing.
     remaining = schedules.linear(1.0, 0.0, config.anneal_steps, done)
     known = torch.as_tensor(config.anneal_steps) > 0

@@ -87,13 +87,13 @@ class OffPolicyRun(WindowRun):
     def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Any]:
         if not hasattr(self, "_carry"):
             config = resolve_config("OffPolicyRun", self.algorithm, config, len(seeds))
-            needed = replay_bytes(self.algorithm, self.env, config)
+            needed = replay_bytes(self.env, config)
             memory.check_memory("OffPolicyRun", needed, len(seeds), config.buffer_size, self.device)
         return super()._begin(seeds, config)
 
     def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Memory:
         zero = torch.zeros((), device=key.device)
-        example = _example(self.algorithm, agent, spaces, key)
+        example = _example(spaces, agent.config.num_envs, key.device)
         return Memory(
             buffer=_kind(agent.config).init(example, *_shape(agent.config)),
             cycle=zero.to(torch.int32),
@@ -164,20 +164,17 @@ def steps_before_learning(config: Any) -> int:
     return max(int(config.warmup_steps), int(config.n_step * config.num_envs))
 
 
-def replay_bytes(algorithm: ModuleType, env: envs.AnyEnv, config: Any) -> int:
+def replay_bytes(env: envs.AnyEnv, config: Any) -> int:
     """Return how many bytes the replay buffer of one lane takes.
 
     Args:
-        algorithm: Its module.
         env: The environment; a float field may hold one value a lane.
         config: The settings, likewise.
     """
     spaces: Any = env if isinstance(env, envs.HostEnv) else lanes.Lanes(env).first
-    one = tree.map(lambda x: x[0] if isinstance(x, Tensor) else x, config)
-    key = random.key(0)
-    agent = algorithm.init(key, one, spaces)
     rows, storage = _shape(config)
-    return memory.lane_bytes(_kind(config).init, _example(algorithm, agent, spaces, key), rows, storage)
+    example = _example(spaces, config.num_envs, torch.device("cpu"))
+    return memory.lane_bytes(_kind(config).init, example, rows, storage)
 
 
 def _kind(config: Any) -> ModuleType:
@@ -197,18 +194,19 @@ def _apart(buffer: Any) -> tuple[Replay, tuple[Any, ...]]:
     return buffer, ()
 
 
-def _example(algorithm: ModuleType, agent: Any, spaces: Any, key: Tensor) -> Transition:
+def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:
     """Return one step of a lane's N environments as the buffer will see it, with values of no meaning."""
-    space = spaces.observation_space
-    kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
-    obs = torch.zeros(agent.config.num_envs, *space.shape, dtype=kind, device=key.device)
-    action, _ = algorithm.act(agent, obs, key)
-    reward = torch.zeros(agent.config.num_envs, device=key.device)
-    no = torch.zeros_like(reward, dtype=torch.bool)
+
+    def rows(space: Any) -> Tensor:
+        kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        return torch.zeros(num_envs, *space.shape, dtype=kind, device=device)
+
+    obs = rows(spaces.observation_space)
+    no = torch.zeros(num_envs, dtype=torch.bool, device=device)
     return Transition(
         obs=obs,
-        action=torch.zeros_like(action),
-        reward=reward,
+        action=rows(spaces.action_space),
+        reward=torch.zeros(num_envs, device=device),
         terminated=no,
         truncated=no,
         next_obs=obs,

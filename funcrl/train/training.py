@@ -209,7 +209,7 @@ def _check_replay(
     hold = f"leave something to learn in of a run's {num_steps} steps"
     instead = "Lower it, or raise num_steps."
     require(first <= num_steps, "train", "warmup_steps (or n_step)", hold, first, instead)
-    bytes_a_lane = replay_bytes(algorithm, env, config)
+    bytes_a_lane = replay_bytes(env, config)
     memory.check_memory("train", bytes_a_lane, num_lanes, config.buffer_size, device)
     return bytes_a_lane * num_lanes
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +16,15 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets
-from funcrl.algos import beginning
 from funcrl.core import Transition, random, tree
 from funcrl.core.checks import require
 from funcrl.nets.mlp import ACTIVATIONS
 
 DEFAULT_STEPS = 20_000
 """interactions of a lane in a run, where nothing else is said"""
+
+CHOOSES = "A contextual bandit chooses one of A actions."
+"""what to say where actions are not numbered"""
 
 
 @tree.struct
@@ -46,24 +47,6 @@ class Memory:
     """zeros where nothing has been written yet"""
     count: Tensor
     """`[]` int64, interactions so far, those included that were overwritten"""
-
-
-def context_spaces(function: str, env: object) -> tuple[spaces.Box, int]:
-    """Return the space of the contexts and the number of actions.
-
-    Args:
-        function: Who asks, `"linucb.init"`.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
-    obs: Any = env.observation_space  # type: ignore[attr-defined]
-    instead = "A contextual bandit chooses one of A actions."
-    num_actions = beginning.count(function, env, "action_space", instead)
-    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
-    require(isinstance(obs, spaces.Box), function, "env.observation_space", "be a Box", obs, instead)
-    return obs, num_actions
 
 
 @functools.cache

@@ -143,7 +143,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported.
     """
-    space, num_actions = contexts.context_spaces("linucb.init", env)
+    space, num_actions = beginning.spaces_of("linucb.init", env, contexts.CHOOSES)
     config = beginning.settings(config, key)
     size = math.prod(space.shape) + 1
     eye = torch.eye(size, device=key.device).expand(num_actions, size, size)

@@ -127,7 +127,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     function = "neural_epsilon_greedy.init"
-    space, num_actions = contexts.context_spaces(function, env)
+    space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
     network = config.network
     if network is None:
         network = nets.for_observations(

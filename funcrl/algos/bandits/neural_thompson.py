@@ -233,7 +233,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     function = "neural_thompson.init"
-    space, num_actions = contexts.context_spaces(function, env)
+    space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
     network = config.network
     if network is None:
         network = contexts.feature_network(space.shape, config.channels, config.hidden, config.activation)

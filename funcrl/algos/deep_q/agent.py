@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
@@ -58,26 +57,8 @@ class Errors(NamedTuple):
     """`[B]` Q(s, a) of the action that was taken"""
 
 
-def read_spaces(function: str, env: object) -> tuple[tuple[int, ...], int]:
-    """Return the shape of an observation and the number of actions.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
-    instead = "Q-learning compares actions one by one; ppo.Config, too, is for discrete ones."
-    num_actions = beginning.count(function, env, "action_space", instead)
-    space = env.observation_space  # type: ignore[attr-defined]
-    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
-    checks.require(
-        isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead
-    )
-    return space.shape, num_actions
-
-
 def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
-    """Return the settings' own network, or one that they describe, from an observation to `size` numbers."""
-    if config.network is not None:
-        return config.network  # type: ignore[no-any-return]
+    """Return the network that settings describe, from an observation to `size` numbers."""
     return nets.for_observations(
         shape,
         config.channels,
@@ -92,7 +73,12 @@ def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
 
 
 def begin(
-    function: str, key: Tensor, config: Any, network: nn.Module, shape: tuple[int, ...], size: int
+    function: str,
+    key: Tensor,
+    config: Any,
+    env: object,
+    outputs: int = 1,
+    describe: Callable[[Any, tuple[int, ...], int], nn.Module] = plain_network,
 ) -> State:
     """Make an agent that has learnt nothing.
 
@@ -100,15 +86,22 @@ def begin(
         function: Who complains, `"dqn.init"`.
         key: `[2]` int32.
         config: Settings; floats may be numbers or 0-d tensors.
-        network: Template of the network, from observations to `size` numbers.
-        shape: Of one observation.
-        size: Outputs that the network must have.
+        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+        outputs: Numbers that the network returns for each action.
+        describe: From settings, an observation's shape and the number of outputs of all actions to the
+            network, where the settings hold no network of their own.
 
     Raises:
-        ValueError: When an own network has the wrong output.
+        ValueError: When a space is not supported, or an own network has the wrong output.
     """
+    instead = "Q-learning compares actions one by one; ppo.Config, too, is for discrete ones."
+    space, num_actions = beginning.spaces_of(function, env, instead)
+    size = num_actions * outputs
+    network = config.network
+    if network is None:
+        network = describe(config, space.shape, size)
     params = nets.init(network, key)
-    nets.check_output(function, "config.network", network, params, shape, size)
+    nets.check_output(function, "config.network", network, params, space.shape, size)
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     return State(
@@ -187,6 +180,29 @@ def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
     q = values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
     error = goal - q
     return Errors(ops.huber(error, threshold), error.abs(), q)
+
+
+def descend_towards(function: str, state: S, batch: ReplayBatch, goal: Tensor) -> S:
+    """Take one gradient step on the weighted Huber loss of y - Q(s, a; θ), see `descend`.
+
+    Args:
+        function: Who complains, `"dqn.update"`.
+        state: The agent before; its network returns Q(s, ·) and its settings hold `huber_threshold`.
+        batch: `[B]` rows.
+        goal: `[B]` y.
+
+    Returns:
+        The agent after.
+
+    Raises:
+        ValueError: When the batch has another number of rows than the settings say.
+    """
+
+    def errors(params: nets.Params) -> Errors:
+        values = nets.apply(state.network, params, batch.obs)
+        return td_errors(values, batch.action, goal, state.config.huber_threshold)
+
+    return descend(function, state, batch, errors)
 
 
 def descend(function: str, state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]) -> S:

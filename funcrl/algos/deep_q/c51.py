@@ -149,10 +149,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape, num_actions = agent.read_spaces("c51.init", env)
-    size = num_actions * config.num_atoms
-    network = agent.plain_network(config, shape, size)
-    return agent.begin("c51.init", key, config, network, shape, size)
+    return agent.begin("c51.init", key, config, env, outputs=config.num_atoms)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,15 +12,13 @@ departures from the paper: Adam, perceptrons, the squared loss where `huber_thre
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, Errors, State, act, greedy
-from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.algos.deep_q.agent import METRICS, State, act, greedy
+from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
+from funcrl.core import ReplayBatch, tree
 
 __all__ = [
     "METRICS",
@@ -28,6 +26,7 @@ __all__ = [
     "Config",
     "State",
     "act",
+    "goal",
     "greedy",
     "init",
     "target",
@@ -36,15 +35,8 @@ __all__ = [
 
 
 @tree.struct
-class Config(Settings):
+class Config(ErrorSettings):
     """Settings of Double DQN."""
-
-    huber_threshold: float = math.inf
-    """κ: errors beyond it count linearly; inf: the squared error"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.settings(self, "double_dqn.Config", positive=("huber_threshold",))
 
 
 def target(reward: Tensor, discount: Tensor, online: Tensor, slow: Tensor) -> Tensor:
@@ -70,6 +62,21 @@ def target(reward: Tensor, discount: Tensor, online: Tensor, slow: Tensor) -> Te
     return reward + discount * slow.gather(-1, best).squeeze(-1)
 
 
+def goal(state: State, batch: ReplayBatch) -> Tensor:
+    """(4) for every row of a batch, by an agent's two networks.
+
+    Args:
+        state: The agent, of Double DQN or another whose network returns Q(s, ·).
+        batch: `[B]` rows.
+
+    Returns:
+        `[B]`.
+    """
+    online = nets.apply(state.network, state.params, batch.next_obs)
+    slow = nets.apply(state.network, state.target_params, batch.next_obs)
+    return target(batch.reward, batch.discount, online, slow)
+
+
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent.
 
@@ -84,9 +91,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape, num_actions = agent.read_spaces("double_dqn.init", env)
-    network = agent.plain_network(config, shape, num_actions)
-    return agent.begin("double_dqn.init", key, config, network, shape, num_actions)
+    return agent.begin("double_dqn.init", key, config, env)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
@@ -102,12 +107,4 @@ def update(state: State, batch: ReplayBatch) -> State:
     Raises:
         ValueError: When the batch has another number of rows.
     """
-    online = nets.apply(state.network, state.params, batch.next_obs)
-    slow = nets.apply(state.network, state.target_params, batch.next_obs)
-    goal = target(batch.reward, batch.discount, online, slow)
-
-    def of(params: nets.Params) -> Errors:
-        values = nets.apply(state.network, params, batch.obs)
-        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
-
-    return agent.descend("double_dqn.update", state, batch, of)
+    return agent.descend_towards("double_dqn.update", state, batch, goal(state, batch))

@@ -5,8 +5,8 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nat
     y = r + γ max_a' Q(s', a'; θ⁻)                                                             (1)
     L(θ) = E[(y - Q(s, a; θ))²]                                                                (2)
 
-(Numbered here; the paper does not.) Where a step terminated, y = r; where a time limit cut it off, y bootstraps as anywhere else. With
-n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ.
+(Numbered here; the paper does not.) Where a step terminated, y = r; where a time limit cut it off, y
+bootstraps as anywhere else. With n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ.
 
 Departures from the paper, those of the reference results (Huang et al. 2022, CleanRL): Adam in the
 place of RMSProp, perceptrons for observations that are no images, and the squared loss as (2) has
@@ -15,15 +15,13 @@ it; `huber_threshold=1` clips the error as the paper's methods describe.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, Errors, State, act, greedy
-from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.algos.deep_q.agent import METRICS, State, act, greedy
+from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
+from funcrl.core import ReplayBatch, tree
 
 __all__ = [
     "METRICS",
@@ -39,15 +37,8 @@ __all__ = [
 
 
 @tree.struct
-class Config(Settings):
+class Config(ErrorSettings):
     """Settings of DQN."""
-
-    huber_threshold: float = math.inf
-    """κ: errors beyond it count linearly; inf: the squared error"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.settings(self, "dqn.Config", positive=("huber_threshold",))
 
 
 def target(reward: Tensor, discount: Tensor, next_values: Tensor) -> Tensor:
@@ -82,9 +73,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape, num_actions = agent.read_spaces("dqn.init", env)
-    network = agent.plain_network(config, shape, num_actions)
-    return agent.begin("dqn.init", key, config, network, shape, num_actions)
+    return agent.begin("dqn.init", key, config, env)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
@@ -100,12 +89,6 @@ def update(state: State, batch: ReplayBatch) -> State:
     Raises:
         ValueError: When the batch has another number of rows.
     """
-    goal = target(
-        batch.reward, batch.discount, nets.apply(state.network, state.target_params, batch.next_obs)
-    )
-
-    def of(params: nets.Params) -> Errors:
-        values = nets.apply(state.network, params, batch.obs)
-        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
-
-    return agent.descend("dqn.update", state, batch, of)
+    next_values = nets.apply(state.network, state.target_params, batch.next_obs)
+    goal = target(batch.reward, batch.discount, next_values)
+    return agent.descend_towards("dqn.update", state, batch, goal)

@@ -5,20 +5,19 @@ Wang et al. 2016, "Dueling network architectures for deep reinforcement learning
     Q(s, a) = V(s) + (A(s, a) - max_a' A(s, a'))                                               (8)
     Q(s, a) = V(s) + (A(s, a) - (1 / |A|) Σ_a' A(s, a'))                                       (9)
 
-A network, not a target (one of your own, `network`, must be dueling itself): it learns with that of Double DQN, as in the paper. The paper's scaling of the
-gradient where the two streams meet is left out; its clipping of the gradient is `max_grad_norm=10`.
+A network, not a target (one of your own, `network`, must be dueling itself): it learns with that of
+Double DQN, as in the paper. The paper's scaling of the gradient where the two streams meet is left
+out; its clipping of the gradient is `max_grad_norm=10`.
 """
 
 from __future__ import annotations
 
-import math
-
-from torch import Tensor
+from torch import Tensor, nn
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent, double_dqn
-from funcrl.algos.deep_q.agent import METRICS, Errors, State, act, greedy
-from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
+from funcrl.algos.deep_q.agent import METRICS, State, act, greedy
+from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
 from funcrl.core import ReplayBatch, checks, tree
 
 __all__ = [
@@ -34,11 +33,9 @@ __all__ = [
 
 
 @tree.struct
-class Config(Settings):
+class Config(ErrorSettings):
     """Settings of dueling networks."""
 
-    huber_threshold: float = math.inf
-    """κ: errors beyond it count linearly; inf: the squared error"""
     aggregation: str = tree.static(default="mean")
     """mean, (9), or max, (8): what is subtracted from the advantages"""
 
@@ -52,7 +49,6 @@ class Config(Settings):
             hold,
             self.hidden,
         )
-        checks.settings(self, "dueling_dqn.Config", positive=("huber_threshold",))
         checks.known("dueling_dqn.Config", "aggregation", self.aggregation, nets.AGGREGATIONS)
 
 
@@ -70,19 +66,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape, num_actions = agent.read_spaces("dueling_dqn.init", env)
-    network = config.network
-    if network is None:
-        network = nets.dueling(
-            shape,
-            config.channels,
-            config.hidden,
-            num_actions,
-            stride=config.stride,
-            activation=config.activation,
-            aggregation=config.aggregation,
-        )
-    return agent.begin("dueling_dqn.init", key, config, network, shape, num_actions)
+    return agent.begin("dueling_dqn.init", key, config, env, describe=_network)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
@@ -98,12 +82,17 @@ def update(state: State, batch: ReplayBatch) -> State:
     Raises:
         ValueError: When the batch has another number of rows.
     """
-    online = nets.apply(state.network, state.params, batch.next_obs)
-    slow = nets.apply(state.network, state.target_params, batch.next_obs)
-    goal = double_dqn.target(batch.reward, batch.discount, online, slow)
+    goal = double_dqn.goal(state, batch)
+    return agent.descend_towards("dueling_dqn.update", state, batch, goal)
 
-    def of(params: nets.Params) -> Errors:
-        values = nets.apply(state.network, params, batch.obs)
-        return agent.td_errors(values, batch.action, goal, state.config.huber_threshold)
 
-    return agent.descend("dueling_dqn.update", state, batch, of)
+def _network(config: Config, shape: tuple[int, ...], num_actions: int) -> nn.Module:
+    return nets.dueling(
+        shape,
+        config.channels,
+        config.hidden,
+        num_actions,
+        stride=config.stride,
+        activation=config.activation,
+        aggregation=config.aggregation,
+    )

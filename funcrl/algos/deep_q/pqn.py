@@ -21,11 +21,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning
+from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, tree
 from funcrl.nets.mlp import NORMALIZATIONS
 from funcrl.ops import exploration, schedules
@@ -164,11 +163,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    space = env.observation_space  # type: ignore[attr-defined]
-    num_actions = beginning.count("pqn.init", env, "action_space", "PQN has one value for each action.")
-    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
-    boxed = isinstance(space, spaces.Box)
-    checks.require(boxed, "pqn.init", "env.observation_space", "be a Box", space, instead)
+    space, num_actions = beginning.spaces_of("pqn.init", env, "PQN has one value for each action.")
     network = config.network
     if network is None:
         network = nets.for_observations(
@@ -291,30 +286,21 @@ def update(state: State, batch: Batch) -> State:
     )
 
 
-def env_steps(state: State) -> Tensor:
-    """Return the environment steps before the window that is being collected or learnt from, `[]` float32."""
-    config, device = state.config, state.step.device
-    # As tensors: torch.compile turns integers that differ between two configs into symbols, which
-    # arithmetic with a batched tensor refuses under vmap.
-    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=device)
-    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=device)
-    # Half a step keeps the quotient off the whole numbers, where rounding would matter.
-    return torch.floor((state.step + 0.5) / updates_per_window) * steps_per_window
-
-
 def _epsilon(state: State) -> Tensor:
     config = state.config
     return schedules.linear(
         config.initial_epsilon,
         config.epsilon,
         schedules.known_length(torch.as_tensor(config.exploration_steps)),
-        env_steps(state),
+        progress.env_steps(state.step, state.config),
     )
 
 
 def _learning_rate(state: State) -> Tensor:
     over = schedules.known_length(torch.as_tensor(state.config.anneal_steps))
-    return state.config.learning_rate * schedules.linear(1.0, 0.0, over, env_steps(state))
+    return state.config.learning_rate * schedules.linear(
+        1.0, 0.0, over, progress.env_steps(state.step, state.config)
+    )
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

@@ -109,10 +109,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape, num_actions = agent.read_spaces("qr_dqn.init", env)
-    size = num_actions * config.num_quantiles
-    network = agent.plain_network(config, shape, size)
-    return agent.begin("qr_dqn.init", key, config, network, shape, size)
+    return agent.begin("qr_dqn.init", key, config, env, outputs=config.num_quantiles)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -18,7 +18,7 @@ for classic control, as in `c51`.
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent, c51
@@ -96,23 +96,10 @@ def init(key: Tensor, config: Config, env: object) -> State:
         ValueError: When a space is not supported, or an own network has the wrong output or no
             linear layer.
     """
-    shape, num_actions = agent.read_spaces("rainbow.init", env)
-    network = config.network
-    if network is None:
-        network = nets.dueling(
-            shape,
-            config.channels,
-            config.hidden,
-            num_actions,
-            stride=config.stride,
-            activation=config.activation,
-            size=config.num_atoms,
-        )
     k_params, k_noise = random.split(key, 2)
-    size = num_actions * config.num_atoms
-    plain = agent.begin("rainbow.init", k_params, config, network, shape, size)
+    plain = agent.begin("rainbow.init", k_params, config, env, config.num_atoms, _network)
     state = State(**vars(plain), key=k_noise)
-    return agent.with_params(state, noisy.widen(network, plain.params, plain.config.noise_scale))
+    return agent.with_params(state, noisy.widen(plain.network, plain.params, plain.config.noise_scale))
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -168,3 +155,15 @@ def update(state: State, batch: ReplayBatch) -> State:
         return c51.errors(logits, batch.action, goal, atoms)
 
     return agent.descend("rainbow.update", state, batch, of)
+
+
+def _network(config: Config, shape: tuple[int, ...], size: int) -> nn.Module:
+    return nets.dueling(
+        shape,
+        config.channels,
+        config.hidden,
+        size // config.num_atoms,
+        stride=config.stride,
+        activation=config.activation,
+        size=config.num_atoms,
+    )

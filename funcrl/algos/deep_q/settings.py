@@ -105,6 +105,19 @@ class Settings:
         _check_sizes(name, self)
 
 
+@tree.struct
+class ErrorSettings(Settings):
+    """The settings of those whose loss is a function of the error y - Q(s, a)."""
+
+    huber_threshold: float = math.inf
+    """κ: errors beyond it count linearly; inf: the squared error"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        checks.settings(self, name, positive=("huber_threshold",))
+
+
 def _check_sizes(name: str, config: Settings) -> None:
     size, window = config.buffer_size, config.num_envs * config.window_length
     hold, instead = f"be at most buffer_size = {size}", "Lower it, or raise buffer_size."

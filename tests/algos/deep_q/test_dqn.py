@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from funcrl import envs, nets
-from funcrl.algos import double_dqn, dqn, dueling_dqn
-from funcrl.algos.deep_q import agent
+from funcrl.algos import beginning, double_dqn, dqn, dueling_dqn
 from funcrl.core import ReplayBatch, random, tree
 
 CARTPOLE = envs.make("CartPole-v1")
@@ -221,4 +220,5 @@ def test_images_get_a_convolutional_network():
 
 def test_spaces_of_images_are_boxes():
     assert isinstance(envs.GridNavigation().observation_space, spaces.Box)
-    assert agent.read_spaces("dqn.init", envs.GridNavigation()) == ((3, 8, 8), 4)
+    space, num_actions = beginning.spaces_of("dqn.init", envs.GridNavigation(), "")
+    assert (space.shape, num_actions) == ((3, 8, 8), 4)

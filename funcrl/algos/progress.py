@@ -1,0 +1,31 @@
+"""How far a run has come, for algorithms that learn from one window of experience at a time.
+
+Settings that have these fields can use it: `num_envs`, `window_length`, `num_epochs`, `num_minibatches`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def env_steps(step: Tensor, config: Any) -> Tensor:
+    """Return the environment steps before the window that is being collected or learnt from.
+
+    It is constant while a window is learnt from, so a schedule over it falls from window to window.
+
+    Args:
+        step: `[]` int32, gradient steps so far.
+        config: The settings.
+
+    Returns:
+        `[]` float32.
+    """
+    # As tensors: torch.compile turns integers that differ between two configs into symbols, which
+    # arithmetic with a batched tensor refuses under vmap.
+    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=step.device)
+    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=step.device)
+    # Half a step keeps the quotient off the whole numbers, where rounding would matter.
+    return torch.floor((step + 0.5) / updates_per_window) * steps_per_window
