@@ -81,7 +81,7 @@ def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
     result = train(
         row.algorithm, row.env, config=config, seeds=range(seeds), num_steps=num_steps, device=device
     )
-    figures = {
+    returns = {
         TRAINING: result.final_returns(),
         GREEDY: evaluate(row.algorithm, row.env, result.states, num_episodes=20).mean(dim=1).cpu(),
     }
@@ -95,7 +95,7 @@ def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
         "steps": int(result.steps[-1]),
         "statistic": row.statistic,
         "target": row.target,
-        **{name: _figures(figures[name]) for name in (TRAINING, GREEDY)},
+        **{name: figures(returns[name]) for name in (TRAINING, GREEDY)},
         "not_finite": result.nonfinite_seeds,
         "steps_per_second": round(result.steps_per_second),
         "compile_seconds": round(result.compile_seconds, 1),
@@ -103,12 +103,14 @@ def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
     }
 
 
-def _figures(returns: torch.Tensor) -> dict[str, Any]:
+def figures(returns: torch.Tensor) -> dict[str, Any]:
+    """Return the statistics of `[seeds]` returns."""
     low, high = ops.bootstrap_interval(random.key(0), returns)
     return {
         "iqm": round(float(ops.iqm(returns)), 2),
         "interval_95": [round(float(low), 2), round(float(high), 2)],
         "worst": round(float(returns.min()), 2),
+        "each": [round(float(one), 2) for one in returns],
     }
 
 

@@ -58,30 +58,41 @@ def windows_at_once(config: dqn.Config) -> int:
     return max(1, STEPS_AT_ONCE // int(config.window_length))
 
 
-def stable_baselines3(config: dqn.Config, target_period: int, device: str) -> Advance:
-    """Return stable-baselines3's DQN, past its warm-up."""
+def their_agent(config: dqn.Config, env: str, target_period: int, device: str, **arguments: Any) -> Any:
+    """Return stable-baselines3's DQN with our settings.
+
+    Args:
+        config: The settings.
+        env: Name of an environment of Gymnasium's.
+        target_period: Environment steps between two copies of the target network.
+        device: Where its network lives.
+        **arguments: What our settings do not say, or say otherwise.
+    """
     import gymnasium
     from stable_baselines3 import DQN
 
-    model = DQN(
-        "MlpPolicy",
-        gymnasium.make("CartPole-v1"),
-        learning_rate=config.learning_rate,
-        buffer_size=config.buffer_size,
-        learning_starts=config.warmup_steps,
-        batch_size=config.batch_size,
-        tau=config.tau,
-        gamma=config.gamma,
-        train_freq=config.window_length,
-        gradient_steps=config.updates_per_window,
-        target_update_interval=target_period,
-        exploration_initial_eps=config.initial_epsilon,
-        exploration_final_eps=config.epsilon,
-        max_grad_norm=config.max_grad_norm,
-        policy_kwargs={"net_arch": list(config.hidden)},
-        seed=0,
-        device=device,
-    )
+    arguments = {
+        "learning_rate": config.learning_rate,
+        "buffer_size": config.buffer_size,
+        "learning_starts": config.warmup_steps,
+        "batch_size": config.batch_size,
+        "tau": config.tau,
+        "gamma": config.gamma,
+        "train_freq": config.window_length,
+        "gradient_steps": config.updates_per_window,
+        "target_update_interval": target_period,
+        "exploration_initial_eps": config.initial_epsilon,
+        "exploration_final_eps": config.epsilon,
+        "max_grad_norm": config.max_grad_norm,
+        "policy_kwargs": {"net_arch": list(config.hidden)},
+        "device": device,
+    } | arguments
+    return DQN("MlpPolicy", gymnasium.make(env), **arguments)
+
+
+def stable_baselines3(config: dqn.Config, target_period: int, device: str) -> Advance:
+    """Return stable-baselines3's DQN, past its warm-up."""
+    model = their_agent(config, "CartPole-v1", target_period, device, seed=0)
     chunk = windows_at_once(config) * config.window_length
 
     def advance() -> int:

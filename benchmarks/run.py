@@ -26,6 +26,7 @@ import bandits
 import compile_times
 import learning
 import peers
+import peers_learning
 import startup
 import torch
 
@@ -78,7 +79,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=None, help="file; benchmarks/results/ by default")
-    names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits", "peers")
+    names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits")
+    names = (*names, "peers", "peers_learning")
     parser.add_argument("--only", nargs="+", choices=names, help="parts to measure; all by default")
     parser.add_argument("--rows", nargs="+", default=[], help="of learning; all by default")
     given = parser.parse_args()
@@ -93,6 +95,7 @@ def main() -> None:
         "learning": lambda: [learning.measure(row, given.seeds, given.device) for row in rows],
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
         "peers": lambda: peers.measure(5, 3.0, given.device),
+        "peers_learning": lambda: peers_learning.measure(given.seeds, os.cpu_count() or 1, given.device),
     }
     here = machine(given.device)
     label = "cpu" if given.device == "cpu" else here["gpu"].replace(" ", "-").lower()
@@ -123,6 +126,8 @@ def show(results: dict[str, Any]) -> None:
         print(f"\n{learning.table(results['learning'])}")
     if "peers" in results:
         print(f"\n{peers.table(results['peers'])}")
+    if "peers_learning" in results:
+        print(f"\n{results['peers_learning']}")
 
 
 if __name__ == "__main__":

@@ -355,9 +355,11 @@ def test_bad_input_is_refused(changes, error, message):
 
 
 MEDIUM = ppo.Config(num_envs=4, window_length=16, num_minibatches=2)
+# The same in every test below: what the first one compiled, the others read from the disk.
+SEEDS = range(16)
 
 
-def _run(seeds, backend="inductor"):
+def _run(seeds=SEEDS, backend="inductor"):
     return OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, seeds, backend=backend)
 
 
@@ -365,13 +367,13 @@ def _run(seeds, backend="inductor"):
 def test_compiled_programs_are_four_and_no_more_and_no_lane_runs_alone():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="There is a performance drop")
-        run = _run(range(4))
+        run = _run()
         run.iterate()
         before = jit.stats().num_graphs
         assert run.num_graphs == 4
         for _ in range(12):
             run.iterate()
-        run.restart(range(4, 8))
+        run.restart(range(16, 32))
         run.iterate()
     assert run.num_graphs == 4
     assert jit.stats().num_graphs == before
@@ -379,7 +381,7 @@ def test_compiled_programs_are_four_and_no_more_and_no_lane_runs_alone():
 
 @pytest.mark.compiled
 def test_compiled_lanes_agree_with_the_lane_alone_for_ten_iterations():
-    together, alone = _run(range(16)), _run([3])
+    together, alone = _run(), _run([3])
     for _ in range(10):
         many, one = together.iterate(), alone.iterate()
         assert torch.equal(many.episodes[3:4], one.episodes)
@@ -391,7 +393,7 @@ def test_compiled_lanes_agree_with_the_lane_alone_for_ten_iterations():
 
 @pytest.mark.compiled
 def test_compiled_training_equals_eager_training():
-    compiled, eager = _run(range(4)), _run(range(4), backend="eager")
+    compiled, eager = _run(), _run(backend="eager")
     for _ in range(3):
         a, b = compiled.iterate(), eager.iterate()
         assert torch.equal(a.episodes, b.episodes)
@@ -401,8 +403,8 @@ def test_compiled_training_equals_eager_training():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_learns_what_a_cpu_learns_and_actions_differ_between_replays():
-    gpu = OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, range(4), device="cuda")
-    cpu = _run(range(4), backend="eager")
+    gpu = OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, SEEDS, device="cuda")
+    cpu = _run(backend="eager")
     seen = []
     for _ in range(3):
         a, b = gpu.iterate(), cpu.iterate()
