@@ -64,9 +64,7 @@ ROWS: dict[str, Row] = {
     "dueling_dqn/CartPole-zoo": Row("dueling_dqn", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
     "dqn/Acrobot": Row("dqn", "Acrobot-v1", -92, "CleanRL -91.54 ± 7.20", "cleanrl"),
     "dqn/MountainCar-zoo": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo", GREEDY),
-    "dqn/MountainCar-annealed": Row(
-        "dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo-annealed", GREEDY
-    ),
+    "dqn/MountainCar-slow": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo-slow", GREEDY),
     "c51/CartPole": Row("c51", "CartPole-v1", 475, "–"),
     "qr_dqn/CartPole": Row("qr_dqn", "CartPole-v1", 475, "–"),
     "pqn/CartPole": Row("pqn", "CartPole-v1", 475, "–"),
