@@ -110,7 +110,7 @@ def test_prioritised(benchmark, measure, device, num_rows):
     buffer = tree.replace(buffer, priorities=priorities, replay=tree.replace(buffer.replay, count=count))
 
     def step(buffer, key, td_error):
-        batch, index = prioritised.sample(buffer, key, BATCH, 0.99, 1, 0.4)
+        batch, index = prioritised.sample(buffer, key, BATCH, 0.99, 0.4)
         return prioritised.update(buffer, index, td_error, 0.6), batch
 
     td_error = torch.rand(NUM_LANES, BATCH, device=device)

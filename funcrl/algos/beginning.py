@@ -66,6 +66,9 @@ def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Box, int
     """
     num_actions = count(function, env, "action_space", instead)
     space = env.observation_space  # type: ignore[attr-defined]
-    instead = "Write envs.FlattenObservation(env), which makes any observation a vector."
+    instead = (
+        "Write envs.FlattenObservation(env), which makes any observation a vector; for an environment on "
+        "the host, gymnasium.wrappers.FlattenObservation inside envs.from_gymnasium."
+    )
     require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
     return space, num_actions

@@ -6,6 +6,7 @@ Settings that have these fields can use it: `exploration`, `epsilon`, `initial_e
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +34,8 @@ def check(name: str, config: Any) -> None:
         not_negative=("exploration_steps",),
         positive=("temperature", "initial_temperature"),
     )
+    for temperature in ("temperature", "initial_temperature"):
+        checks.number(name, temperature, getattr(config, temperature), -math.inf, math.inf)
     checks.known(name, "exploration", config.exploration, EXPLORATION)
 
 

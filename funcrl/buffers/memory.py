@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,21 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def lane_bytes(
-    init: Callable[..., Any],
-    example: Transition,
-    num_rows: int,
-    storage: Mapping[str, torch.dtype] | None = None,
-) -> int:
+def lane_bytes(init: Callable[[Transition], Any], example: Transition) -> int:
     """Return the bytes of one lane's buffer, without making it.
 
     Args:
-        init: `uniform.init` or another.
+        init: From an example of one step to an empty buffer.
         example: `[N, ...]` one step.
-        num_rows: R.
-        storage: See `uniform.init`.
 
     >>> from funcrl.buffers import uniform
     >>> no = torch.tensor([False, False])
     >>> step = Transition(torch.ones(2, 3), no.long(), torch.ones(2), no, no, torch.ones(2, 3), {})
-    >>> lane_bytes(uniform.init, step, 1000)  # 2 · (12 + 8 + 4 + 1 + 1 + 12) · 1000 + 8
+    >>> lane_bytes(lambda example: uniform.init(example, 1000), step)  # 2 · (12 + 8 + 4 + 1 + 1 + 12) · 1000 + 8
     76008
     """
-    shapes = tree.map(lambda x: x.to("meta"), example)
-    return sum(x.numel() * x.element_size() for x in tree.leaves(init(shapes, num_rows, storage)))
+    buffer = init(tree.map(lambda x: x.to("meta"), example))
+    return sum(x.numel() * x.element_size() for x in tree.leaves(buffer))
 
 
 def text(num_bytes: float) -> str:
@@ -72,16 +65,14 @@ def available(device: torch.device) -> int | None:
     return min(limits, default=None)
 
 
-def check_memory(
-    function: str, bytes_a_lane: int, num_lanes: int, buffer_size: int, device: torch.device
-) -> None:
+def check_memory(function: str, bytes_a_lane: int, num_lanes: int, config: Any, device: torch.device) -> None:
     """Refuse buffers that do not fit in memory, before anything is allocated.
 
     Args:
         function: Who complains, `"train"`.
         bytes_a_lane: What `lane_bytes` returned.
         num_lanes: S, lanes that are trained at the same time.
-        buffer_size: Transitions in a lane's buffer, as the user set it.
+        config: The settings, for their `buffer_size`, `num_envs` and `storage`.
         device: Where the buffers will be.
 
     Raises:
@@ -91,18 +82,24 @@ def check_memory(
     free, needed = available(device), bytes_a_lane * num_lanes
     if free is None or needed <= SHARE * free:
         return
-    smaller = int(SHARE * free / needed * buffer_size)
-    fewer = int(SHARE * free / bytes_a_lane)
+    rows = int(SHARE * free / needed * config.buffer_size / config.num_envs)
+    smaller, fewer = rows * config.num_envs, int(SHARE * free / bytes_a_lane)
     ways = [f"buffer_size to {smaller}"] * (smaller > 0) + [f"lanes_per_group to {fewer}"] * (fewer > 0)
-    lower = f"Lower {' or '.join(ways)}, or store" if ways else "Store"
+    sentences = [f"Lower {' or '.join(ways)}."] * bool(ways)
+    if not config.storage:
+        sentences.append(
+            "Observations take less in a smaller dtype: storage='uint8' holds whole numbers up to 255, "
+            "'float16' and 'bfloat16' hold others with less precision."
+        )
     checks.require(
         False,
         function,
         "buffer_size",
         f"fit in memory ({text(free)} are free on {device})",
-        buffer_size,
-        f"That takes {text(bytes_a_lane)} a lane, {text(needed)} for {num_lanes} lanes. "
-        f"{lower} observations in a smaller dtype, storage='uint8' where they are whole numbers up to 255.",
+        config.buffer_size,
+        " ".join(
+            [f"That takes {text(bytes_a_lane)} a lane, {text(needed)} for {num_lanes} lanes.", *sentences]
+        ),
     )
 
 

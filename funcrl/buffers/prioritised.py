@@ -41,39 +41,50 @@ class Prioritised:
     """p^α of row r and environment n in place r · N + n, and their sums"""
     largest: Tensor
     """`[]` largest p^α so far, 1 at first"""
+    n_step: int = tree.static()
+    """n of the transitions that are sampled"""
 
 
-def init(example: Transition, num_rows: int, storage: Mapping[str, torch.dtype] | None = None) -> Prioritised:
+def init(
+    example: Transition,
+    num_rows: int,
+    storage: Mapping[str, torch.dtype] | None = None,
+    n_step: int = 1,
+) -> Prioritised:
     """Return a buffer that holds nothing.
 
     Args:
         example: `[N, ...]` one step, for shapes, dtypes and the device; its values are not kept.
         num_rows: R, at least 1; R · N below 2³¹.
         storage: Dtypes to store fields in, see `uniform.init`.
+        n_step: n of the transitions that are to be sampled, at most R.
 
     Raises:
-        ValueError: When there is no row or there are too many, or `storage` names an unknown field.
+        ValueError: When there is no row or there are too many, n has no room, or `storage` names an
+            unknown field.
     """
+    checks.integer("buffers.init", "n_step", n_step, 1)
     replay = ring.init(example, num_rows, storage)
+    ring.check_length("buffers.init", "n_step", n_step, replay)
     size = replay.data.reward.numel()
     checks.require(size < 2**31, "buffers.init", "num_rows · num_envs", "be below 2**31", size)
     device = replay.data.reward.device
     levels = sum_tree.init(size, device)
-    return Prioritised(replay=replay, priorities=levels, largest=torch.ones((), device=device))
+    largest = torch.ones((), device=device)
+    return Prioritised(replay=replay, priorities=levels, largest=largest, n_step=n_step)
 
 
-def add(buffer: Prioritised, window: Transition, n_step: int = 1) -> Prioritised:
+def add(buffer: Prioritised, window: Transition) -> Prioritised:
     """Return the buffer with T steps more, over the oldest ones where it is full.
 
     Args:
         buffer: Of R rows.
         window: `[T, N, ...]` steps that follow each other and what was added before; T at most R.
-        n_step: n of the transitions that are to be sampled; the same in every call.
 
     Raises:
         ValueError: When the window has more steps than the buffer has rows.
     """
-    replay = ring.add(buffer.replay, window)
+    replay, n_step = ring.add(buffer.replay, window), buffer.n_step
     (num_rows, num_envs), num_new = replay.data.reward.shape, window.reward.shape[0]
     # The new steps, and before them the n - 1 that had to wait for these.
     num_changed = min(num_new + n_step - 1, num_rows)
@@ -84,7 +95,7 @@ def add(buffer: Prioritised, window: Transition, n_step: int = 1) -> Prioritised
     place = (step % num_rows).unsqueeze(-1) * num_envs + env
     value = value.unsqueeze(-1).expand(num_changed, num_envs)
     priorities = sum_tree.write(buffer.priorities, place.flatten(), value.flatten())
-    return Prioritised(replay=replay, priorities=priorities, largest=buffer.largest)
+    return tree.replace(buffer, replay=replay, priorities=priorities)
 
 
 def sample(
@@ -92,17 +103,15 @@ def sample(
     key: Tensor,
     batch_size: int,
     gamma: float | Tensor,
-    n_step: int,
     importance_exponent: float | Tensor,
 ) -> tuple[ReplayBatch, Tensor]:
     """Return transitions drawn in proportion to p^α, and where they lie.
 
     Args:
-        buffer: Of at least `n_step` steps; nothing sensible comes of fewer.
+        buffer: Of at least n steps; with fewer all weights are 0.
         key: `[2]` int32.
         batch_size: B.
         gamma: Discount γ in [0, 1].
-        n_step: n, as in every `add`.
         importance_exponent: β in [0, 1]: how far the weights undo the bias, 1 wholly.
 
     Returns:
@@ -113,9 +122,11 @@ def sample(
     share = (stratum + random.uniform(key, (batch_size,))) / batch_size
     place = sum_tree.search(buffer.priorities, share)
     num_envs = buffer.replay.data.reward.shape[1]
-    batch = ring.gather(buffer.replay, place // num_envs, place % num_envs, gamma, n_step)
-    weight = ops.importance_weights(sum_tree.read(buffer.priorities, place), importance_exponent)
-    return tree.replace(batch, weight=weight), place
+    batch = ring.gather(buffer.replay, place // num_envs, place % num_envs, gamma, buffer.n_step)
+    priority = sum_tree.read(buffer.priorities, place)
+    weight = ops.importance_weights(priority, importance_exponent)
+    # Where there is nothing to draw yet, a place without priority is found.
+    return tree.replace(batch, weight=torch.where(priority > 0, weight, 0.0)), place
 
 
 def update(
@@ -137,8 +148,8 @@ def update(
     same = place.unsqueeze(-1) == place
     error = torch.where(same, td_error.abs(), 0.0).amax(dim=-1)
     value = (error + EPSILON) ** priority_exponent
-    return Prioritised(
-        replay=buffer.replay,
-        priorities=sum_tree.write(buffer.priorities, index, value),
-        largest=torch.maximum(buffer.largest, value.amax()),
-    )
+    # What could not be drawn, since it is not whole yet, does not become so by an error.
+    value = torch.where(sum_tree.read(buffer.priorities, index) == 0, 0.0, value)
+    priorities = sum_tree.write(buffer.priorities, index, value)
+    largest = torch.maximum(buffer.largest, value.amax())
+    return tree.replace(buffer, priorities=priorities, largest=largest)

@@ -132,6 +132,11 @@ def oldest(buffer: Replay) -> Tensor:
     return (buffer.count - buffer.data.reward.shape[0]).clamp(min=0)
 
 
+def holds(buffer: Replay, length: int) -> Tensor:
+    """Return whether the buffer holds so many steps in a row, `[]` boolean."""
+    return buffer.count - oldest(buffer) >= length
+
+
 def read(buffer: Replay, field: str, step: Tensor, env: Tensor) -> Any:
     """Return one field of chosen transitions, in the dtype in which it was given.
 
@@ -167,8 +172,8 @@ def gather(buffer: Replay, step: Tensor, env: Tensor, gamma: float | Tensor, n_s
     Returns:
         `[B]` rows of weight 1.
     """
-    checks.integer("buffers.sample", "n_step", n_step, 1)
-    check_length("n_step", n_step, buffer)
+    checks.number("buffers.sample", "gamma", gamma, 0, 1)
+    check_length("buffers.sample", "n_step", n_step, buffer)
     steps = step + torch.arange(n_step, device=step.device).unsqueeze(-1)
     reward, terminated, truncated = (
         read(buffer, field, steps, env) for field in ("reward", "terminated", "truncated")
@@ -184,12 +189,11 @@ def gather(buffer: Replay, step: Tensor, env: Tensor, gamma: float | Tensor, n_s
     )
 
 
-def check_length(name: str, length: int, buffer: Replay) -> None:
+def check_length(function: str, name: str, length: int, buffer: Replay) -> None:
     """Check that a buffer has room for so many steps in a row."""
+    checks.integer(function, name, length, 1)
     num_rows = buffer.data.reward.shape[0]
-    checks.require(
-        length <= num_rows, "buffers.sample", name, f"be at most the buffer's {num_rows} rows", length
-    )
+    checks.require(length <= num_rows, function, name, f"be at most the buffer's {num_rows} rows", length)
 
 
 def check_storage(function: str, buffer: Replay, window: Transition) -> None:
@@ -210,7 +214,7 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
     >>> step = Transition(torch.full((1,), 0.5), no.long(), torch.ones(1), no, no, torch.ones(1), {})
     >>> check_storage("train", init(step, 3, {"obs": torch.uint8}), step)
     Traceback (most recent call last):
-    ValueError: train: obs must be whole numbers from 0 to 255 to be stored as torch.uint8, got 0.5. Store them in the dtype that they come in.
+    ValueError: train: storage must hold obs: torch.uint8 holds whole numbers from 0 to 255, got 0.5. Write storage='' for the dtype that they come in.
     """
     for field in FIELDS:
         given, stored = tree.leaves(getattr(window, field)), tree.leaves(getattr(buffer.data, field))
@@ -219,9 +223,9 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
                 continue
             if kind.is_floating_point:
                 beyond = value.isfinite() & ~value.to(kind).isfinite()
-                hold = f"be at most {torch.finfo(kind).max:g} in size to be stored as {kind}"
-                instead = "Write storage='bfloat16'."
-                checks.require(not beyond.any(), function, field, hold, value[beyond][:1].tolist(), instead)
+                hold = f"hold {field}: {kind} holds numbers up to {torch.finfo(kind).max:g} in size"
+                found, instead = value[beyond][:1].tolist(), "Write storage='bfloat16'."
+                checks.require(not beyond.any(), function, "storage", hold, found, instead)
                 continue
             limits = torch.iinfo(kind)
             # Beyond its range a conversion does anything, so the range is looked at first.
@@ -231,8 +235,8 @@ def check_storage(function: str, buffer: Replay, window: Transition) -> None:
                 checks.require(
                     False,
                     function,
-                    field,
-                    f"be whole numbers from {limits.min} to {limits.max} to be stored as {kind}",
+                    "storage",
+                    f"hold {field}: {kind} holds whole numbers from {limits.min} to {limits.max}",
                     value[changed][0].item(),
-                    "Store them in the dtype that they come in.",
+                    "Write storage='' for the dtype that they come in.",
                 )

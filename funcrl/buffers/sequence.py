@@ -36,7 +36,7 @@ def sample(buffer: Replay, key: Tensor, batch_size: int, length: int) -> Sequenc
     Often wrong: a sequence across the ring's seam, whose second half is older than its first.
 
     Args:
-        buffer: Of at least `length` steps.
+        buffer: Of at least `length` steps; with fewer nothing of the mask is True.
         key: `[2]` int32.
         batch_size: B.
         length: L, at least 1.
@@ -50,4 +50,5 @@ def sample(buffer: Replay, key: Tensor, batch_size: int, length: int) -> Sequenc
     rows = Transition(extras={}, **{field: ring.read(buffer, field, steps, env) for field in fields})
     ended = (rows.terminated | rows.truncated).to(torch.float32)
     # Ends before the step: all up to it, less its own.
-    return Sequences(transition=rows, mask=loops.prefix_sum(ended) - ended == 0.0)
+    whole = loops.prefix_sum(ended) - ended == 0.0
+    return Sequences(transition=rows, mask=whole & ring.holds(buffer, length))

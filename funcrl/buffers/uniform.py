@@ -14,7 +14,7 @@ from torch import Tensor
 
 from funcrl.buffers import ring
 from funcrl.buffers.ring import Replay, add, init
-from funcrl.core import ReplayBatch, checks, random
+from funcrl.core import ReplayBatch, checks, random, tree
 
 __all__ = ["Replay", "add", "draw", "init", "sample"]
 
@@ -28,7 +28,7 @@ def sample(
     oldest step follows the newest.
 
     Args:
-        buffer: Of at least `n_step` steps.
+        buffer: Of at least `n_step` steps; with fewer all weights are 0.
         key: `[2]` int32.
         batch_size: B.
         gamma: Discount γ in [0, 1].
@@ -37,8 +37,11 @@ def sample(
     Returns:
         `[B]` rows of weight 1.
     """
+    ring.check_length("buffers.sample", "n_step", n_step, buffer)
     step, env = draw(buffer, key, batch_size, n_step)
-    return ring.gather(buffer, step, env, gamma, n_step)
+    batch = ring.gather(buffer, step, env, gamma, n_step)
+    weight = torch.where(ring.holds(buffer, n_step), batch.weight, 0.0)
+    return tree.replace(batch, weight=weight)
 
 
 def draw(buffer: Replay, key: Tensor, batch_size: int, length: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +57,7 @@ def draw(buffer: Replay, key: Tensor, batch_size: int, length: int) -> tuple[Ten
         `[B]` int64 number of the step, as `Replay.count` counts, and `[B]` int64 of the environment.
     """
     checks.integer("buffers.sample", "batch_size", batch_size, 1)
-    ring.check_length("length", length, buffer)
+    ring.check_length("buffers.sample", "length", length, buffer)
     begin, num_envs = ring.oldest(buffer), buffer.data.reward.shape[1]
     # 48 bits: with the 24 of one number some rows of a million would be drawn 6 % more often.
     high, low = random.uniform(key, (2, batch_size)).to(torch.float64)

@@ -36,8 +36,8 @@ class Options:
     """environment steps of each seed, rounded down to whole iterations; by default 500000, 50000 for
     tables, 20000 and 10000 for bandits"""
     preset: str | None = None
-    """settings of a reference result as the defaults, and its number of steps: cleanrl or zoo, for the
-    environments that it has settings for"""
+    """settings of a reference result as the defaults, and its number of steps: cleanrl, zoo or zoo-slow, for
+    the environments that it has settings for"""
     device: str = "cpu"
     """cpu, cuda or cuda:1"""
     out: Path | None = None
@@ -207,7 +207,7 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], 
             result = execute(plan, callback)
         except KeyboardInterrupt:
             interrupt.asked = True
-        except envs.HostError:
+        except (envs.HostError, ValueError):
             if interrupt.measured:
                 say(f"stopped; what was measured until then is in {folder}")
             raise

@@ -105,5 +105,8 @@ def check_output(
     except Exception as error:  # whatever a user's forward raises
         reason = str(error).splitlines()[0]
         raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
-    found = f"[B, {', '.join(map(str, output.shape[1:]))}]"
-    require(tuple(output.shape) == (3, size), function, argument, hold, found)
+    if not isinstance(output, Tensor):
+        require(False, function, argument, hold, type(output).__name__, "Return one tensor.")
+    found = [str(length) for length in output.shape]
+    found[:1] = ["B"] if found[:1] == ["3"] else found[:1]
+    require(tuple(output.shape) == (3, size), function, argument, hold, f"[{', '.join(found)}]")

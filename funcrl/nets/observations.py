@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from funcrl.core import checks
 from funcrl.nets.convolution import cnn
 from funcrl.nets.mlp import mlp
 
@@ -45,6 +46,10 @@ def for_observations(
     ['CNN', 'MLP']
     """
     if len(shape) == 3 and len(channels) > 0:
+        # No one has images two to four pixels wide; many have the colours last.
+        last = shape[2] in (1, 3, 4) and min(shape[:2]) >= 8
+        instead = "Move the channels to the front, or write channels=() for a perceptron."
+        checks.require(not last, "nets", "images", "be [C, H, W]", tuple(shape), instead)
         return cnn(
             shape,
             channels,

@@ -8,7 +8,6 @@ With an environment on the host, acting is a program and the stepping happens in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -88,14 +87,14 @@ class OffPolicyRun(WindowRun):
         if not hasattr(self, "_carry"):
             config = resolve_config("OffPolicyRun", self.algorithm, config, len(seeds))
             needed = replay_bytes(self.env, config)
-            memory.check_memory("OffPolicyRun", needed, len(seeds), config.buffer_size, self.device)
+            memory.check_memory("OffPolicyRun", needed, len(seeds), config, self.device)
         return super()._begin(seeds, config)
 
     def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Memory:
         zero = torch.zeros((), device=key.device)
         example = _example(spaces, agent.config.num_envs, key.device)
         return Memory(
-            buffer=_kind(agent.config).init(example, *_shape(agent.config)),
+            buffer=_buffer(agent.config)(example),
             cycle=zero.to(torch.int32),
             returns=zero,
             episodes=zero,
@@ -110,7 +109,7 @@ class OffPolicyRun(WindowRun):
         window, calls, on_host = self._collecting(carry.memory.cycle)
         assert self.collector is not None
         add = jit.jit(
-            torch.vmap(functools.partial(_add, self.config.n_step), in_dims=((0, 0), 1)),
+            torch.vmap(_add, in_dims=((0, 0), 1)),
             donate=(0,),
             backend=self.backend,
         )
@@ -146,14 +145,15 @@ class OffPolicyRun(WindowRun):
         """Sample, take a gradient step, and rank what was learnt from anew, in one lane."""
         agent, priorities = written
         config, key = agent.config, random.fold_in(key, agent.step)
-        shape = (config.batch_size, config.gamma, config.n_step)
         if config.replay == "uniform":
-            return self.algorithm.update(agent, uniform.sample(replay, key, *shape)), priorities
-        buffer = prioritised.Prioritised(replay, *priorities)
+            batch = uniform.sample(replay, key, config.batch_size, config.gamma, config.n_step)
+            return self.algorithm.update(agent, batch), priorities
+        levels, largest = priorities
+        buffer = prioritised.Prioritised(replay, levels, largest, config.n_step)
         # β rises to 1: Schaul et al. 2016, section 3.4.
         over = known_length(config.importance_steps)
         exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
-        batch, index = prioritised.sample(buffer, key, *shape, exponent)
+        batch, index = prioritised.sample(buffer, key, config.batch_size, config.gamma, exponent)
         agent = self.algorithm.update(agent, batch)
         buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
         return agent, _apart(buffer)[1]
@@ -172,19 +172,16 @@ def replay_bytes(env: envs.AnyEnv, config: Any) -> int:
         config: The settings, likewise.
     """
     spaces: Any = env if isinstance(env, envs.HostEnv) else lanes.Lanes(env).first
-    rows, storage = _shape(config)
-    example = _example(spaces, config.num_envs, torch.device("cpu"))
-    return memory.lane_bytes(_kind(config).init, example, rows, storage)
+    return memory.lane_bytes(_buffer(config), _example(spaces, config.num_envs, torch.device("cpu")))
 
 
-def _kind(config: Any) -> ModuleType:
-    return prioritised if config.replay == "prioritised" else uniform
-
-
-def _shape(config: Any) -> tuple[int, dict[str, torch.dtype]]:
-    """Return the rows of the buffer, and the dtypes to keep fields in."""
+def _buffer(config: Any) -> Callable[[Transition], Any]:
+    """Return what makes an empty buffer of settings from an example of one step."""
+    rows = config.buffer_size // config.num_envs
     storage = {"obs": getattr(torch, config.storage)} if config.storage else {}
-    return config.buffer_size // config.num_envs, storage
+    if config.replay == "prioritised":
+        return lambda example: prioritised.init(example, rows, storage, config.n_step)
+    return lambda example: uniform.init(example, rows, storage)
 
 
 def _apart(buffer: Any) -> tuple[Replay, tuple[Any, ...]]:
@@ -214,14 +211,12 @@ def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:
     )
 
 
-def _add(n_step: int, written: tuple[Memory, Tensor], window: Window) -> tuple[Memory, Tensor]:
+def _add(written: tuple[Memory, Tensor], window: Window) -> tuple[Memory, Tensor]:
     """Put one lane's window into its memory, and count."""
     before, env_steps = written
     ended, buffer = window.ended, before.buffer
-    if isinstance(buffer, prioritised.Prioritised):
-        buffer = prioritised.add(buffer, window.transition, n_step)
-    else:
-        buffer = uniform.add(buffer, window.transition)
+    add = prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add
+    buffer = add(buffer, window.transition)
     after = Memory(
         buffer=buffer,
         cycle=before.cycle + 1,
@@ -233,4 +228,5 @@ def _add(n_step: int, written: tuple[Memory, Tensor], window: Window) -> tuple[M
 
 def cycles_per_iteration(config: Any, num_steps: int) -> int:
     """Return how many windows an iteration has, in a run of so many steps of each lane."""
-    return int(max(1, min(STEPS_PER_ITERATION, num_steps) // (config.num_envs * config.window_length)))
+    cycles = num_steps // (config.num_envs * config.window_length)
+    return int(max(1, cycles // max(1, num_steps // STEPS_PER_ITERATION)))

@@ -133,7 +133,11 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
         config = algorithm.Config()
     if not isinstance(config, algorithm.Config):
         name = algorithm.__name__.rpartition(".")[2]
-        raise TypeError(
-            f"{function}: config must be a {name}.Config, got {config!r}. Write config={name}.Config()."
-        )
+        kind = type(config)
+        owner = kind.__module__.rpartition(".")[2]
+        found = f"a {owner}.{kind.__qualname__}" if hasattr(kind, "__dataclass_fields__") else repr(config)
+        instead = f"Write config={name}.Config()."
+        if isinstance(getattr(config, "config", None), algorithm.Config):
+            instead = "Write its .config."
+        raise TypeError(f"{function}: config must be a {name}.Config, got {found}. {instead}")
     return lanes.spread(function, "config", config, num_lanes)

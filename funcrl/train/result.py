@@ -69,8 +69,10 @@ class Result:
 
     @property
     def nonfinite_seeds(self) -> list[int]:
-        """Seeds of the lanes whose states hold an infinity or a NaN: their learning has diverged."""
-        return [seed for seed, fine in zip(self.seeds, finite_lanes(self.states), strict=True) if not fine]
+        """Seeds of the lanes whose states hold an infinity or a NaN, or an episode of which earned one."""
+        earned = (self.episodes > 0) & ~self.returns.isfinite()
+        each = zip(self.seeds, finite_lanes(self.states), earned.any(1).tolist(), strict=True)
+        return [seed for seed, fine, bad in each if bad or not fine]
 
 
 def finite_lanes(states: Any) -> list[bool]:

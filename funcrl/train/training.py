@@ -210,7 +210,7 @@ def _check_replay(
     instead = "Lower it, or raise num_steps."
     require(first <= num_steps, "train", "warmup_steps (or n_step)", hold, first, instead)
     bytes_a_lane = replay_bytes(env, config)
-    memory.check_memory("train", bytes_a_lane, num_lanes, config.buffer_size, device)
+    memory.check_memory("train", bytes_a_lane, num_lanes, config, device)
     return bytes_a_lane * num_lanes
 
 

@@ -27,7 +27,7 @@ class Machine(RuleBasedStateMachine):
         self.num_rows, self.num_envs, self.n, self.gamma = num_rows, num_envs, min(n, num_rows), gamma
         example = tree.index(steps.window(steps.plain(1, num_envs)), 0)
         self.uniform = uniform.init(example, num_rows)
-        self.prioritised = prioritised.init(example, num_rows)
+        self.prioritised = prioritised.init(example, num_rows, n_step=self.n)
         # So small a buffer would have one level only.
         levels = sum_tree.init(num_rows * num_envs, torch.device("cpu"), width=2, top=2)
         self.prioritised = tree.replace(self.prioritised, priorities=levels)
@@ -54,7 +54,7 @@ class Machine(RuleBasedStateMachine):
         ]
         self.rows += new
         self.uniform = uniform.add(self.uniform, steps.window(new))
-        self.prioritised = prioritised.add(self.prioritised, steps.window(new), self.n)
+        self.prioritised = prioritised.add(self.prioritised, steps.window(new))
         self.priority = {start: self.priority.get(start, self.largest) for start in self.starts}
 
     def check(self, batch):
@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
         if not self.starts:
             return
         k_sample, k_error = random.split(random.key(seed))
-        batch, index = prioritised.sample(self.prioritised, k_sample, 8, self.gamma, self.n, beta)
+        batch, index = prioritised.sample(self.prioritised, k_sample, 8, self.gamma, beta)
         self.check(batch)
         drawn = [steps.where(obs) for obs in batch.obs[:, 0]]
         share = [len(self.priority) * self.priority[start] / sum(self.priority.values()) for start in drawn]

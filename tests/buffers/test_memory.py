@@ -1,8 +1,11 @@
 """Bytes are counted before they are taken, and refused where there are too few."""
 
+import re
+
 import pytest
 import torch
 
+from funcrl.algos import dqn
 from funcrl.buffers import memory, prioritised, uniform
 from funcrl.core import tree
 from tests.buffers import steps
@@ -16,38 +19,54 @@ EXAMPLE = tree.index(steps.window(steps.plain(1, 2)), 0)
 def test_bytes_are_those_of_the_buffer(buffers, storage):
     buffer = buffers.init(EXAMPLE, 3000, storage)
     expected = sum(leaf.untyped_storage().nbytes() for leaf in tree.leaves(buffer))
-    assert memory.lane_bytes(buffers.init, EXAMPLE, 3000, storage) == expected
+    assert memory.lane_bytes(lambda example: buffers.init(example, 3000, storage), EXAMPLE) == expected
 
 
 def test_nothing_is_allocated():
     a_step = 2 * (8 + 8 + 4 + 1 + 1 + 8)
-    assert memory.lane_bytes(uniform.init, EXAMPLE, 10**15) == a_step * 10**15 + 8
+    assert memory.lane_bytes(lambda example: uniform.init(example, 10**15), EXAMPLE) == a_step * 10**15 + 8
+
+
+def settings(buffer_size, num_envs=1, storage=""):
+    return dqn.Config(
+        buffer_size=buffer_size, num_envs=num_envs, storage=storage, batch_size=1, window_length=1
+    )
 
 
 def test_what_fits_passes(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 1000)
-    memory.check_memory("train", 90, 10, 500, CPU)
+    memory.check_memory("train", 90, 10, settings(500), CPU)
     monkeypatch.setattr(memory, "available", lambda device: None)
-    memory.check_memory("train", 10**30, 10, 500, CPU)
+    memory.check_memory("train", 10**30, 10, settings(500), CPU)
 
 
 def test_what_does_not_fit_is_refused_with_what_to_lower(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 8_000_000_000)
     with pytest.raises(ValueError, match="buffer_size must fit in memory") as error:
-        memory.check_memory("train", 1_000_000_000, 16, 100_000, CPU)
+        memory.check_memory("train", 1_000_000_000, 16, settings(100_000), CPU)
     assert str(error.value) == (
         "train: buffer_size must fit in memory (8.0 GB are free on cpu), got 100000. That takes 1.0 GB a "
-        "lane, 16.0 GB for 16 lanes. Lower buffer_size to 45000 or lanes_per_group to 7, or store "
-        "observations in a smaller dtype, storage='uint8' where they are whole numbers up to 255."
+        "lane, 16.0 GB for 16 lanes. Lower buffer_size to 45000 or lanes_per_group to 7. Observations take "
+        "less in a smaller dtype: storage='uint8' holds whole numbers up to 255, 'float16' and 'bfloat16' "
+        "hold others with less precision."
     )
-    memory.check_memory("train", 450_000_000, 16, 45_000, CPU)
-    memory.check_memory("train", 1_000_000_000, 7, 100_000, CPU)
+    memory.check_memory("train", 450_000_000, 16, settings(45_000), CPU)
+    memory.check_memory("train", 1_000_000_000, 7, settings(100_000), CPU)
+
+
+def test_what_is_offered_can_be_written(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 7_000_000_000)
+    with pytest.raises(ValueError, match="buffer_size must fit in memory") as error:
+        memory.check_memory("train", 1_000_000_000, 16, settings(102_400, 64, "uint8"), CPU)
+    offered = int(re.findall(r"Lower buffer_size to (\d+) or", str(error.value))[0])
+    assert 40_000 < settings(offered, 64).buffer_size < 41_000
+    assert "storage" not in str(error.value)
 
 
 def test_no_lower_number_is_offered_where_none_fits(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 100)
-    with pytest.raises(ValueError, match=r"lanes\. Store observations") as error:
-        memory.check_memory("train", 1000, 16, 10, CPU)
+    with pytest.raises(ValueError, match=r"lanes\. Observations take less") as error:
+        memory.check_memory("train", 1000, 16, settings(10), CPU)
     assert "Lower" not in str(error.value)
 
 

@@ -16,9 +16,9 @@ SIZE = 40
 
 def filled(num_steps=SIZE, num_rows=SIZE, n_step=1, width=sum_tree.WIDTH, top=sum_tree.TOP):
     window = steps.window(steps.plain(num_steps))
-    buffer = prioritised.init(tree.index(window, 0), num_rows)
+    buffer = prioritised.init(tree.index(window, 0), num_rows, n_step=n_step)
     levels = sum_tree.init(num_rows, torch.device("cpu"), width, top)
-    return prioritised.add(tree.replace(buffer, priorities=levels), window, n_step)
+    return prioritised.add(tree.replace(buffer, priorities=levels), window)
 
 
 def with_errors(error, alpha, **shape):
@@ -34,7 +34,7 @@ def test_probabilities(alpha, batch_size, width, top):
     error = random.normal(random.key(0), (SIZE,))
     buffer = with_errors(error, alpha, width=width, top=top)
     keys = random.split(random.key(1), 32_000 // batch_size)
-    draw = lambda key: prioritised.sample(buffer, key, batch_size, 0.9, 1, 0.4)[1]
+    draw = lambda key: prioritised.sample(buffer, key, batch_size, 0.9, 0.4)[1]
     counts = torch.bincount(torch.vmap(draw)(keys).flatten(), minlength=SIZE)
     p = (np.abs(error.double().numpy()) + 1e-6) ** alpha
     expected = 32_000 * p / p.sum()
@@ -45,7 +45,7 @@ def test_a_batch_is_stratified():
     """Of B equal ranges of the total each is drawn from once."""
     error = random.uniform(random.key(0), (SIZE,))
     buffer = with_errors(error, 1.0)
-    _, index = prioritised.sample(buffer, random.key(1), 64, 0.9, 1, 0.4)
+    _, index = prioritised.sample(buffer, random.key(1), 64, 0.9, 0.4)
     p = (error.double() + 1e-6) / (error.double() + 1e-6).sum()
     end = p.cumsum(0)
     begin = end - p
@@ -64,7 +64,7 @@ def test_a_batch_is_stratified():
 def test_importance_weights(errors, alpha, beta, seed):
     """Section 3.4 as it is written, in float64."""
     buffer = with_errors(torch.tensor(errors), alpha)
-    batch, index = prioritised.sample(buffer, random.key(seed), 16, 0.9, 1, beta)
+    batch, index = prioritised.sample(buffer, random.key(seed), 16, 0.9, beta)
     p = (np.array(errors) + 1e-6) ** alpha
     probability = p / p.sum()
     weight = (SIZE * probability[index.numpy()]) ** -beta
@@ -84,10 +84,10 @@ def test_new_transitions_have_the_largest_priority_so_far():
 
 
 def test_a_priority_waits_for_all_n_steps():
-    buffer = prioritised.init(tree.index(steps.window(steps.plain(1)), 0), 5)
+    buffer = prioritised.init(tree.index(steps.window(steps.plain(1)), 0), 5, n_step=3)
     seen = []
     for _ in range(7):
-        buffer = prioritised.add(buffer, steps.window(steps.plain(1)), 3)
+        buffer = prioritised.add(buffer, steps.window(steps.plain(1)))
         seen.append(buffer.priorities[0].tolist())
     o = 1.0
     assert seen[0] == seen[1] == [0, 0, 0, 0, 0]
@@ -97,7 +97,7 @@ def test_a_priority_waits_for_all_n_steps():
 def test_an_error_of_zero_keeps_a_chance():
     buffer = with_errors(torch.zeros(SIZE), 1.0)
     assert bool((buffer.priorities[0] > 0).all())
-    batch, _ = prioritised.sample(buffer, random.key(0), 8, 0.9, 1, 1.0)
+    batch, _ = prioritised.sample(buffer, random.key(0), 8, 0.9, 1.0)
     assert torch.isfinite(batch.weight).all()
 
 
@@ -115,10 +115,10 @@ def test_what_is_drawn_twice_gets_its_largest_error_in_any_order():
 
 def programs(backend):
     def learn(buffer, key, error, alpha):
-        batch, index = prioritised.sample(buffer, key, 8, 0.9, 2, 0.4)
+        batch, index = prioritised.sample(buffer, key, 8, 0.9, 0.4)
         return prioritised.update(buffer, index, error, alpha), (batch, index)
 
-    add = lambda buffer, window: prioritised.add(buffer, window, 2)
+    add = prioritised.add
     if backend is None:
         return torch.vmap(add), torch.vmap(learn)
     return tuple(jit.jit(torch.vmap(f), donate=(0,), backend=backend) for f in (add, learn))
@@ -177,9 +177,9 @@ def test_no_result_depends_on_the_order_of_writing(num_rows, num_new, n_step, mo
     monkeypatch.setattr(sum_tree, "write", write)
     buffer = filled(num_steps=1, num_rows=num_rows, n_step=n_step)
     for _ in range(4):
-        buffer = prioritised.add(buffer, steps.window(steps.plain(num_new)), n_step)
+        buffer = prioritised.add(buffer, steps.window(steps.plain(num_new)))
         if int(buffer.replay.count) >= n_step:
-            _, index = prioritised.sample(buffer, random.key(0), 16, 0.9, n_step, 0.4)
+            _, index = prioritised.sample(buffer, random.key(0), 16, 0.9, 0.4)
             buffer = prioritised.update(buffer, index, random.normal(random.key(1), (16,)), 0.6)
 
 
@@ -187,3 +187,10 @@ def test_too_large_a_buffer_is_refused():
     example = tree.map(lambda x: x.to("meta"), tree.index(steps.window(steps.plain(1)), 0))
     with pytest.raises(ValueError, match=r"num_rows · num_envs must be below 2\*\*31"):
         prioritised.init(example, 2**31)
+
+
+def test_n_steps_must_have_room():
+    example = tree.index(steps.window(steps.plain(1)), 0)
+    for n_step, message in ((0, "at least 1"), (6, "at most the buffer's 5 rows")):
+        with pytest.raises(ValueError, match=f"buffers.init: n_step must be {message}"):
+            prioritised.init(example, 5, n_step=n_step)

@@ -100,7 +100,7 @@ def test_what_bytes_cannot_hold_is_refused(value, field):
     buffer = uniform.init(tree.index(made, 0), 3, {"obs": torch.uint8})
     spoilt = getattr(made, field).clone()
     spoilt[1, 0, 1] = value
-    with pytest.raises(ValueError, match=f"train: {field} must be whole numbers from 0 to 255"):
+    with pytest.raises(ValueError, match=f"train: storage must hold {field}: .* whole numbers from 0 to 255"):
         check_storage("train", buffer, tree.replace(made, **{field: spoilt}))
 
 
@@ -128,6 +128,44 @@ def test_bad_buffers_are_refused(num_rows, storage, message):
 def test_a_window_longer_than_the_buffer_is_refused():
     with pytest.raises(ValueError, match="window must hold at most the buffer's 3 steps, got 4"):
         uniform.add(filled(steps.plain(1), 3), steps.window(steps.plain(4)))
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_nothing_can_be_learnt_from_a_buffer_that_does_not_hold_n_steps_yet(num_steps):
+    row = tree.index(steps.window(steps.plain(1)), 0)
+    buffer, ranked = uniform.init(row, 9), prioritised.init(row, 9, n_step=3)
+    if num_steps:
+        new = steps.window(steps.plain(num_steps))
+        buffer, ranked = uniform.add(buffer, new), prioritised.add(ranked, new)
+    one = steps.window(steps.plain(1, first=num_steps))
+    for _ in range(2):
+        assert uniform.sample(buffer, random.key(0), 8, 0.9, 3).weight.tolist() == [0.0] * 8
+        assert not sequence.sample(buffer, random.key(0), 8, 3).mask.any()
+        batch, place = prioritised.sample(ranked, random.key(0), 8, 0.9, 0.4)
+        assert batch.weight.tolist() == [0.0] * 8
+        # An error does not make whole what is not.
+        ranked = prioritised.update(ranked, place, torch.ones(8), 0.5)
+        assert ranked.priorities[0].tolist() == [0.0] * 9
+    for _ in range(3 - num_steps):
+        buffer, ranked = uniform.add(buffer, one), prioritised.add(ranked, one)
+    assert uniform.sample(buffer, random.key(0), 8, 0.9, 3).weight.tolist() == [1.0] * 8
+    assert sequence.sample(buffer, random.key(0), 8, 3).mask.all()
+    assert prioritised.sample(ranked, random.key(0), 8, 0.9, 0.4)[0].weight.tolist() == [1.0] * 8
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda buffer, key: uniform.sample(buffer, key, 8, 1.5), "gamma must lie in"),
+        (lambda buffer, key: uniform.sample(buffer, key, 8, 0.9, 0), "n_step must be at least 1"),
+        (lambda buffer, key: uniform.sample(buffer, key, 8, 0.9, 4), "n_step must be at most the buffer's 3"),
+        (lambda buffer, key: sequence.sample(buffer, key, 8, 0), "length must be at least 1"),
+        (lambda buffer, key: uniform.sample(buffer, key, 0, 0.9), "batch_size must be at least 1"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(filled(steps.plain(3), 3), random.key(0))
 
 
 def lanes(num_lanes=3):

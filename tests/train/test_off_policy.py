@@ -136,6 +136,9 @@ def test_restart_begins_with_an_empty_buffer_and_warms_up_again():
 def test_train_fills_in_the_lengths_of_schedules_and_counts_steps():
     plan = make_plan("dqn", CARTPOLE, seeds=[0, 1], num_steps=100_500)
     assert (plan.num_iterations, plan.steps_per_iteration) == (100, 1000)
+    # Whole iterations are what reports are made of, not what a run of another length has to lose.
+    odd = make_plan("dqn", "CartPole-v1", config=dqn.Config(warmup_steps=100), num_steps=1999)
+    assert (odd.num_iterations, odd.num_steps) == (1, 1990)
     assert plan.config.exploration_steps == 50_000
     assert plan.config.anneal_steps == float("inf")
     config = dqn.Config(exploration_steps=[0.0, 7.0])
@@ -175,7 +178,7 @@ def test_what_the_storage_cannot_hold_is_found_whenever_it_comes():
     run.iterate()
     run.iterate()
     assert run.carry.memory.buffer.data.obs.dtype == torch.uint8
-    with pytest.raises(ValueError, match="obs must be whole numbers from 0 to 255"):
+    with pytest.raises(ValueError, match=r"storage must hold next_obs: .* whole numbers from 0 to 255"):
         run.iterate()
 
 

@@ -202,6 +202,15 @@ def test_final_returns_weigh_episodes():
     assert result.final_returns(episodes=2)[0] == 20.0
 
 
+def test_a_lane_whose_environment_paid_nan_is_named():
+    result = small(iterations=2)
+    assert result.nonfinite_seeds == []
+    # Nothing has to be wrong with what it learnt: the reward may never have been learnt from.
+    result.returns[1], result.episodes[1] = torch.tensor([torch.nan, 20.0]), torch.tensor([1.0, 3.0])
+    result.returns[2], result.episodes[2] = torch.tensor([torch.nan, 20.0]), torch.tensor([0.0, 3.0])
+    assert result.nonfinite_seeds == [1]
+
+
 def test_evaluate_counts_the_first_episode_of_each_environment():
     result = small()
     returns = evaluate(

@@ -94,7 +94,10 @@ def begin(
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    instead = "Q-learning compares actions one by one; ppo.Config, too, is for discrete ones."
+    instead = (
+        "Q-learning compares actions one by one: wrap the environment so that they are numbered, "
+        "Discrete(n) in Gymnasium's words."
+    )
     space, num_actions = beginning.spaces_of(function, env, instead)
     size = num_actions * outputs
     network = config.network
@@ -168,6 +171,29 @@ def greedy(state: State, obs: Tensor) -> Tensor:
     return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
 
 
+def check_batch(function: str, state: State, batch: ReplayBatch) -> None:
+    """Check that a batch holds as many rows as the settings say, and an action and a number in each.
+
+    Args:
+        function: Who complains, `"dqn.update"`.
+        state: The agent.
+        batch: The rows.
+
+    Raises:
+        ValueError: When a field has another shape, or actions are no integers.
+    """
+    # No number in the sentence: to torch.compile it may be a symbol, which has no text.
+    hold, size = "hold config.batch_size rows", (state.config.batch_size,)
+    for name in ("action", "reward", "discount", "weight"):
+        shape = tuple(getattr(batch, name).shape)
+        checks.require(shape == size, function, f"batch.{name}", f"{hold}, [B]", shape)
+    for name in ("obs", "next_obs"):
+        shape = tuple(getattr(batch, name).shape)
+        checks.require(shape[:1] == size, function, f"batch.{name}", f"{hold}, [B, ...]", shape)
+    kind, instead = batch.action.dtype, "Write action.long()."
+    checks.require(kind == torch.int64, function, "batch.action", "be torch.int64", kind, instead)
+
+
 def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -> Errors:
     """Return the Huber loss of y - Q(s, a; θ) for each row, half the square where κ is infinite.
 
@@ -182,48 +208,38 @@ def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
     return Errors(ops.huber(error, threshold), error.abs(), q)
 
 
-def descend_towards(function: str, state: S, batch: ReplayBatch, goal: Tensor) -> S:
+def descend_towards(state: S, batch: ReplayBatch, goal: Tensor) -> S:
     """Take one gradient step on the weighted Huber loss of y - Q(s, a; θ), see `descend`.
 
     Args:
-        function: Who complains, `"dqn.update"`.
         state: The agent before; its network returns Q(s, ·) and its settings hold `huber_threshold`.
         batch: `[B]` rows.
         goal: `[B]` y.
 
     Returns:
         The agent after.
-
-    Raises:
-        ValueError: When the batch has another number of rows than the settings say.
     """
 
     def errors(params: nets.Params) -> Errors:
         values = nets.apply(state.network, params, batch.obs)
         return td_errors(values, batch.action, goal, state.config.huber_threshold)
 
-    return descend(function, state, batch, errors)
+    return descend(state, batch, errors)
 
 
-def descend(function: str, state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]) -> S:
+def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]) -> S:
     """Take one gradient step on the weighted mean of the rows' losses, and visit the target network.
 
     θ ← θ - Adam(∇_θ (1 / B) Σ_i w_i L_i(θ)),   θ⁻ ← (1 - τ) θ⁻ + τ θ at every C-th step
 
     Args:
-        function: Who complains, `"dqn.update"`.
         state: The agent before.
         batch: `[B]` rows.
         errors: From parameters to what the loss says of each row.
 
     Returns:
         The agent after.
-
-    Raises:
-        ValueError: When the batch has another number of rows than the settings say.
     """
-    shape, expected = tuple(batch.action.shape), (state.config.batch_size,)
-    checks.require(shape == expected, function, "batch.action", "hold config.batch_size rows", shape)
 
     def loss(params: nets.Params) -> tuple[Tensor, Errors]:
         rows = errors(params)

@@ -190,8 +190,9 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
+    agent.check_batch("c51.update", state, batch)
     atoms = support(state.config)
     probabilities, values = predict(state, state.target_params, batch.next_obs)
     goal = target(batch.reward, batch.discount, probabilities, values, atoms)
@@ -199,7 +200,7 @@ def update(state: State, batch: ReplayBatch) -> State:
     def of(params: nets.Params) -> Errors:
         return errors(logits(state, params, batch.obs), batch.action, goal, atoms)
 
-    return agent.descend("c51.update", state, batch, of)
+    return agent.descend(state, batch, of)
 
 
 def logits(state: State, params: nets.Params, obs: Tensor) -> Tensor:

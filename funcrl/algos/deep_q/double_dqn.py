@@ -105,6 +105,7 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
-    return agent.descend_towards("double_dqn.update", state, batch, goal(state, batch))
+    agent.check_batch("double_dqn.update", state, batch)
+    return agent.descend_towards(state, batch, goal(state, batch))

@@ -87,8 +87,9 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
+    agent.check_batch("dqn.update", state, batch)
     next_values = nets.apply(state.network, state.target_params, batch.next_obs)
     goal = target(batch.reward, batch.discount, next_values)
-    return agent.descend_towards("dqn.update", state, batch, goal)
+    return agent.descend_towards(state, batch, goal)

@@ -80,10 +80,11 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
+    agent.check_batch("dueling_dqn.update", state, batch)
     goal = double_dqn.goal(state, batch)
-    return agent.descend_towards("dueling_dqn.update", state, batch, goal)
+    return agent.descend_towards(state, batch, goal)
 
 
 def _network(config: Config, shape: tuple[int, ...], num_actions: int) -> nn.Module:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, tree
-from funcrl.nets.mlp import NORMALIZATIONS
+from funcrl.nets.mlp import ACTIVATIONS, NORMALIZATIONS
 from funcrl.ops import exploration, schedules
 
 METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
@@ -99,6 +99,7 @@ class Config:
                 "stride",
             ),
         )
+        checks.known(name, "activation", self.activation, ACTIVATIONS)
         checks.known(name, "normalization", self.normalization, NORMALIZATIONS)
         size = self.num_envs * self.window_length
         checks.divides(name, "num_minibatches", self.num_minibatches, "num_envs · window_length", size)
@@ -258,6 +259,8 @@ def update(state: State, batch: Batch) -> State:
     shape, expected = tuple(batch.target.shape), tuple(batch.action.shape)
     hold = "have the shape of batch.action"
     checks.require(shape == expected, "pqn.update", "batch.target", hold, shape)
+    rows = tuple(batch.obs.shape)
+    checks.require(rows[:1] == expected, "pqn.update", "batch.obs", "hold a row for each action", rows)
 
     def of(params: nets.Params) -> tuple[Tensor, Tensor]:
         values = nets.apply(state.network, params, batch.obs)

@@ -150,15 +150,16 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
+    agent.check_batch("qr_dqn.update", state, batch)
     goal = target(batch.reward, batch.discount, _quantiles(state, state.target_params, batch.next_obs))
 
     def of(params: nets.Params) -> Errors:
         quantiles = _quantiles(state, params, batch.obs)
         return errors(quantiles, batch.action, goal, state.config.huber_threshold)
 
-    return agent.descend("qr_dqn.update", state, batch, of)
+    return agent.descend(state, batch, of)
 
 
 def _quantiles(state: State, params: nets.Params, obs: Tensor) -> Tensor:

@@ -142,8 +142,9 @@ def update(state: State, batch: ReplayBatch) -> State:
         The agent after.
 
     Raises:
-        ValueError: When the batch has another number of rows.
+        ValueError: When the batch has other shapes than these.
     """
+    agent.check_batch("rainbow.update", state, batch)
     atoms = c51.support(state.config)
     noise = noisy.noise(state.params, random.fold_in(state.key, state.step), (3,))
     _, choice = c51.predict(state, noisy.perturb(state.params, noise[1]), batch.next_obs)
@@ -154,7 +155,7 @@ def update(state: State, batch: ReplayBatch) -> State:
         logits = c51.logits(state, noisy.perturb(params, noise[0]), batch.obs)
         return c51.errors(logits, batch.action, goal, atoms)
 
-    return agent.descend("rainbow.update", state, batch, of)
+    return agent.descend(state, batch, of)
 
 
 def _network(config: Config, shape: tuple[int, ...], size: int) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import nn
 
 from funcrl.algos import behaviour
 from funcrl.core import checks, tree
+from funcrl.nets.mlp import ACTIVATIONS
 
 REPLAY = ("uniform", "prioritised")
 
@@ -78,7 +79,8 @@ class Settings:
     hidden: tuple[int, ...] = tree.static(default=(120, 84))
     """width of each hidden layer"""
     channels: tuple[int, ...] = tree.static(default=(32, 32))
-    """channels of each convolution, where an observation is an image [C, H, W]"""
+    """channels of each convolution, where an observation is an image [C, H, W]; values should be about 1
+    in size, and are not scaled"""
     stride: int = tree.static(default=2)
     """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="relu")
@@ -100,6 +102,10 @@ class Settings:
         )
         checks.settings(self, name, counts=("n_step", "target_period", "hidden", "channels", "stride"))
         checks.integer(name, "warmup_steps", self.warmup_steps, 0)
+        checks.require(
+            self.target_period < 2**31, name, "target_period", "be below 2**31", self.target_period
+        )
+        checks.known(name, "activation", self.activation, ACTIVATIONS)
         checks.known(name, "replay", self.replay, REPLAY)
         checks.known(name, "storage", self.storage, STORAGE)
         _check_sizes(name, self)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from funcrl import envs, nets
-from funcrl.algos import beginning, double_dqn, dqn, dueling_dqn
+from funcrl.algos import beginning, c51, double_dqn, dqn, dueling_dqn, qr_dqn, rainbow
 from funcrl.core import ReplayBatch, random, tree
 
 CARTPOLE = envs.make("CartPole-v1")
@@ -18,6 +18,17 @@ SMALL = {"batch_size": 6, "hidden": (8, 8), "max_grad_norm": math.inf}
 THREE = [dqn, double_dqn, dueling_dqn]
 modules = pytest.mark.parametrize("module", THREE, ids=lambda m: m.__name__.rpartition(".")[2])
 numbers = st.floats(-100, 100, width=32)
+
+
+class Always(nn.Module):
+    """Returns one thing whatever it is shown."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+    def forward(self, obs):
+        return self.output
 
 
 def make(module, **settings):
@@ -171,6 +182,9 @@ def test_boltzmann_exploration_prefers_what_is_worth_more():
         ({"exploration": "greedy"}, "exploration must be one of"),
         ({"huber_threshold": 0.0}, r"huber_threshold must lie in \(0, inf\)"),
         ({"gamma": 1.1}, "gamma must lie in"),
+        ({"initial_temperature": math.inf}, "initial_temperature must be finite"),
+        ({"target_period": 2**31}, "target_period must be below"),
+        ({"activation": "leaky"}, "activation must be one of"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -203,9 +217,30 @@ def test_continuous_actions_and_other_spaces_are_refused(module):
         module.update(make(module), make_batch(size=5))
 
 
+@pytest.mark.parametrize("module", [dqn, double_dqn, dueling_dqn, c51, qr_dqn, rainbow])
+def test_batches_of_other_shapes_are_refused(module):
+    state, good = make(module), make_batch()
+    wrong = {
+        "reward": good.reward.unsqueeze(-1),
+        "discount": good.discount[0],
+        "weight": good.weight[:1],
+        "obs": good.obs[:5],
+        "next_obs": good.next_obs[:1],
+        "action": good.action.unsqueeze(-1),
+    }
+    for field, value in wrong.items():
+        with pytest.raises(ValueError, match=rf"update: batch.{field} must hold config.batch_size rows, \[B"):
+            module.update(state, tree.replace(good, **{field: value}))
+    with pytest.raises(ValueError, match=r"batch.action must be torch.int64, got torch.float32"):
+        module.update(state, tree.replace(good, action=good.action.float()))
+
+
 def test_an_own_network_must_have_a_value_for_each_action():
     with pytest.raises(ValueError, match=r"dqn.init: config.network must map .* to \[B, 2\], got '\[B, 3\]'"):
         make(dqn, network=nn.Linear(4, 3, device="meta"))
+    for output, found in (((), "tuple"), (torch.zeros(2), r"\[2\]")):
+        with pytest.raises(ValueError, match=rf"to \[B, 2\], got '{found}'"):
+            make(dqn, network=Always(output))
     state = make(dqn, network=nn.Linear(4, 2, device="meta"))
     assert set(state.params) == {"weight", "bias"}
 
@@ -216,6 +251,13 @@ def test_images_get_a_convolutional_network():
         state = module.init(random.key(0), module.Config(**SMALL, channels=(4, 4)), grid)
         assert module.greedy(state, torch.zeros(7, 3, 5, 5)).shape == (7,)
         assert any("convolutions" in name for name in state.params)
+
+
+def test_images_with_the_colours_last_are_refused():
+    with pytest.raises(ValueError, match=r"images must be \[C, H, W\], got \(8, 9, 3\). Move the channels"):
+        nets.for_observations((8, 9, 3), (4,), (8,), 2)
+    for shape in ((3, 8, 9), (8, 9, 5), (3, 4, 4)):
+        nets.for_observations(shape, (4,), (8,), 2)
 
 
 def test_spaces_of_images_are_boxes():

@@ -73,9 +73,7 @@ def test_each_update_draws_three_noises_of_its_own(monkeypatch):
     seen, perturb = [], noisy.perturb
     monkeypatch.setattr(noisy, "perturb", lambda p, noise: seen.append((p, noise)) or perturb(p, noise))
     # Without its gradient, which would show tensors from within a transformation.
-    monkeypatch.setattr(
-        agent, "descend", lambda function, state, batch, errors: (errors(state.params), state)[1]
-    )
+    monkeypatch.setattr(agent, "descend", lambda state, batch, errors: (errors(state.params), state)[1])
     state, batch = make(), make_batch()
     rainbow.update(state, batch)
     rainbow.update(tree.replace(state, step=state.step + 1), batch)
