@@ -95,7 +95,9 @@ def main() -> None:
         "learning": lambda: [learning.measure(row, given.seeds, given.device) for row in rows],
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
         "peers": lambda: peers.measure(5, 3.0, given.device),
-        "peers_learning": lambda: peers_learning.measure(given.seeds, os.cpu_count() or 1, given.device),
+        "peers_learning": lambda: peers_learning.measure(
+            list(peers_learning.TARGET_PERIODS), given.seeds, os.cpu_count() or 1, given.device
+        ),
     }
     here = machine(given.device)
     label = "cpu" if given.device == "cpu" else here["gpu"].replace(" ", "-").lower()
