@@ -4,8 +4,8 @@
 Zoo's tuned settings for each environment (`hyperparams/dqn.yml`). Their words are not always ours: a
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
-learning rate, for MountainCar, where with the zoo's own it is chance how good the last policy of a run
-is, in the zoo's own implementation as in this one.
+learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
+a run is, in the zoo's own implementation as in this one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ _DQN: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     },
 }
 
-_DQN["zoo-slow"] = {"MountainCar-v0": (120_000, _ZOO_MOUNTAIN_CAR | {"learning_rate": 1e-3})}
+_DQN["zoo-slow"] = {
+    env: (num_steps, settings | {"learning_rate": settings["learning_rate"] / 4})
+    for env, (num_steps, settings) in _DQN["zoo"].items()
+    if env != "Acrobot-v1"
+}
 
 PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN)
 """algorithm → preset → environment → environment steps of a lane, and settings"""
