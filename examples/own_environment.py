@@ -86,12 +86,13 @@ def main() -> None:
     """Check the environment, train eight cats, and compare them with two that learn nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=81_920, help="environment steps of each of eight seeds")
-    steps = parser.parse_args().steps
+    parser.add_argument("--backend", default="inductor", help="eager starts at once and is slow")
+    given = parser.parse_args()
 
     env = SunnySpot()
     envs.check_env(env)
     config = ppo.Config(learning_rate=2.5e-3, num_envs=8, window_length=64)
-    result = train("ppo", env, config=config, seeds=range(8), num_steps=steps)
+    result = train("ppo", env, config=config, seeds=range(8), num_steps=given.steps, backend=given.backend)
     returns = result.final_returns()
     low, high = ops.bootstrap_interval(random.key(0), returns)
     print(f"PPO, interquartile mean of 8 seeds: {ops.iqm(returns):.1f} [{low:.1f}, {high:.1f}]")

@@ -17,18 +17,18 @@ SMALL = {
         "success on 5 unseen layouts",
         "grid_navigation.png",
     ),
+    "own_environment.py": (["--backend", "eager", "--steps", "512"], "interquartile mean", None),
     "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }
-COMPILED = {"own_environment.py": (["--steps", "512"], "interquartile mean", None)}
 
 
 def test_every_example_is_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SMALL, *COMPILED} | TESTED_ELSEWHERE
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SMALL} | TESTED_ELSEWHERE
 
 
-@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(x, marks=pytest.mark.compiled) for x in COMPILED)])
+@pytest.mark.parametrize("name", SMALL)
 def test_an_example_runs(name, tmp_path):
-    words, expected, picture = (SMALL | COMPILED)[name]
+    words, expected, picture = SMALL[name]
     command = [sys.executable, str(EXAMPLES / name), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
