@@ -63,7 +63,6 @@ def init(
         ValueError: When there is no row or there are too many, n has no room, or `storage` names an
             unknown field.
     """
-    checks.integer("buffers.init", "n_step", n_step, 1)
     replay = ring.init(example, num_rows, storage)
     ring.check_length("buffers.init", "n_step", n_step, replay)
     size = replay.data.reward.numel()
