@@ -13,18 +13,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import tree
+from funcrl.core import internals, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory
-
-_INDUCTOR_OPTIONS: dict[str, Any] = {
-    # The 20 rounds of Threefry fuse into one huge loop body that code generation walks dozens of
-    # times; storing intermediate results earlier compiles several times faster and runs as fast.
-    "realize_opcount_threshold": 8,
-    # tanh from exp instead of the vector library's: about 1.3 times faster here for whole updates.
-    "cpp.use_decompose_tanh": True,
-}
-
 
 @torch.library.custom_op("funcrl::copy", mutates_args=())
 def _copy(x: Tensor) -> Tensor:
@@ -51,8 +42,21 @@ def unflatten(spec: Any, leaves: Sequence[Tensor]) -> Any:
     return optree.tree_unflatten(spec, leaves)
 
 
-def trace(function: Callable[..., Any], leaves: Sequence[Tensor], spec: Any) -> tuple[GraphModule, Any]:
+def trace(
+    function: Callable[..., Any],
+    leaves: Sequence[Tensor],
+    spec: Any,
+    mode: Any = None,
+    decompositions: dict[Any, Any] | None = None,
+) -> tuple[GraphModule, Any]:
     """Trace `function(*args)` into a flat graph, args being `leaves` arranged by `spec`.
+
+    Args:
+        function: A pure function of pytrees.
+        leaves: Tensors that give shapes, dtypes and devices.
+        spec: How they are arranged.
+        mode: An `internals.fake_mode`; one of its own by default.
+        decompositions: How to write operations in terms of simpler ones; as they are by default.
 
     Returns:
         The graph, from leaves to a list of output leaves, and the structure of the output.
@@ -70,9 +74,10 @@ def trace(function: Callable[..., Any], leaves: Sequence[Tensor], spec: Any) -> 
     pure = torch.func.functionalize(flat)
     # A tensor that is given twice now may be two tensors in the next call; the tracer takes one
     # object for one input, so each gets an object of its own.
-    examples = [leaf.detach() for leaf in leaves]
+    mode = internals.fake_mode() if mode is None else mode
+    examples = [internals.fake(mode, leaf.detach()) for leaf in leaves]
     with no_fallback():
-        graph = make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
+        graph = make_fx(pure, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:
@@ -144,22 +149,12 @@ def _storage(node: Node) -> int:
     return node.meta["val"].untyped_storage()._cdata  # type: ignore[no-any-return]
 
 
-def inductor(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Compile a flat graph. The only function that touches torch's private compiler interface."""
-    from torch._guards import TracingContext, tracing
-    from torch._inductor.compile_fx import compile_fx
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
+def inductor(graph: GraphModule, mode: Any) -> Callable[..., Sequence[Tensor]]:
+    """Compile a flat graph that was traced in a mode."""
     keep_freed_memory()
-    # Without a tracing context that has a ShapeEnv, torch would not use its on-disk cache.
-    context = TracingContext(FakeTensorMode(shape_env=ShapeEnv()))
-    with torch.no_grad(), tracing(context):
-        compiled: Any = compile_fx(graph, leaves, config_patches=dict(_INDUCTOR_OPTIONS))
+    compiled = internals.compile_graph(graph, mode)
 
     def run(*flat_leaves: Tensor) -> Sequence[Tensor]:
-        with torch.no_grad():
-            outputs: Sequence[Tensor] = compiled(*flat_leaves)
-            return outputs
+        return compiled(list(flat_leaves))
 
     return run

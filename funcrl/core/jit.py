@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funcrl.core import internals
 from funcrl.core.checks import require
 from funcrl.core.graphs import check_donation, flatten, inductor, no_fallback, trace, unflatten, write_back
 
@@ -201,9 +202,11 @@ def _compile(
     donated = _donated_positions(leaves, spec, donate)
     if backend == "eager":
         return _run_eagerly(function, leaves, spec, donated)
-    graph, output_spec = trace(function, leaves, spec)
+    mode = internals.fake_mode()
+    decompositions = internals.decompositions() if backend == "inductor" else None
+    graph, output_spec = trace(function, leaves, spec, mode, decompositions)
     write_back(graph, leaves, donated)
-    run = inductor(graph, leaves) if backend == "inductor" else graph
+    run = inductor(graph, mode) if backend == "inductor" else graph
     return _Compiled(run, output_spec, donated)
 
 

@@ -19,100 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.core import loops
+from funcrl.core import loops, threefry
 from funcrl.core.checks import require
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
 _DRAW, _SPLIT, _FOLD = 0, 1, 2
 
 Shape = Sequence[int]
 
 
-def threefry2x32(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Encrypt a counter: the 20-round Threefry-2x32 block function.
-
-    Source: Salmon et al. 2011, section 3.2; the constants are those of Random123's `threefry.h`.
-
-    Args:
-        key: Two int32 tensors.
-        counter: Two int32 tensors that broadcast with the key.
-
-    Returns:
-        Two int32 tensors of 32 random bits each.
-
-    >>> zero = torch.tensor(0, dtype=torch.int32)
-    >>> [hex(int(x) & 0xFFFFFFFF) for x in threefry2x32((zero, zero), (zero, zero))]
-    ['0x6b200159', '0x99ba4efe']
-    """
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
-    x, y = counter[0] + schedule[0], counter[1] + schedule[1]
-    for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
-            x = x + y
-            y = _rotate_left(y, rotation) ^ x
-        x = x + schedule[(group + 1) % 3]
-        y = y + schedule[(group + 2) % 3] + (group + 1)
-    return x, y
-
-
-def _rotate_left(x: Tensor, by: int) -> Tensor:
-    # int32 shifts to the right copy the sign bit, so the bits that wrap around are masked.
-    return (x << by) | ((x >> (32 - by)) & ((1 << by) - 1))
-
-
-class _Innermost(torch.autograd.Function):
-    """An elementwise function of two tensors that keeps whatever axis `vmap` adds innermost.
-
-    Left to itself, `vmap` puts its axis in front. A compiled loop then runs innermost over the two
-    words of a key, or the few blocks of a draw, which vector instructions cannot: the same numbers
-    take ten to thirty times as long.
-    """
-
-    @staticmethod
-    def forward(function: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
-        """Return `function(x, y)`, whose results have `x`'s axes last."""
-        return function(x, y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Integers have no gradients; there is nothing to remember."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, function: Any, x: Tensor, y: Tensor) -> tuple[Any, Any]:
-        """Move the mapped axis to the end and leave it there."""
-        x, y = (
-            value.expand(info.batch_size, *value.shape).movedim(0, -1)
-            if axis is None
-            else value.movedim(axis, -1)
-            for value, axis in zip((x, y), in_dims[1:], strict=True)
-        )
-        out = _innermost(function, x, y)
-        dims = [value.ndim - 1 for value in out] if isinstance(out, tuple) else out.ndim - 1
-        return out, tuple(dims) if isinstance(dims, list) else dims
-
-
-def _innermost(function: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
-    # Without a mapped axis there is nothing to arrange, and functionalisation, which tracing uses,
-    # has no rule for autograd functions.
-    mapped = any(torch._C._functorch.is_batchedtensor(value) for value in (x, y))
-    return _Innermost.apply(function, x, y) if mapped else function(x, y)  # type: ignore[no-untyped-call]
-
-
 def _words(key: Tensor, count: int, purpose: int) -> tuple[Tensor, Tensor]:
     """Return `count` blocks, two `[count]` int32."""
-
-    def blocks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        counter = torch.arange(count, dtype=torch.int32, device=first.device)
-        counter = counter.reshape(count, *(1,) * first.ndim)
-        return threefry2x32((first, second), (counter, torch.full_like(counter, purpose)))
-
-    return _innermost(blocks, key[0], key[1])  # type: ignore[no-any-return]
-
-
-def _pack(words: tuple[Tensor, Tensor]) -> Tensor:
-    """Return keys `[..., 2]`; all first words lie side by side in memory, and then all second ones."""
-    return _innermost(lambda x, y: torch.stack([x, y]), *words).movedim(0, -1)  # type: ignore[no-any-return]
+    return threefry.words(key, torch.arange(count, dtype=torch.int32, device=key.device), purpose)
 
 
 def key(seed: int, device: torch.device | str | None = None) -> Tensor:
@@ -154,7 +71,7 @@ def split(key: Tensor, num: int = 2) -> Tensor:
     torch.Size([3, 2])
     """
     require(num >= 1, "random.split", "num", "be at least 1", num)
-    return _pack(_words(key, num, _SPLIT))
+    return threefry.keys(key, torch.arange(num, dtype=torch.int32, device=key.device), _SPLIT)
 
 
 def fold_in(key: Tensor, number: int | Tensor) -> Tensor:
@@ -171,10 +88,10 @@ def fold_in(key: Tensor, number: int | Tensor) -> Tensor:
     True
     """
     if isinstance(number, Tensor):
-        counter = number.to(torch.int32)
+        counter = number.to(torch.int32).reshape(1)
     else:
-        counter = torch.full((), (number + 2**31) % 2**32 - 2**31, dtype=torch.int32, device=key.device)
-    return _pack(threefry2x32((key[0], key[1]), (counter, torch.full_like(counter, _FOLD))))
+        counter = torch.full((1,), (number + 2**31) % 2**32 - 2**31, dtype=torch.int32, device=key.device)
+    return threefry.keys(key, counter, _FOLD)[0]
 
 
 def bits(key: Tensor, shape: Shape = ()) -> Tensor:

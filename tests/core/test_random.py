@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from funcrl.core import jit, random
+from funcrl.core import jit, random, threefry
 
 NUM = 20_000
 KEY = random.key(0)
@@ -30,7 +30,7 @@ def _int32(word: int) -> torch.Tensor:
     ],
 )
 def test_threefry_matches_the_known_answers_of_random123(counter, key, expected):
-    words = random.threefry2x32((_int32(key[0]), _int32(key[1])), (_int32(counter[0]), _int32(counter[1])))
+    words = threefry.threefry2x32((_int32(key[0]), _int32(key[1])), (_int32(counter[0]), _int32(counter[1])))
     assert tuple(int(word) & 0xFFFFFFFF for word in words) == expected
 
 
@@ -55,7 +55,7 @@ def test_threefry_matches_integer_arithmetic_on_random_words():
     generator = np.random.default_rng(0)
     for _ in range(50):
         k0, k1, c0, c1 = (int(w) for w in generator.integers(0, 2**32, 4))
-        words = random.threefry2x32((_int32(k0), _int32(k1)), (_int32(c0), _int32(c1)))
+        words = threefry.threefry2x32((_int32(k0), _int32(k1)), (_int32(c0), _int32(c1)))
         assert tuple(int(word) & 0xFFFFFFFF for word in words) == _naive_threefry((k0, k1), (c0, c1))
 
 

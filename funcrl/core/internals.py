@@ -1,0 +1,120 @@
+"""Everything that funcrl takes from torch's inside: the interfaces that no release promises to keep.
+
+Tracing and compiling go around torch.compile's front end and straight to its back end, which starts
+several times faster. What that needs is gathered here, one function an interface, so that a new torch
+breaks here or nowhere; `tests/core/test_internals.py` has a test for each that names what broke.
+Where the way round does not work, `compile_graph` takes the public one, `torch.compile`, which is
+slower to start, and says so once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+from torch.fx import GraphModule
+
+__all__ = ["compile_graph", "decompositions", "fake", "fake_mode", "pytree"]
+
+Program = Callable[[list[Tensor]], Sequence[Tensor]]
+"""A compiled graph: takes a list of tensors, which it empties, and returns those that are not donated."""
+
+_OPTIONS: dict[str, Any] = {
+    # Storing intermediate results earlier compiles several times faster and runs as fast.
+    "realize_opcount_threshold": 8,
+    # tanh from exp instead of the vector library's: about 1.3 times faster here for whole updates.
+    "cpp.use_decompose_tanh": True,
+}
+
+_CPU_OPTIONS: dict[str, Any] = {
+    # One C++ file a program, wrapper included: a third of the compiler's start-ups, and shorter calls.
+    "cpp_wrapper": True,
+    # Debugging symbols, which nobody reads and the compiler writes for a tenth of its time.
+    "aot_inductor.enable_frame_pointer": False,
+    "aot_inductor.enable_line_tables": False,
+}
+
+
+def fake_mode() -> Any:
+    """Return a mode in which tensors have shapes and no numbers, all shapes being constants."""
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Without a ShapeEnv torch would not use its cache on the disk.
+    return FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+
+
+def fake(mode: Any, leaf: Tensor) -> Tensor:
+    """Return a tensor without numbers that looks like `leaf`."""
+    return mode.from_tensor(leaf, static_shapes=True)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return how torch's compiler writes operations in terms of simpler ones."""
+    from torch._inductor.decomposition import select_decomp_table
+
+    return dict(select_decomp_table())
+
+
+def compile_graph(graph: GraphModule, mode: Any) -> Program:
+    """Compile a flat graph that `graphs.trace` made, whose only writes are into its inputs at its end.
+
+    Args:
+        graph: From tensors to a list of tensors.
+        mode: The `fake_mode` in which it was traced.
+
+    Raises:
+        RuntimeError: When torch's compiler cannot be used at all; it says what to write instead.
+    """
+    try:
+        return _compile_directly(graph, mode)
+    except (ImportError, AttributeError, TypeError) as error:
+        _say_that_it_changed(f"{type(error).__name__}: {error}")
+    return _compile_publicly(graph)
+
+
+def _compile_directly(graph: GraphModule, mode: Any) -> Program:
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.virtualized import V
+
+    inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    (end,) = (node for node in graph.graph.nodes if node.op == "output")
+    end.meta["user_visible_output_idxs"] = list(range(len(end.args[0])))
+    on_cpu = all(value.device.type == "cpu" for value in inputs)
+    options = _OPTIONS | (_CPU_OPTIONS if on_cpu else {})
+    with torch.no_grad(), tracing(TracingContext(mode)), V.set_fake_mode(mode), config.patch(options):
+        compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
+    return compiled.current_callable  # type: ignore[no-any-return]
+
+
+def _compile_publicly(graph: GraphModule) -> Program:
+    try:
+        compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=_OPTIONS)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"jit: torch {torch.__version__} must be able to compile, got {error}. Write backend='eager'."
+        ) from error
+
+    def run(leaves: list[Tensor]) -> Sequence[Tensor]:
+        with torch.no_grad():
+            return compiled(*leaves)  # type: ignore[no-any-return]
+
+    return run
+
+
+@functools.cache
+def _say_that_it_changed(reason: str) -> None:
+    warnings.warn(
+        f"torch {torch.__version__} is not a version that funcrl knows: its compiler is reached by "
+        f"torch.compile, which starts more slowly ({reason}).",
+        stacklevel=2,
+    )
