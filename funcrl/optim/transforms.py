@@ -84,14 +84,14 @@ def adam(
     def update(grads: Tree, state: AdamState, params: Tree) -> tuple[Tree, AdamState]:
         state = _next_moments(grads, state, beta1, beta2)
         # In float64, because 1 - β₂ᵗ cancels for small t. Two 0-d numbers a step cost nothing.
-        mean_scale = (1 / (1 - _power(beta1, state.count))).to(torch.float32)
-        square_scale = (1 / (1 - _power(beta2, state.count))).to(torch.float32)
-        updates = tree.map(
-            lambda m, v: -learning_rate * (m * mean_scale) / (torch.sqrt(v * square_scale) + epsilon),
-            state.mean,
-            state.square,
-        )
-        return updates, state
+        mean_scale = _scale(1 / (1 - _power(beta1, state.count)), state.mean)
+        square_scale = _scale(1 / (1 - _power(beta2, state.count)), state.square)
+
+        def step(m: Tensor, v: Tensor) -> Tensor:
+            scaled = torch.sqrt(v * square_scale[v.dtype]) + epsilon
+            return -learning_rate * (m * mean_scale[m.dtype]) / scaled
+
+        return tree.map(step, state.mean, state.square), state
 
     return Optimizer(_no_moments, update)
 
@@ -133,20 +133,15 @@ def radam(
         length = longest - 2 * state.count * power / (1 - power)
         # Where it is not used, any positive number keeps the root real.
         used = torch.clamp(length, min=5.0)
-        rectified = torch.sqrt(
-            (used - 4) * (used - 2) * longest / ((longest - 4) * (longest - 2) * used) * (1 - power)
-        ).to(torch.float32)
-        mean_scale = (1 / (1 - _power(beta1, state.count))).to(torch.float32)
-        updates = tree.map(
-            lambda m, v: (
-                -learning_rate
-                * (m * mean_scale)
-                * torch.where(length > 5.0, rectified / (torch.sqrt(v) + epsilon), 1.0)
-            ),
-            state.mean,
-            state.square,
-        )
-        return updates, state
+        ratio = (used - 4) * (used - 2) * longest / ((longest - 4) * (longest - 2) * used)
+        rectified = _scale(torch.sqrt(ratio * (1 - power)), state.square)
+        mean_scale = _scale(1 / (1 - _power(beta1, state.count)), state.mean)
+
+        def step(m: Tensor, v: Tensor) -> Tensor:
+            adapted = torch.where(length > 5.0, rectified[v.dtype] / (torch.sqrt(v) + epsilon), 1.0)
+            return -learning_rate * (m * mean_scale[m.dtype]) * adapted
+
+        return tree.map(step, state.mean, state.square), state
 
     return Optimizer(_no_moments, update)
 
@@ -172,6 +167,12 @@ def _power(base: Number, exponent: Tensor) -> Tensor:
         # Made on the device: a number copied there from the host could not be captured in a CUDA graph.
         base = torch.full((), base, device=exponent.device, dtype=torch.float64)
     return torch.pow(base.to(torch.float64), exponent)
+
+
+def _scale(number: Tensor, moments: Tree) -> dict[torch.dtype, Tensor]:
+    """Return a 0-d float64 number for leaves of each dtype: as it is for float64, in float32 for others."""
+    dtypes = dict.fromkeys(leaf.dtype for leaf in tree.leaves(moments))
+    return {dtype: number if dtype == torch.float64 else number.to(torch.float32) for dtype in dtypes}
 
 
 def sgd(learning_rate: Number, momentum: Number = 0.0) -> Optimizer:
