@@ -31,6 +31,8 @@ def categorical_log_prob(logits: Tensor, index: Tensor) -> Tensor:
 def categorical_entropy(logits: Tensor) -> Tensor:
     """Return the entropy -Σ p log p of softmax(logits), in nats.
 
+    A logit of -inf rules a class out: it adds nothing, and its gradient is 0.
+
     Args:
         logits: `[..., A]`.
 
@@ -42,18 +44,22 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     """
     log_prob = torch.log_softmax(logits, dim=-1)
     prob = log_prob.exp()
-    return -torch.where(prob > 0, prob * log_prob, 0.0).sum(dim=-1)
+    # The -inf of an impossible class is taken out before the product: the gradient of a product that
+    # is masked afterwards is 0 · -inf, NaN.
+    return -(prob * torch.where(prob > 0, log_prob, 0.0)).sum(dim=-1)
 
 
 def categorical_kl(logits: Tensor, other_logits: Tensor) -> Tensor:
     """Return KL(p ‖ q) = Σ p (log p - log q) for p = softmax(logits), q = softmax(other_logits).
+
+    A logit of -inf in p rules a class out: it adds nothing, and its gradients are 0.
 
     Args:
         logits: `[..., A]`.
         other_logits: `[..., A]`.
 
     Returns:
-        `[...]`, at least 0 up to rounding.
+        `[...]`, at least 0 up to rounding; infinite, without a gradient, where q rules out what p does not.
 
     >>> categorical_kl(torch.zeros(4), torch.zeros(4))
     tensor(0.)
@@ -61,7 +67,8 @@ def categorical_kl(logits: Tensor, other_logits: Tensor) -> Tensor:
     log_p = torch.log_softmax(logits, dim=-1)
     log_q = torch.log_softmax(other_logits, dim=-1)
     p = log_p.exp()
-    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
+    # Taken out before the product, as in the entropy, for the sake of the gradient.
+    return (p * torch.where(p > 0, log_p - log_q, 0.0)).sum(dim=-1)
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -108,6 +108,43 @@ def test_a_whole_update_equals_torchs_autograd_and_adam():
     assert float(updated.metrics["grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
 
 
+class RulesOut(nn.Module):
+    """Logits of which the first is -inf wherever the first number of an observation is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, obs):
+        ruled_out = (obs[..., :1] > 0) & torch.tensor([True, False])
+        return self.linear(obs).masked_fill(ruled_out, -torch.inf)
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.01])
+def test_an_action_that_the_actor_rules_out_leaves_the_agent_finite(entropy_weight):
+    """An update with a logit of -inf is the one with -1e9 in its place, bit for bit."""
+
+    class Unlikely(RulesOut):
+        def forward(self, obs):
+            return super().forward(obs).clamp(min=-1e9)
+
+    found = []
+    for actor in (RulesOut(), Unlikely()):
+        config = tree.replace(CASE.config, actor=actor, entropy_weight=entropy_weight)
+        case = CASE.with_config(config)
+        batch = case.batch()
+        impossible = batch.obs[:, 0] > 0
+        assert 0 < int(impossible.sum()) < len(impossible)
+        assert (batch.action[impossible] == 1).all()
+        state = case.init()
+        for _ in range(3):
+            state = ppo.update(state, batch)
+        found.append((state.params, state.metrics))
+    for own, likely in zip(*map(tree.leaves, found), strict=True):
+        assert own.isfinite().all()
+        assert torch.equal(own, likely)
+
+
 def test_prepare_bootstraps_from_where_a_truncated_step_led():
     state, window = CASE.init(), CASE.window()
     cut = tree.replace(

@@ -30,6 +30,47 @@ def test_an_impossible_class_makes_no_nan():
     assert float(ops.categorical_kl(logits, torch.zeros(2))) > 0.0
 
 
+@given(seeds, st.integers(2, 7), st.data())
+def test_gradients_with_impossible_classes_are_those_without_them(seed, num_actions, data):
+    """A logit of -inf takes no gradient and leaves the others as if the class did not exist."""
+    k_logits, k_other = random.split(random.key(seed), 2)
+    logits, other = (random.normal(k, (num_actions,)).double() for k in (k_logits, k_other))
+    ruled_out = torch.tensor(data.draw(st.permutations([True] + [False] * (num_actions - 1))))
+    masked = logits.masked_fill(ruled_out, -torch.inf)
+    masked_other = other.masked_fill(ruled_out, -torch.inf)
+    kept = int((~ruled_out).nonzero()[0])
+    index = int((~ruled_out[:kept]).sum())
+    functions = [
+        (ops.categorical_entropy, (masked,), (logits[~ruled_out],)),
+        (ops.categorical_kl, (masked, masked_other), (logits[~ruled_out], other[~ruled_out])),
+        (
+            lambda x, at: ops.categorical_log_prob(x, at),
+            (masked, torch.tensor(kept)),
+            (logits[~ruled_out], torch.tensor(index)),
+        ),
+    ]
+    for function, full, short in functions:
+        floating = tuple(i for i, x in enumerate(full) if x.is_floating_point())
+        found, expected = (torch.func.grad(function, argnums=floating)(*args) for args in (full, short))
+        for slope, own in zip(found, expected, strict=True):
+            assert slope[ruled_out].tolist() == [0.0]
+            assert torch.allclose(slope[~ruled_out], own)
+    torch_logits = masked.clone().requires_grad_()
+    torch.distributions.Categorical(logits=torch_logits).entropy().backward()
+    assert torch.allclose(torch.func.grad(ops.categorical_entropy)(masked), torch_logits.grad)
+
+
+def test_gradients_where_only_p_rules_a_class_out():
+    logits, other = torch.tensor([0.0, 1.0, -torch.inf]), torch.tensor([0.0, 0.0, 0.0])
+    slopes = torch.func.grad(ops.categorical_kl, argnums=(0, 1))(logits, other)
+    share = torch.softmax(logits, dim=-1)
+    # ∂KL/∂(logits of q) = q - p, whatever p rules out.
+    assert torch.allclose(slopes[1], torch.full((3,), 1 / 3) - share)
+    assert slopes[0].isfinite().all()
+    assert float(slopes[0][2]) == 0.0
+    assert float(ops.categorical_kl(other, logits)) == torch.inf
+
+
 @given(seeds, st.integers(1, 4))
 def test_normal_equals_torch(seed, size):
     k_x, k_mean, k_std = random.split(random.key(seed), 3)

@@ -127,7 +127,8 @@ def errors(numbers: Tensor, action: Tensor, goal: Tensor, atoms: Tensor) -> Erro
         atoms: `[N]` z.
     """
     log_p = torch.log_softmax(ops.of_action(numbers, action), dim=-1)
-    cross_entropy = -(goal * log_p).sum(dim=-1)
+    # An atom that a network rules out (-inf) costs nothing where the target rules it out too.
+    cross_entropy = -(goal * torch.where(goal > 0, log_p, 0.0)).sum(dim=-1)
     entropy = -torch.xlogy(goal, goal).sum(dim=-1)
     # At least 0 but for rounding, which a priority must not see.
     kl = (cross_entropy - entropy).clamp(min=0.0)

@@ -154,7 +154,9 @@ def expected_value(state: State, values: Tensor) -> Tensor:
     Returns:
         `[...]`.
     """
-    return (policy(state, values) * values).sum(dim=-1)
+    probability = policy(state, values)
+    # An action that is never taken counts for nothing, also where its value is -inf.
+    return (probability * torch.where(probability > 0, values, 0.0)).sum(dim=-1)
 
 
 def _exploration(state: State) -> Tensor:

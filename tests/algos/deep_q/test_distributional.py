@@ -206,3 +206,15 @@ def test_other_spaces_batches_and_networks_are_refused(module):
     with pytest.raises(ValueError, match=rf"{name}.init: config.network must map .* to \[B, 10\], got"):
         make(module, network=nn.Linear(4, 2, device="meta"))
     assert set(make(module, network=nn.Linear(4, 10, device="meta")).params) == {"weight", "bias"}
+
+
+def test_an_atom_that_network_and_target_rule_out_costs_nothing():
+    numbers = torch.tensor([[[0.5, 1.0, -torch.inf]]])
+    goal, atoms = torch.tensor([[0.25, 0.75, 0.0]]), torch.tensor([0.0, 1.0, 2.0])
+    found = c51.errors(numbers, torch.tensor([0]), goal, atoms)
+    short = c51.errors(numbers[..., :2], torch.tensor([0]), goal[:, :2], atoms[:2])
+    for own, other in zip(found, short, strict=True):
+        assert torch.allclose(own, other)
+    slope = torch.func.grad(lambda x: c51.errors(x, torch.tensor([0]), goal, atoms).loss.sum())(numbers)
+    assert torch.allclose(slope[0, 0, :2], torch.softmax(numbers[0, 0, :2], dim=-1) - goal[0, :2])
+    assert float(slope[0, 0, 2]) == 0.0

@@ -96,6 +96,13 @@ def test_expected_sarsa_is_equation_6_9(seed):
     assert_equal(learnt(expected_sarsa, steps), q)
 
 
+def test_an_action_that_is_never_taken_adds_nothing_to_the_expected_value():
+    config = expected_sarsa.Config(exploration="boltzmann", temperature=0.5)
+    state = expected_sarsa.init(random.key(0), config, Spaces())
+    found = agent.expected_value(state, torch.tensor([1.0, -torch.inf, 1.0]))
+    assert float(found) == 1.0
+
+
 def book_n_step(steps, n):
     """The box of section 7.2, episode by episode, with the actions that were taken as the policy's.
 
