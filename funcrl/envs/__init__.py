@@ -14,7 +14,8 @@ from funcrl.envs.frozen_lake import FrozenLake, random_map
 from funcrl.envs.gaussian_bandit import GaussianBandit
 from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.host import HostEnv, from_gymnasium
-from funcrl.envs.host_vector import HostError, HostVector
+from funcrl.envs.host_checks import HostError
+from funcrl.envs.host_vector import HostVector
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
 from funcrl.envs.normalisation import (

@@ -7,6 +7,7 @@ act on next.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,9 @@ from torch import Tensor
 
 from funcrl.core import random, tree
 from funcrl.core.checks import require
+from funcrl.envs import host_checks
 from funcrl.envs.host import HostEnv
-
-
-class HostError(RuntimeError):
-    """A host environment failed: it raised, or the process that it ran in died."""
+from funcrl.envs.host_checks import Checked, HostError
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,13 @@ class HostVector:
                 self._vectors: list[Any] = [env.make(num_envs=num_envs) for _ in range(num_lanes)]
             else:
                 kind: Any = SyncVectorEnv if env.vectorization == "sync" else AsyncVectorEnv
-                self._vectors = [kind([env.make] * total, autoreset_mode=AutoresetMode.SAME_STEP)]
+                places = [f"environment {i % num_envs} of lane {i // num_envs}" for i in range(total)]
+                makers = [functools.partial(Checked, env.make, env.name, place) for place in places]
+                self._vectors = [kind(makers, autoreset_mode=AutoresetMode.SAME_STEP)]
         _check_vectors(env.name, self._vectors, total // len(self._vectors))
         self._mode = _mode_of(env.name, self._vectors[0])
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
+        self._times = [0] * len(self._vectors)
 
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin an episode in every environment.
@@ -90,7 +92,10 @@ class HostVector:
         arguments: list[Any] = [numbers[0] for numbers in own] if native else [flat]
         with self._blame("reset"):
             rows = [vector.reset(seed=seed)[0] for vector, seed in zip(self._vectors, arguments, strict=True)]
+            for number, row in enumerate(rows):
+                self._check_obs("reset", number, row)
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
+        self._times = [0] * len(self._vectors)
         self._obs = [_tensors(row, self._space) for row in rows]
         return self._together(self._obs)
 
@@ -103,7 +108,8 @@ class HostVector:
                 and their rows are not valid. All by default.
 
         Raises:
-            HostError: When an environment raises, or the process that it runs in has died.
+            HostError: When an environment raises or returns what it must not, or the process that it
+                runs in has died.
         """
         array = actions.cpu().numpy()
         steps, begin = [], 0
@@ -132,8 +138,15 @@ class HostVector:
 
     def _step_one(self, number: int, vector: Any, actions: Any) -> tuple[Any, ...]:
         obs, reward, terminated, truncated, infos = vector.step(actions)
+        self._times[number] += 1
+        if self.env.vectorization == "native":
+            where, num = (f"{self.env.name}.step", self._place(number)), vector.num_envs
+            self._check_obs("step", number, obs)
+            reward = host_checks.rewards(*where, reward, num)
+            terminated = host_checks.flags(*where, "terminated", terminated, num)
+            truncated = host_checks.flags(*where, "truncated", truncated, num)
         valid = ~self._over[number]
-        ended = (np.asarray(terminated) | np.asarray(truncated)) & valid
+        ended = (terminated | truncated) & valid
         after = _tensors(obs, self._space)
         true = after
         if ended.any() and self._mode == AutoresetMode.SAME_STEP:
@@ -147,11 +160,21 @@ class HostVector:
         self._obs[number] = after
         figures = (
             torch.from_numpy(valid.copy()),
-            torch.as_tensor(np.asarray(reward), dtype=torch.float32).clone(),
-            torch.from_numpy(np.asarray(terminated) & valid),
-            torch.from_numpy(np.asarray(truncated) & valid),
+            torch.from_numpy(np.array(reward, dtype=np.float32)),
+            torch.from_numpy(terminated & valid),
+            torch.from_numpy(truncated & valid),
         )
         return (*figures, true, after)
+
+    def _place(self, number: int) -> str:
+        return f"lane {number} in step {self._times[number]}"
+
+    def _check_obs(self, method: str, number: int, obs: Any) -> None:
+        """Check what a native vector environment shows; those of single ones have been checked one by one."""
+        if self.env.vectorization == "native":
+            place = self._place(number) if method == "step" else f"lane {number}"
+            lead = (self._vectors[number].num_envs,)
+            host_checks.check_obs(f"{self.env.name}.{method}", place, obs, self._space, lead)
 
     @staticmethod
     def _together(rows: list[Any]) -> Any:
@@ -172,11 +195,13 @@ class _Blame:
         return
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, HostError):
+        if error is None or not isinstance(error, Exception):
             return
         for vector in getattr(self._vector, "_vectors", []):
             if isinstance(vector, AsyncVectorEnv) and not vector.closed:
                 vector.close(terminate=True)
+        if isinstance(error, HostError):
+            return
         if isinstance(error, (EOFError, BrokenPipeError, ConnectionError)):
             raise HostError(
                 f"{self._where}: every worker process must stay alive, but one has died "

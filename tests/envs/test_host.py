@@ -189,6 +189,195 @@ def test_a_worker_that_dies_is_reported_and_not_waited_for():
     vector.close()
 
 
+class Returns(Countdown):
+    """A Countdown that returns something else in its second step, or at its beginning."""
+
+    changes, first = {}, None
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = super().reset(seed=seed)
+        return (obs, info) if self.first is None else self.first
+
+    def step(self, action):
+        names = ("obs", "reward", "terminated", "truncated", "info")
+        result = dict(zip(names, super().step(action), strict=True))
+        if self.time == 2:
+            result |= self.changes
+        return tuple(value for value in result.values() if value is not Ellipsis)
+
+
+def returning(changes, space=None, first=None):
+    body = {"changes": changes, "first": first}
+    return type("Odd", (Returns,), body if space is None else body | {"observation_space": space})
+
+
+SECOND = r"of environment 0 of lane 0 in step 2 of its episode must"
+WRONG = {
+    "no reward": ({"reward": None}, rf"reward {SECOND} be one number, got None\. Return a float\."),
+    "a row of rewards": (
+        {"reward": np.zeros(2)},
+        rf"reward {SECOND} be one number, got an array of shape \(2,\)",
+    ),
+    "a reward in a row": (
+        {"reward": np.ones(1)},
+        rf"reward {SECOND} be one number, got an array of shape \(1,\)",
+    ),
+    "a reward in a list": ({"reward": [1.0]}, rf"reward {SECOND} be one number, got \[1\.0\]"),
+    "a word": ({"reward": "1"}, rf"reward {SECOND} be one number, got '1'"),
+    "a tensor": ({"reward": torch.ones(2)}, rf"reward {SECOND} be one number, got an array of shape \(2,\)"),
+    "no flag": ({"terminated": None}, rf"terminated {SECOND} be True or False, got None"),
+    "a word for a flag": ({"truncated": "no"}, rf"truncated {SECOND} be True or False, got 'no'"),
+    "a number for a flag": ({"truncated": 0.5}, rf"truncated {SECOND} be True or False, got 0\.5"),
+    "a row of flags": (
+        {"terminated": np.ones(2, bool)},
+        rf"terminated {SECOND} be True or False, got an array",
+    ),
+    "no observation": (
+        {"obs": None},
+        rf"obs {SECOND} hold numbers of shape \(1,\), got None\. Its space is Box",
+    ),
+    "another shape": (
+        {"obs": np.zeros(2)},
+        rf"obs {SECOND} hold numbers of shape \(1,\), got an array of shape",
+    ),
+    "ragged": ({"obs": [[1.0], [1.0, 2.0]]}, rf"obs {SECOND} hold numbers of shape \(1,\), got \[\[1\.0\]"),
+    "no info": ({"info": None}, rf"info {SECOND} be a dict, got None"),
+    "four values": ({"truncated": Ellipsis}, rf"what it returns {SECOND} be \(obs, reward, .* got 4 values"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "vectorization"),
+    [(name, "sync") for name in WRONG] + [(name, "async") for name in ("no reward", "no flag")],
+)
+def test_what_an_environment_must_not_return_is_named_with_its_step(name, vectorization):
+    changes, message = WRONG[name]
+    vector = HostVector(envs.from_gymnasium(returning(changes), vectorization=vectorization), 1, 1)
+    vector.reset([0])
+    vector.step(torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(envs.HostError, match=rf"^Odd\.step: {message}"):
+        vector.step(torch.zeros(1, dtype=torch.int64))
+    vector.close()
+
+
+def test_the_environment_among_several_lanes_is_the_one_at_fault():
+    made = []
+
+    def make():
+        made.append(Countdown() if len(made) != 1 + 3 else returning({"reward": None})())
+        return made[-1]
+
+    vector = HostVector(envs.from_gymnasium(make), 2, 2)
+    vector.reset([0, 1])
+    vector.step(torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(envs.HostError, match="of environment 1 of lane 1 in step 2"):
+        vector.step(torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "message"),
+    [
+        (spaces.Discrete(5), 1.5, r"obs .* hold integers of shape \(\), got 1\.5"),
+        (
+            Several.observation_space,
+            {"flags": np.zeros(2)},
+            r"obs .* have the keys 'flags', 'pair', got \{'flags'",
+        ),
+        (
+            Several.observation_space,
+            {"pair": (np.zeros(1), None), "flags": np.zeros(2, np.int8)},
+            r"obs\['pair'\]\[1\] of environment 0 of lane 0 must hold integers of shape \(\), got None",
+        ),
+    ],
+)
+def test_a_first_observation_that_is_none_of_the_spaces_is_refused(space, obs, message):
+    vector = HostVector(envs.from_gymnasium(returning({}, space, (obs, {}))), 1, 1)
+    with pytest.raises(envs.HostError, match=rf"^Odd\.reset: {message}"):
+        vector.reset([0])
+
+
+def test_a_reset_that_returns_the_observation_alone_is_refused():
+    vector = HostVector(envs.from_gymnasium(returning({}, first=np.zeros(1))), 1, 1)
+    with pytest.raises(
+        envs.HostError, match=r"^Odd\.reset: what it returns .* must be \(obs, info\), got an array"
+    ):
+        vector.reset([0])
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [
+        (np.nan, np.nan),
+        (-np.inf, -np.inf),
+        (3, 3.0),
+        (True, 1.0),
+        (np.float32(2.5), 2.5),
+        (np.array(2.5), 2.5),
+        (torch.tensor(2.5), 2.5),
+    ],
+)
+def test_whatever_is_one_number_is_a_reward(reward, expected):
+    changes = {"reward": reward, "terminated": np.bool_(False), "truncated": np.array(1)}
+    vector = HostVector(envs.from_gymnasium(returning(changes)), 1, 1)
+    vector.reset([0])
+    vector.step(torch.zeros(1, dtype=torch.int64))
+    step = vector.step(torch.zeros(1, dtype=torch.int64))
+    assert step.reward.tolist() == pytest.approx([expected], nan_ok=True)
+    assert (step.terminated.tolist(), step.truncated.tolist()) == ([False], [True])
+
+
+class Vector(SyncVectorEnv):
+    """Two Countdowns that return something else in their second step."""
+
+    def __init__(self, changes):
+        super().__init__([Countdown] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+        self.changes, self.time = changes, 0
+
+    def step(self, actions):
+        self.time += 1
+        names = ("obs", "reward", "terminated", "truncated", "info")
+        result = dict(zip(names, super().step(actions), strict=True))
+        return tuple((result | (self.changes if self.time == 2 else {})).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reward": None}, "reward of lane 0 in step 2 must hold 2 numbers, got None"),
+        ({"reward": [1.0, None]}, r"reward of lane 0 in step 2 must hold 2 numbers, got \[1\.0, None\]"),
+        ({"reward": np.zeros((2, 1))}, "reward .* must hold 2 numbers, got an array of shape"),
+        (
+            {"terminated": np.array([0, 2])},
+            "terminated .* must hold True or False for each of 2, got an array",
+        ),
+        ({"truncated": False}, "truncated .* must hold True or False for each of 2, got False"),
+        (
+            {"obs": np.zeros((1, 1))},
+            r"obs of lane 0 in step 2 must hold numbers of shape \(2, 1\), got an array",
+        ),
+    ],
+)
+def test_what_a_native_vector_environment_must_not_return_is_named(changes, message):
+    env = envs.from_gymnasium(lambda num_envs: Vector(changes), vectorization="native", num_envs=2)
+    vector = HostVector(env, 1, 2)
+    vector.reset([0])
+    vector.step(torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(envs.HostError, match=message):
+        vector.step(torch.zeros(2, dtype=torch.int64))
+
+
+def test_flags_of_a_native_vector_environment_may_be_zeros_and_ones():
+    changes = {"terminated": [0, 1], "truncated": torch.tensor([True, False]), "reward": torch.tensor([1, 2])}
+    env = envs.from_gymnasium(lambda num_envs: Vector(changes), vectorization="native", num_envs=2)
+    vector = HostVector(env, 1, 2)
+    vector.reset([0])
+    vector.step(torch.zeros(2, dtype=torch.int64))
+    step = vector.step(torch.zeros(2, dtype=torch.int64))
+    assert step.terminated.tolist() == [False, True]
+    assert step.truncated.tolist() == [True, False]
+    assert step.reward.tolist() == [1.0, 2.0]
+
+
 class Words(Countdown):
     observation_space = spaces.Text(5)
 
