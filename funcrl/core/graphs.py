@@ -17,6 +17,7 @@ from funcrl.core import internals, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory
 
+
 @torch.library.custom_op("funcrl::copy", mutates_args=())
 def _copy(x: Tensor) -> Tensor:
     """Copy a tensor, in a way that no compiler pass takes for nothing.

@@ -13,8 +13,7 @@ blocks, so a key's children never repeat the words that were drawn from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

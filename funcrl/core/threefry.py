@@ -150,8 +150,18 @@ def _native() -> Callable[..., None] | None:
             continue
         function.restype = None
         number, pointer = ctypes.c_int64, ctypes.c_void_p
-        function.argtypes = [pointer, number, pointer, number, number, ctypes.c_uint32, pointer, pointer, number]
-        return function  # type: ignore[no-any-return]
+        function.argtypes = [
+            pointer,
+            number,
+            pointer,
+            number,
+            number,
+            ctypes.c_uint32,
+            pointer,
+            pointer,
+            number,
+        ]
+        return function
     return None
 
 
@@ -163,7 +173,14 @@ def _folders() -> list[Path]:
 
 
 def _build(path: Path) -> None:
-    compiler = next((found for name in (os.environ.get("CXX"), "g++", "clang++") if name and (found := shutil.which(name))), None)
+    compiler = next(
+        (
+            found
+            for name in (os.environ.get("CXX"), "g++", "clang++")
+            if name and (found := shutil.which(name))
+        ),
+        None,
+    )
     if compiler is None:
         raise FileNotFoundError("no C compiler")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +199,15 @@ def _call(key: Tensor, counter: Tensor, purpose: int, first: Tensor, second: Ten
     count = counter.shape[-1]
     own = count if counter.ndim > 1 else 0
     function(
-        key.data_ptr(), key.numel() // 2, counter.data_ptr(), count, own, purpose, first.data_ptr(), second.data_ptr(), step
+        key.data_ptr(),
+        key.numel() // 2,
+        counter.data_ptr(),
+        count,
+        own,
+        purpose,
+        first.data_ptr(),
+        second.data_ptr(),
+        step,
     )
 
 
