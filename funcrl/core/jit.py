@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.core import internals
+from funcrl.core import internals, rewrites
 from funcrl.core.checks import require
 from funcrl.core.graphs import check_donation, flatten, inductor, no_fallback, trace, unflatten, write_back
 
@@ -203,7 +203,10 @@ def _compile(
     if backend == "eager":
         return _run_eagerly(function, leaves, spec, donated)
     mode = internals.fake_mode()
-    decompositions = internals.decompositions() if backend == "inductor" else None
+    decompositions = None
+    if backend == "inductor":
+        on_cpu = all(leaf.device.type == "cpu" for leaf in leaves)
+        decompositions = rewrites.for_cpu() if on_cpu else internals.decompositions()
     graph, output_spec = trace(function, leaves, spec, mode, decompositions)
     write_back(graph, leaves, donated)
     run = inductor(graph, mode) if backend == "inductor" else graph

@@ -68,7 +68,7 @@ class MLP(nn.Module):
         normalization: str = "none",
     ) -> None:
         super().__init__()
-        self.input_axes = input_axes
+        self.input_axes, self.input_size = input_axes, sizes[0]
         layers: list[nn.Module] = []
         for position, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             last = position == len(sizes) - 2
@@ -80,7 +80,10 @@ class MLP(nn.Module):
         """Map `[..., *input]` to `[..., out]`."""
         # Images and counts come as integers.
         x = x if x.is_floating_point() else x.to(torch.float32)
-        return self.layers(x.flatten(start_dim=x.ndim - self.input_axes))  # type: ignore[no-any-return]
+        # One axis of rows: under vmap, more of them would make a matrix product for each of the outer ones.
+        leading = x.shape[: x.ndim - self.input_axes]
+        rows = x.reshape(math.prod(leading), self.input_size)
+        return self.layers(rows).reshape(*leading, -1)  # type: ignore[no-any-return]
 
 
 def mlp(

@@ -1,0 +1,105 @@
+"""How operations are written for the compiler on a CPU: the same numbers to rounding, in less time.
+
+Tracing replaces an operation by what stands here, in every program alike, so that no algorithm has to
+be written for speed. Each rewrite is tested against the operation that it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl.core import internals
+
+THIN = 4
+"""Matrices this narrow are multiplied by loops that fuse with what follows: the libraries' kernels for
+products run at a tenth of their rate there."""
+
+_TANH_CLAMP = 7.90531110763549805
+_TANH_NUMERATOR = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+_TANH_DENOMINATOR = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Return tanh by the rational function that Eigen and XLA use, within 4e-7; a third faster than by exp.
+
+    Other types than float32 are left as they are.
+
+    >>> tanh(torch.tensor([0.0, 1.0, 20.0]))
+    tensor([0.0000, 0.7616, 1.0000])
+    """
+    if x.dtype != torch.float32:
+        return NotImplemented
+    x = torch.clamp(x, -_TANH_CLAMP, _TANH_CLAMP)
+    square = x * x
+    return x * _polynomial(_TANH_NUMERATOR, square) / _polynomial(_TANH_DENOMINATOR, square)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    first, *rest = coefficients
+    total = torch.full_like(x, first)
+    for coefficient in rest:
+        total = total * x + coefficient
+    return total
+
+
+def bmm(a: Tensor, b: Tensor) -> Tensor:
+    """Return a · b for batches of matrices of which one is thin.
+
+    Args:
+        a: `[B, M, K]`.
+        b: `[B, K, N]`.
+
+    Returns:
+        `[B, M, N]`; NotImplemented where no dimension is thin, or where a loop would walk through
+        memory in large steps.
+    """
+    if not a.is_floating_point():
+        return NotImplemented
+    if b.shape[2] <= THIN < a.shape[2]:
+        return _thin_columns(a, b)
+    if a.shape[1] <= THIN < a.shape[2]:
+        return _thin_columns(b.transpose(1, 2), a.transpose(1, 2)).transpose(1, 2)
+    if a.shape[2] <= THIN and b.stride(2) == 1 and min(a.shape[1], b.shape[2]) > THIN:
+        products = [a[:, :, k : k + 1] * b[:, k : k + 1, :] for k in range(a.shape[2])]
+        return _sum(products)
+    return NotImplemented
+
+
+def _thin_columns(a: Tensor, b: Tensor) -> Tensor:
+    """Return a · b, `[B, M, K]` times `[B, K, n]` with n small: one sum of products a column."""
+    if a.stride(1) == 1:
+        columns = [(a * b[:, :, n].unsqueeze(1)).sum(dim=2) for n in range(b.shape[2])]
+        return torch.stack(columns, dim=1).transpose(1, 2)
+    return (a.unsqueeze(2) * b.transpose(1, 2).unsqueeze(1)).sum(dim=3)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    total, *rest = terms
+    for term in rest:
+        total = total + term
+    return total
+
+
+def for_cpu() -> dict[Any, Callable[..., Any]]:
+    """Return the compiler's own decompositions with these rewrites in front."""
+    table = internals.decompositions()
+    aten = torch.ops.aten
+    otherwise = table.get(aten.bmm.default, lambda a, b: NotImplemented)
+
+    def product(a: Tensor, b: Tensor, **options: Any) -> Tensor:
+        result = NotImplemented if options else bmm(a, b)
+        return otherwise(a, b, **options) if result is NotImplemented else result
+
+    return table | {aten.tanh.default: tanh, aten.bmm.default: product}

@@ -1,0 +1,49 @@
+"""Rewrites for the compiler: the same numbers as the operations that they replace."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcrl.core import random, rewrites
+
+SIZES = st.integers(1, 9)
+
+
+def matrices(batch, rows, columns, transposed):
+    x = random.normal(random.key(7), (batch, columns, rows) if transposed else (batch, rows, columns))
+    return x.transpose(1, 2) if transposed else x
+
+
+@given(st.integers(1, 3), SIZES, SIZES, SIZES, st.booleans(), st.booleans())
+def test_thin_products_are_products(batch, m, k, n, first_transposed, second_transposed):
+    a, b = matrices(batch, m, k, first_transposed), matrices(batch, k, n, second_transposed)
+    found = rewrites.bmm(a, b)
+    if found is NotImplemented:
+        return
+    assert found.shape == (batch, m, n)
+    assert torch.allclose(found.double(), torch.bmm(a.double(), b.double()), atol=1e-5)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(128, 64, 2), (2, 128, 64), (64, 128, 4), (128, 2, 64)])
+def test_thin_products_of_a_network_are_rewritten_and_wide_ones_are_not(m, k, n):
+    assert rewrites.bmm(torch.ones(2, m, k), torch.ones(2, k, n)) is not NotImplemented
+    assert rewrites.bmm(torch.ones(2, 8, 8), torch.ones(2, 8, 8)) is NotImplemented
+
+
+def test_tanh_is_within_four_times_ten_to_the_minus_seven_and_never_beyond_one():
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([torch.inf, -torch.inf, 0.0, 1e-30])])
+    found = rewrites.tanh(x)
+    assert float((found.double() - torch.tanh(x.double())).abs().max()) < 4e-7
+    assert float(found.abs().max()) <= 1.0
+    assert rewrites.tanh(torch.tensor([torch.nan])).isnan().all()
+    small = torch.logspace(-30, -2, 1000)
+    assert float((rewrites.tanh(small) / torch.tanh(small.double()) - 1).abs().max()) < 1e-6
+    assert rewrites.tanh(torch.ones(1, dtype=torch.float64)) is NotImplemented
+
+
+def test_the_compiler_is_given_the_rewrites():
+    table = rewrites.for_cpu()
+    a, b = torch.ones(1, 8, 16), torch.ones(1, 16, 2)
+    assert torch.equal(table[torch.ops.aten.bmm.default](a, b), torch.bmm(a, b))
+    assert table[torch.ops.aten.tanh.default] is rewrites.tanh
