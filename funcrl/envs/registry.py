@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,3 +99,33 @@ def make(name: str, **params: Any) -> Env:
     entry = REGISTRY[name]
     checks.fields(f"envs.make({name!r})", entry.cls, params)
     return entry.cls(**(entry.params | params))  # type: ignore[no-any-return]
+
+
+def make_for_gymnasium(entry_point: str, name: str, params: dict[str, Any]) -> Env:
+    """Make an environment for an entry point that takes its fields as keywords.
+
+    An unknown keyword is Python's own `TypeError`, for there is software that tries keywords and goes
+    on without those that are refused in these very words.
+
+    Args:
+        entry_point: Who complains: `"make_single"`.
+        name: See `make`.
+        params: Fields of the environment to change.
+
+    Raises:
+        TypeError: When a keyword is unknown; the nearest ones are offered.
+        ValueError: When the name is unknown, or a value cannot be.
+
+    >>> make_for_gymnasium("make_single", "CartPole-v1", {"gravty": 1.0})
+    Traceback (most recent call last):
+    TypeError: make_single() got an unexpected keyword argument 'gravty'. Did you mean 'gravity'?
+    """
+    entry = REGISTRY.get(full_name(name))
+    fields = [] if entry is None else [field.name for field in dataclasses.fields(entry.cls)]
+    for keyword in params if entry is not None else ():
+        if keyword not in fields:
+            near = difflib.get_close_matches(keyword, fields, n=3, cutoff=0.5)
+            takes = f"{full_name(name)} takes {', '.join(map(repr, fields))}."
+            instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else takes
+            raise TypeError(f"{entry_point}() got an unexpected keyword argument {keyword!r}. {instead}")
+    return make(name, **params)

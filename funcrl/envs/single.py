@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.envs.drawing import Frame
-from funcrl.envs.registry import make
+from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
 from funcrl.envs.vector import TorchVectorEnv
 
@@ -120,7 +120,11 @@ def make_single(
         render_mode: `"rgb_array"` or None.
         **params: Fields of the environment to change.
 
+    Raises:
+        TypeError: When a keyword is unknown, in Python's own words.
+
     >>> make_single("CartPole-v1", backend="eager").reset(seed=0)[0].shape
     torch.Size([4])
     """
-    return TorchEnv(make(name, **{"max_episode_steps": None, **params}), device, backend, render_mode)
+    env = make_for_gymnasium("make_single", name, {"max_episode_steps": None, **params})
+    return TorchEnv(env, device, backend, render_mode)

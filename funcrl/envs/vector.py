@@ -16,7 +16,7 @@ from funcrl.core.checks import require
 from funcrl.envs.actions import check_actions
 from funcrl.envs.autoreset import Stepping, VectorState, unrolled
 from funcrl.envs.drawing import Frame
-from funcrl.envs.registry import make
+from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
 
 
@@ -315,7 +315,11 @@ def make_vector(
         render_mode: `"rgb_array"` or None.
         **params: Fields of the environment to change; a float may be a list with N numbers.
 
+    Raises:
+        TypeError: When a keyword is unknown.
+
     >>> make_vector("CartPole-v1", num_envs=3, backend="eager").reset(seed=0)[0].shape
     torch.Size([3, 4])
     """
-    return TorchVectorEnv(make(name, **params), num_envs, device, backend, autoreset_mode, render_mode)
+    env = make_for_gymnasium("make_vector", name, params)
+    return TorchVectorEnv(env, num_envs, device, backend, autoreset_mode, render_mode)

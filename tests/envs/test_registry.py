@@ -71,6 +71,29 @@ def test_specifications_make_the_same_again():
     assert gymnasium.make(text).spec == one.spec
 
 
+@pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
+def test_software_that_tries_a_keyword_goes_on_without_it(make):
+    """What TorchRL's GymEnv does with every name."""
+
+    def attempt(**kwargs):
+        try:
+            return make("funcrl/CartPole-v1", backend="eager", **kwargs)
+        except TypeError as error:
+            if "unexpected keyword argument 'frameskip'" not in str(error):
+                raise
+            kwargs.pop("frameskip")
+            return attempt(**kwargs)
+
+    env = attempt(frameskip=1, gravity=3.0, render_mode="rgb_array").unwrapped
+    assert env.env.gravity == 3.0
+    with pytest.raises(TypeError, match=r"\(\) got an unexpected keyword argument 'lenght'.*'half_length'"):
+        make("funcrl/CartPole-v1", lenght=1.0)
+    with pytest.raises(TypeError, match=r"argument 'frameskip'\. CartPole-v1 takes 'gravity', "):
+        make("funcrl/CartPole-v1", frameskip=4)
+    with pytest.raises(ValueError, match="CartPole: half_length must"):
+        make("funcrl/CartPole-v1", half_length=-1.0)
+
+
 class Numpy(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """What a user puts between funcrl and code that wants arrays."""
 

@@ -136,5 +136,5 @@ def test_bad_use_is_refused():
         make(device="cuda:99")
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make(num_envs=0)
-    with pytest.raises(ValueError, match="Did you mean 'gravity'"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'gravty'\. Did you mean 'gravity'"):
         make(gravty=1.0)
