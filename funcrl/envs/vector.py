@@ -190,7 +190,8 @@ class TorchVectorEnv(VectorEnv):
     def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Take one step everywhere.
 
-        Values of actions are checked on the CPU; on a GPU that would wait for the device.
+        Integer actions are checked on the CPU; on a GPU that would wait for the device. Real ones may lie
+        beyond the bounds of the space: as in Gymnasium, the environment clips them.
 
         Args:
             actions: `[N, ...]` in the action space: a tensor, or anything `torch.as_tensor` takes.
