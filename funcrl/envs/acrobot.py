@@ -62,6 +62,9 @@ class Acrobot:
     reaches the line, which gives 0.
     """
 
+    render_fps = 15
+    """pictures per second of a film"""
+
     gravity: float = 9.8
     """g, m/s²"""
     mass_1: float = 1.0

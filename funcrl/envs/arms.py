@@ -40,6 +40,9 @@ class Bandit:
     The observation is always 0. Actions: which arm to pull. Every pull ends the episode.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     means: tuple[float, ...] | None
     num_arms: int | None
 

@@ -111,6 +111,9 @@ class Blackjack:
     sticks the dealer draws until 17 or more. Reward: 1 for winning, -1 for losing, 0 otherwise.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     natural: bool = tree.static(default=False)
     """whether winning with an ace and a ten as the first two cards pays 1.5; not looked at with `sab`"""
     sab: bool = tree.static(default=False)

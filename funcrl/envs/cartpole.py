@@ -34,6 +34,9 @@ class CartPole:
     state. Actions: 0 pushes left, 1 pushes right. Reward: 1 for every step, the last included.
     """
 
+    render_fps = 50
+    """pictures per second of a film"""
+
     gravity: float = 9.8
     """m/s²"""
     cart_mass: float = 1.0

@@ -148,6 +148,9 @@ class ClassificationBandit:
     One choice is an episode. The image stays in view when it has been made, so `next_obs` is `obs`.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     data: LabelledImages | None = tree.static(default=None)
     """images and classes; None for scikit-learn's digits, loaded when first needed"""
     max_episode_steps: int | None = tree.static(default=None)

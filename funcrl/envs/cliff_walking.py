@@ -32,6 +32,9 @@ class CliffWalking:
     Gymnasium sets no time limit, so an agent that never reaches the goal walks on for ever.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     step_reward: float = -1.0
     """for every step that does not end on the cliff, the last included"""
     cliff_reward: float = -100.0

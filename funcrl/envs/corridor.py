@@ -45,6 +45,9 @@ class Corridor:
     first time takes t_k = (1 + s · t_{k-1}) / (1 - s) moves. As it is, 8 · (-0.1) + 1 = 0.2.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     step_reward: float = -0.1
     """for a move that does not reach the goal"""
     goal_reward: float = 1.0

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from funcrl.core.checks import require
+
 Frame = NDArray[np.uint8]
 """`[H, W, 3]`, red, green and blue from 0 to 255"""
 Point = tuple[float, float]
@@ -29,6 +31,29 @@ def _pillow() -> tuple[ModuleType, ModuleType]:
             "render: Pillow is missing. Write: pip install 'funcrl[render]'", name="PIL"
         ) from error
     return Image, ImageDraw
+
+
+def metadata(env: Any) -> dict[str, Any]:
+    """Return what Gymnasium wants to know of an environment's pictures: modes and frames per second.
+
+    >>> metadata(object())
+    {'render_modes': [], 'render_fps': 30}
+    """
+    modes = ["rgb_array"] if hasattr(env, "render") else []
+    return {"render_modes": modes, "render_fps": getattr(env, "render_fps", 30)}
+
+
+def check_mode(function: str, env: Any, mode: str | None) -> None:
+    """Check that an environment can draw itself in that mode.
+
+    Raises:
+        ValueError: When it cannot.
+    """
+    modes = (None, *metadata(env)["render_modes"])
+    hold = f"be {' or '.join(map(repr, modes))} for {type(env).__name__}"
+    wraps = mode == "human" and len(modes) > 1
+    instead = "Write render_mode='rgb_array' and put Gymnasium's HumanRendering around it." if wraps else ""
+    require(mode in modes, function, "render_mode", hold, mode, instead)
 
 
 class Canvas:

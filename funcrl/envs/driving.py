@@ -75,6 +75,9 @@ class Driving:
     within half a lap.
     """
 
+    render_fps = 10
+    """pictures per second of a film"""
+
     mean_radius: float = 50.0
     """m"""
     second_harmonic: float = 0.15

@@ -110,6 +110,9 @@ class FrozenLake:
     ends in a hole or at the goal, and begins on one of the S, each equally likely.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     success_rate: float = 1 / 3
     """probability of moving as intended on slippery ice; the rest is shared by the two sides"""
     goal_reward: float = 1.0

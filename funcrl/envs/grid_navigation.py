@@ -64,6 +64,9 @@ class GridNavigation:
     and γᵈ⁻¹ · goal_reward + step_reward · (1 - γᵈ⁻¹) / (1 - γ) with discount γ.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     obstacle_density: float = 0.2
     """probability of an obstacle in a cell off the path that is kept free"""
     step_reward: float = -0.01

@@ -121,6 +121,9 @@ class MountainCar:
     Reward: -1 for every step, the last included.
     """
 
+    render_fps = 30
+    """pictures per second of a film"""
+
     force: float = 0.001
     """acceleration by the motor, positions per step²"""
     gravity: float = 0.0025

@@ -34,6 +34,9 @@ class MountainCarContinuous:
     the step that reaches the goal, less 0.1 a² for every step.
     """
 
+    render_fps = 30
+    """pictures per second of a film"""
+
     power: float = 0.0015
     """acceleration by an action of 1, positions per step²"""
     max_action: float = 1.0

@@ -42,6 +42,9 @@ class Pendulum:
     terminal.
     """
 
+    render_fps = 30
+    """pictures per second of a film"""
+
     gravity: float = 10.0
     """m/s²"""
     mass: float = 1.0

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from funcrl.core import tree
 from funcrl.core.checks import require
-from funcrl.envs.drawing import Frame
+from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
 from funcrl.envs.vector import TorchVectorEnv
@@ -39,11 +39,12 @@ class TorchEnv(gymnasium.Env[Any, Any]):
             backend: See `jit`; `"eager"` begins at once and is slower per step.
             render_mode: `"rgb_array"` or None.
         """
+        check_mode("TorchEnv", env, render_mode)
         self._vector = TorchVectorEnv(env, 1, device, backend, AutoresetMode.DISABLED, render_mode)
         self._over = False
         self.env = env
         self.device = self._vector.device
-        self.metadata = {"render_modes": self._vector.metadata["render_modes"], "render_fps": 30}
+        self.metadata = metadata(env)
         self.render_mode = render_mode
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
@@ -111,7 +112,7 @@ def make_single(
     """Entry point of `gymnasium.make("funcrl/<name>", device=...)`.
 
     Gymnasium adds the time limit around it, so that `gymnasium.make`'s own `max_episode_steps`
-    means what it says.
+    means what it says, and by wrappers the render modes `"human"` and `"rgb_array_list"`.
 
     Args:
         name: Name in `envs.REGISTRY`.
@@ -128,3 +129,7 @@ def make_single(
     """
     env = make_for_gymnasium("make_single", name, {"max_episode_steps": None, **params})
     return TorchEnv(env, device, backend, render_mode)
+
+
+# Gymnasium reads here that it may make its other render modes out of this one.
+make_single.metadata = {"render_modes": ["rgb_array"]}  # type: ignore[attr-defined]

@@ -19,7 +19,8 @@ from funcrl.core import TimeStep, random, tree
 class Env(Protocol):
     """What an environment must have: the methods of Gymnasium's FuncEnv, each a pure function.
 
-    It may have more: `render(state)` returns a picture, `[H, W, 3]` uint8, on the host;
+    It may have more: `render(state)` returns a picture, `[H, W, 3]` uint8, on the host, of which
+    `render_fps` (an integer) are shown per second;
     `next_episode(state, key)` takes the place of `initial` after the first episode, for states of
     which a part outlives episodes; `score(state, action, next_state, key)` is added up for reports
     where the reward itself was rescaled; `initial_all(keys)` and `transition_all(states, actions, keys)`

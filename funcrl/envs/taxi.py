@@ -59,6 +59,9 @@ class Taxi:
     want to go elsewhere: position = observation + 500 if so.
     """
 
+    render_fps = 4
+    """pictures per second of a film"""
+
     step_reward: float = -1.0
     """for any action but the following, also for one that a wall makes vain"""
     delivery_reward: float = 20.0

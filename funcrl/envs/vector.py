@@ -15,7 +15,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.actions import check_actions
 from funcrl.envs.autoreset import Stepping, VectorState, unrolled
-from funcrl.envs.drawing import Frame
+from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
 
@@ -62,16 +62,9 @@ class TorchVectorEnv(VectorEnv):
         self.num_envs = num_envs
         self.device = checks.device("make_vec", device)
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        modes = ["rgb_array"] if hasattr(env, "render") else []
-        require(
-            render_mode in (None, *modes),
-            "make_vec",
-            "render_mode",
-            f"be {' or '.join(map(repr, (None, *modes)))} for {self.name}",
-            render_mode,
-        )
+        check_mode("make_vec", env, render_mode)
         self.render_mode = render_mode
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": modes}
+        self.metadata = {"autoreset_mode": self.autoreset_mode, **metadata(env)}
         self._lanes = lanes.Lanes(lanes.spread("make_vec", self.name, env, num_envs))
         self._values = [column.to(self.device) for column in self._lanes.values]
         self.env: Env = self._lanes.first

@@ -91,9 +91,11 @@ class Wrapper:
 
     def __getattr__(self, name: str) -> Any:
         # Only what the environment inside has is there: not every environment can draw itself.
-        if name not in ("render", "regret") or not hasattr(self.env, name):
+        if name not in ("render", "render_fps", "regret") or not hasattr(self.env, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         inside = getattr(self.env, name)
+        if name == "render_fps":
+            return inside
         return lambda state, *rest: inside(self._inside(state), *rest)
 
 

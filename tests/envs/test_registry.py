@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 import funcrl
 from funcrl import envs
 from funcrl.core import random, tree
+from funcrl.envs.drawing import metadata
 
 OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0"}
 OWN |= {name for name in envs.REGISTRY if "Bandit" in name}
@@ -199,6 +200,49 @@ def test_actions_beyond_a_box_of_our_own_environment_are_clipped():
         env.reset(seed=0)
         results += [[env.step(torch.tensor(action))[0] for _ in range(3)]]
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*out of date:DeprecationWarning")
+@pytest.mark.parametrize("name", sorted(envs.REGISTRY))
+def test_frames_per_second_are_gymnasiums(name):
+    many = gymnasium.make_vec(f"funcrl/{name}", num_envs=2, backend="eager")
+    one = gymnasium.make(f"funcrl/{name}", backend="eager")
+    own = {"Driving-v0": 10}.get(name, 4)  # a step of the car is 0.1 s, of the others a move
+    expected = own if name in OWN | {"Taxi-v3"} else gymnasium.make(name).metadata["render_fps"]
+    assert many.metadata["render_fps"] == one.metadata["render_fps"] == expected
+    assert envs.TorchVectorEnv(envs.TimeLimit(envs.make(name), 5), 2).metadata["render_fps"] == expected
+
+
+def test_frames_per_second_of_what_does_not_say():
+    env = envs.make("CartPole-v1")
+    silent = type("Silent", (), {"initial": env.initial, "transition": env.transition})()
+    assert metadata(silent) == {"render_modes": [], "render_fps": 30}
+
+
+def test_a_list_of_pictures():
+    env = gymnasium.make("funcrl/CartPole-v1", backend="eager", render_mode="rgb_array_list")
+    assert env.render_mode == gymnasium.make(env.spec).render_mode == "rgb_array_list"
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(0)
+    frames = env.render()
+    assert [frame.dtype for frame in frames] == [np.uint8] * 4
+    assert not np.array_equal(frames[0], frames[3])
+    assert env.render() == []
+
+
+@pytest.mark.filterwarnings("ignore:.*HumanRendering wrapper:UserWarning")
+def test_a_window_for_people(monkeypatch):
+    env = gymnasium.make("funcrl/CartPole-v1", backend="eager", render_mode="human")
+    assert isinstance(env, gymnasium.wrappers.HumanRendering)
+    assert (env.render_mode, env.metadata["render_fps"]) == ("human", 50)
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env.reset(seed=0)
+    env.step(0)
+    assert env.screen_size == env.env.render().shape[1::-1]
+    assert env.render() is None
+    env.close()
 
 
 def test_pictures_of_many():

@@ -126,8 +126,12 @@ def test_bad_use_is_refused():
         env.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="autoreset_mode must be one of"):
         make(autoreset_mode="sometimes")
-    with pytest.raises(ValueError, match="render_mode must be None or 'rgb_array' for CartPole, got 'human'"):
+    with pytest.raises(
+        ValueError, match=r"render_mode must be None or 'rgb_array' for CartPole, got 'human'.*Human"
+    ):
         make(render_mode="human")
+    with pytest.raises(ValueError, match=r"render_mode must be None for Taxi, got 'rgb_array'\.$"):
+        gymnasium.make_vec("funcrl/Taxi-v4", num_envs=1, render_mode="rgb_array")
     env.close()
     for method in (env.reset, lambda: env.step(torch.zeros(3, dtype=torch.int64)), env.render):
         with pytest.raises(ValueError, match=r"CartPole\.\w+: the environment must be open"):
