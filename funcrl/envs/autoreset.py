@@ -89,7 +89,7 @@ class Stepping:
         fresh = self._begin_again(values, after.envs, _keys(after.key, after.count))
         envs = tree.where(ended, fresh, after.envs)
         after = tree.replace(after, envs=envs, count=after.count + ended, ended=torch.zeros_like(ended))
-        infos = {"final_obs": final_obs, "_final_obs": ended, **infos}
+        infos = _final(final_obs, ended, infos)
         return after, (tree.map(torch.clone, envs.obs), *figures), infos
 
     def next_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
@@ -128,4 +128,16 @@ def _keys(key: Tensor, count: Tensor) -> Tensor:
 
 
 def _statistics(rows: Any) -> dict[str, Tensor]:
-    return {"episode_return": rows.episode_return.clone(), "episode_length": rows.episode_length.clone()}
+    """Return the figures of the episodes; as in Gymnasium `_name` says which environments have `name`."""
+    there = torch.ones_like(rows.terminated)
+    infos = {"episode_return": rows.episode_return, "episode_length": rows.episode_length}
+    return {k: v.clone() for name, value in infos.items() for k, v in ((name, value), (f"_{name}", there))}
+
+
+def _final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the infos of a step that also resets, with those of the episodes that ended apart."""
+    masks = {name for name in infos if name.startswith("_")}
+    final = {name: (ended if name in masks else value).clone() for name, value in infos.items()}
+    going_on = {name: value & ~ended if name in masks else value for name, value in infos.items()}
+    kept = {"final_obs": final_obs, "final_info": final}
+    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **going_on}

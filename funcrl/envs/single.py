@@ -89,7 +89,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
         require(tuple(action.shape) == shape, here, "action", f"have shape {shape}", tuple(action.shape))
         obs, reward, terminated, truncated, infos = self._vector.step(action.unsqueeze(0))
         self._over = bool(terminated | truncated)
-        figures = {name: value[0].item() for name, value in infos.items()}
+        figures = {name: value[0].item() for name, value in infos.items() if name[0] != "_"}
         return tree.index(obs, 0), float(reward), bool(terminated), bool(truncated), figures
 
     def render(self) -> Frame | None:

@@ -27,12 +27,15 @@ class TorchVectorEnv(VectorEnv):
     Gymnasium gives them:
 
     - `SAME_STEP` (the default): the next episode begins in the same step. `infos["final_obs"]`
-      holds what each step truly led to, `infos["_final_obs"]` says where an episode ended.
+      holds what each step truly led to and `infos["final_info"]` the infos of then;
+      `infos["_final_obs"]` and `infos["_final_info"]` say where an episode ended.
     - `NEXT_STEP`: the next step ignores the action, pays 0 and returns the first observation.
     - `DISABLED`: nothing, until `reset(options={"reset_mask": ...})` names the environments.
 
-    Unlike Gymnasium's own vector environments, `final_obs` is a full tensor that is there at every
-    step, because asking whether any episode ended would wait for the device.
+    `infos` has the keys that Gymnasium's `SyncVectorEnv` gives, each with a mask `_key` of the
+    environments that have it. Unlike there, all of them are full tensors that are there at every
+    step, because asking whether any episode ended would wait for the device; outside of its mask
+    `episode_return` is that of the episode which ended, rather than 0.
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class TorchVectorEnv(VectorEnv):
         Returns:
             Observations `[N, ...]`, rewards `[N]` float32, terminations `[N]`, truncations `[N]`,
             and infos with `episode_return` and `episode_length` `[N]`, and in SAME_STEP mode
-            `final_obs` and `_final_obs`.
+            `final_obs` and `final_info`, all with masks `[N]`.
 
         Raises:
             TypeError: When the actions are not numbers.

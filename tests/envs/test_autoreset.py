@@ -79,12 +79,11 @@ class Machine(RuleBasedStateMachine):
         for ours, theirs in zip((obs, reward, terminated, truncated), expected[:4], strict=True):
             assert np.array_equal(ours.numpy(), theirs.astype(ours.numpy().dtype))
         self.over = expected[2] | expected[3]
+        assert_same_infos(infos, expected[4])
         if self.mode == AutoresetMode.SAME_STEP:
-            assert infos["_final_obs"].tolist() == self.over.tolist()
-            for i in self.over.nonzero()[0]:
-                assert np.array_equal(infos["final_obs"][i].numpy(), expected[4]["final_obs"][i])
+            assert infos["_final_obs"].tolist() == infos["_final_info"].tolist() == self.over.tolist()
         else:
-            assert "final_obs" not in infos
+            assert not {"final_obs", "final_info"} & set(infos)
 
     @precondition(lambda self: self.mode == AutoresetMode.DISABLED and self.over.any())
     @rule()
@@ -97,6 +96,18 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def reset_what_is_over(self):
         self._reset(None, self.over.tolist())
+
+
+def assert_same_infos(ours, theirs):
+    """Key for key what SyncVectorEnv gives; what it leaves out when nobody has it, nobody has in ours."""
+    assert set(theirs) <= set(ours)
+    for name in [name for name in ours if name[0] != "_"]:
+        mask = ours[f"_{name}"].numpy()
+        assert np.array_equal(mask, theirs.get(f"_{name}", np.zeros(NUM, dtype=bool))), name
+        if name in theirs and isinstance(ours[name], dict):
+            assert_same_infos(ours[name], theirs[name])
+        for i in mask.nonzero()[0] if not isinstance(ours[name], dict) else ():
+            assert np.array_equal(ours[name][i].numpy(), theirs[name][i]), name
 
 
 def machine(mode):
