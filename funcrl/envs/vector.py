@@ -36,6 +36,8 @@ class TorchVectorEnv(VectorEnv):
     environments that have it. Unlike there, all of them are full tensors that are there at every
     step, because asking whether any episode ended would wait for the device; outside of its mask
     `episode_return` is that of the episode which ended, rather than 0.
+
+    It can be pickled and copied, in the middle of an episode too, and goes on there as here.
     """
 
     def __init__(
@@ -77,6 +79,11 @@ class TorchVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._state: VectorState | None = None
         self._stepping = Stepping(self._lanes)
+        self._backend = backend
+        self._make_programs()
+
+    def _make_programs(self) -> None:
+        backend = self._backend
         steps = {
             AutoresetMode.SAME_STEP: self._stepping.same_step,
             AutoresetMode.NEXT_STEP: self._stepping.next_step,
@@ -86,6 +93,15 @@ class TorchVectorEnv(VectorEnv):
         self._step = jit.jit(one_step, backend=backend)
         self._unroll = jit.jit(lambda *arguments: unrolled(one_step, *arguments), backend=backend)
         self._restart = jit.jit(self._stepping.restart_some, backend=backend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the compiled programs, which belong to a process; a copy makes its own."""
+        programs = ("_step", "_unroll", "_restart")
+        return {name: value for name, value in self.__dict__.items() if name not in programs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_programs()
 
     def reset(
         self,
