@@ -105,7 +105,10 @@ class ScaledState:
 class NormalizeReward(StatefulWrapper):
     """reward / √(variance of the discounted sums of past rewards + ε), clipped.
 
-    As Gymnasium's `NormalizeReward` for vector environments. Reports show the original returns.
+    The sums are R_t = γ R_{t-1} + r_t, and 0 again where an episode begins: the equation of
+    stable-baselines3's `VecNormalize`. With `keep_past=False` it is that of Gymnasium's vector
+    `NormalizeReward` around SAME_STEP environments, which leaves γ R_{t-1} out where a step terminates.
+    Unlike both, the variance starts without an imagined first sample. Reports show the original returns.
     """
 
     env: Env
@@ -117,12 +120,13 @@ class NormalizeReward(StatefulWrapper):
     """largest magnitude; inf for none"""
     updating: bool = tree.static(default=True)
     """whether rewards still change the moments"""
+    keep_past: bool = tree.static(default=True)
+    """whether the sum at a terminating step holds the rewards before it"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.settings(
-            self, "NormalizeReward", unit=("gamma",), positive=("epsilon", "clip"), flags=("updating",)
-        )
+        flags = ("updating", "keep_past")
+        checks.settings(self, "NormalizeReward", unit=("gamma",), positive=("epsilon", "clip"), flags=flags)
 
     def initial_all(self, keys: Tensor) -> Any:
         """Return the first states."""
@@ -137,10 +141,15 @@ class NormalizeReward(StatefulWrapper):
 
     def transition_all(self, states: Any, actions: Tensor, keys: Tensor) -> Any:
         """Return the states that follow; their discounted sums are new samples."""
-        k_transition, k_reward = split_all(keys)
+        k_transition, k_reward, *k_terminal = torch.vmap(
+            lambda key: random.split(key, 2 if self.keep_past else 3), out_dims=1
+        )(keys)
         inner = transition_all(self.env, states.inner, actions, k_transition)
         reward = torch.vmap(self.env.reward)(states.inner, actions, inner, k_reward).to(torch.float32)
-        discounted = self.gamma * states.discounted + reward
+        past = self.gamma * states.discounted
+        if not self.keep_past:
+            past = torch.where(torch.vmap(self.env.terminal)(inner, *k_terminal), 0.0, past)
+        discounted = past + reward
         if not self.updating:
             return ScaledState(inner, discounted, reward, states.moments)
         merged = merge_moments(tree.index(states.moments, 0), discounted)

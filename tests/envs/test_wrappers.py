@@ -28,6 +28,7 @@ STACKS = {
     "OneHotObservation": envs.OneHotObservation(envs.make("CliffWalking-v1")),
     "NormalizeObservation": envs.NormalizeObservation(CARTPOLE),
     "NormalizeReward": envs.NormalizeReward(CARTPOLE),
+    "NormalizeReward without the past": envs.NormalizeReward(CARTPOLE, keep_past=False),
     "all": envs.NormalizeReward(
         envs.NormalizeObservation(
             envs.FlattenObservation(envs.FrameStack(envs.RepeatAction(envs.TimeLimit(CARTPOLE, 20), 2), 2))
@@ -222,24 +223,40 @@ def test_normalised_observations_are_gymnasiums():
         assert np.allclose(torch.vmap(env.observation)(state, random.split(KEY, 4)), expected, atol=1e-4)
 
 
-def test_normalised_rewards_are_gymnasiums():
-    raw = roll(CARTPOLE, num_steps=60)
-    raw = tree.replace(
-        raw,
-        reward=random.normal(KEY, (60, 4)) * 5 + 1,
-        terminated=torch.zeros(60, 4, dtype=torch.bool),
-        truncated=torch.zeros(60, 4, dtype=torch.bool),
-    )
-    reference = TheirReward(Recorded(CARTPOLE.observation_space, raw.obs[0], raw), gamma=0.9)
-    reference.return_rms.count = 1e-12
+SHORT = envs.ScaleReward(envs.TimeLimit(CARTPOLE, 20), shift=1.5)
+
+
+@pytest.fixture(scope="module")
+def short():
+    """Episodes that end in both ways, each of which counts."""
+    raw = roll(SHORT, num_steps=60)
+    assert raw.terminated.any()
+    assert raw.truncated.any()
+    return raw
+
+
+def test_normalised_rewards_are_stable_baselines3s(short):
+    past, seen, expected = np.zeros(4), [], []
+    for reward, over in zip(short.reward.numpy(), (short.terminated | short.truncated).numpy(), strict=True):
+        past = past * 0.9 + reward
+        seen.extend(past)
+        expected.append(np.clip(reward / np.sqrt(np.var(seen) + 1e-8), -3, 3))
+        past[over] = 0
+    ours = roll(envs.NormalizeReward(SHORT, gamma=0.9, clip=3.0), num_steps=60)
+    assert np.allclose(ours.reward, expected, rtol=1e-4)
+
+
+def test_normalised_rewards_without_the_past_are_gymnasiums(short):
+    recorded = Recorded(CARTPOLE.observation_space, short.obs[0], short)
+    recorded.metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+    reference = TheirReward(recorded, gamma=0.9)
+    reference.return_rms.count = 1e-12  # Gymnasium begins with an imagined sample of weight 1e-4
     reference.reset()
-    env = envs.NormalizeReward(Playback(raw), gamma=0.9, clip=float("inf"))
-    state = env.initial_all(random.split(KEY, 4))
-    for _ in range(60):
-        before, state = state, env.transition_all(state, torch.zeros(4), random.split(KEY, 4))
-        ours = torch.vmap(env.reward)(before, torch.zeros(4), state, random.split(KEY, 4))
-        expected = reference.step(None)[1]
-        assert np.allclose(ours, expected, rtol=1e-4)
+    expected = np.stack([reference.step(None)[1] for _ in range(60)])
+    env = envs.NormalizeReward(SHORT, gamma=0.9, clip=float("inf"), keep_past=False)
+    assert np.allclose(roll(env, num_steps=60).reward, expected, rtol=1e-4)
+    kept = roll(tree.replace(env, keep_past=True), num_steps=60)
+    assert not np.allclose(kept.reward, expected, rtol=1e-3)
 
 
 class Playback:
