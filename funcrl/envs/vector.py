@@ -169,7 +169,7 @@ class TorchVectorEnv(VectorEnv):
         zeros = torch.zeros(2, dtype=torch.int32)
         new = torch.stack([zeros if key is None else key for key in keys]).to(self.device)
         begun = self._stepping.begin(self._values, new)
-        if state is None:
+        if state is None or (mask is None and all(key is not None for key in keys)):
             return begun
         chosen = torch.ones_like(given) if mask is None else mask
         state = self._restart(self._values, state, chosen & ~given)
