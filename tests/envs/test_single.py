@@ -11,8 +11,15 @@ from funcrl.envs.single import TorchEnv
 from funcrl.envs.vector import TorchVectorEnv
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
-@pytest.mark.parametrize("name", ["CartPole-v1", "Blackjack-v1", "Pendulum-v1"])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("CartPole-v1", "aot_eager"),
+        ("Blackjack-v1", "aot_eager"),
+        ("Pendulum-v1", "aot_eager"),
+        pytest.param("CartPole-v1", "inductor", marks=pytest.mark.compiled),
+    ],
+)
 def test_it_lives_through_the_episodes_of_environment_0(name, backend):
     """Seeded and unseeded beginnings, and ends of both kinds."""
     env = envs.TimeLimit(envs.make(name), 12)
