@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import internals, tree
+from funcrl.core import background, internals, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory
 
@@ -150,12 +150,8 @@ def _storage(node: Node) -> int:
     return node.meta["val"].untyped_storage()._cdata  # type: ignore[no-any-return]
 
 
-def inductor(graph: GraphModule, mode: Any) -> Callable[..., Sequence[Tensor]]:
-    """Compile a flat graph that was traced in a mode."""
+def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
+    """Begin to compile a flat graph that was traced in a mode; return what waits for it."""
     keep_freed_memory()
-    compiled = internals.compile_graph(graph, mode)
-
-    def run(*flat_leaves: Tensor) -> Sequence[Tensor]:
-        return compiled(list(flat_leaves))
-
-    return run
+    internals.warm_up()
+    return background.beforehand(lambda: internals.compile_graph(graph, mode))

@@ -9,6 +9,7 @@ slower to start, and says so once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.fx import GraphModule
 
-__all__ = ["compile_graph", "decompositions", "fake", "fake_mode", "pytree"]
+__all__ = ["compile_graph", "decompositions", "fake", "fake_mode", "pytree", "warm_up"]
 
 Program = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled graph: takes a list of tensors, which it empties, and returns those that are not donated."""
@@ -58,6 +59,15 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._inductor.decomposition import select_decomp_table
 
     return dict(select_decomp_table())
+
+
+@functools.cache
+def warm_up() -> None:
+    """Import the compiler, a second's work that the processes which compile side by side then share."""
+    with contextlib.suppress(ImportError):
+        import torch._inductor.compile_fx
+        import torch._inductor.lowering
+        import torch._inductor.scheduler  # noqa: F401
 
 
 def compile_graph(graph: GraphModule, mode: Any) -> Program:

@@ -65,6 +65,25 @@ class _Compiled:
     """for each leading output leaf, the position of the input leaf that holds it"""
 
 
+class _WhenCompiled:
+    """A program that is being compiled; the first call, or `finish`, waits for it."""
+
+    def __init__(self, compiled: Callable[[], Callable[[list[Tensor]], Sequence[Tensor]]]) -> None:
+        self._compiled = compiled
+        self._run: Callable[[list[Tensor]], Sequence[Tensor]] | None = None
+
+    def finish(self) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+        """Wait until it is compiled."""
+        if self._run is None:
+            began = time.perf_counter()
+            self._run = self._compiled()
+            _global_stats.seconds += time.perf_counter() - began
+        return self._run
+
+    def __call__(self, *leaves: Tensor) -> Sequence[Tensor]:
+        return (self._run or self.finish())(list(leaves))
+
+
 class Jit:
     """A compiled function; see `jit`."""
 
@@ -103,6 +122,12 @@ class Jit:
 
         return replay
 
+    def finish(self) -> None:
+        """Wait until all that was called or bound so far is compiled; programs compile side by side."""
+        for program in self._programs.values():
+            if isinstance(program.run, _WhenCompiled):
+                program.run.finish()
+
     def _program(self, leaves: list[Tensor], spec: Any) -> _Compiled:
         try:
             signature = (spec, tuple([(x.shape, x.dtype, x.device, x.stride()) for x in leaves]))
@@ -134,7 +159,7 @@ def jit(function: Callable[..., Any], *, donate: Sequence[int] = (), backend: st
         backend: One of `BACKENDS`.
 
     Returns:
-        A callable with `num_graphs` and `bind`. What it returns is contiguous.
+        A callable with `num_graphs`, `bind` and `finish`. What it returns is contiguous.
 
     Raises:
         ValueError: When the backend is unknown.
@@ -209,8 +234,9 @@ def _compile(
         decompositions = rewrites.for_cpu() if on_cpu else internals.decompositions()
     graph, output_spec = trace(function, leaves, spec, mode, decompositions)
     write_back(graph, leaves, donated)
-    run = inductor(graph, mode) if backend == "inductor" else graph
-    return _Compiled(run, output_spec, donated)
+    if backend == "inductor":
+        return _Compiled(_WhenCompiled(inductor(graph, mode)), output_spec, donated)
+    return _Compiled(graph, output_spec, donated)
 
 
 def _donated_positions(leaves: list[Tensor], spec: Any, donate: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,44 @@
+"""Work done beforehand by a child: the result, the child's silence, and what goes wrong."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from funcrl.core import background
+
+
+@pytest.fixture(params=[1, 2], ids=["one core", "two cores"], autouse=True)
+def cores(request, monkeypatch):
+    monkeypatch.setattr(background, "num_cores", lambda: request.param)
+    return request.param
+
+
+def test_the_result_is_that_of_the_work():
+    assert background.beforehand(lambda: 42)() == 42
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are made on Linux")
+def test_the_work_is_done_by_a_child_before_anybody_waits(tmp_path, cores):
+    def work():
+        (tmp_path / str(os.getpid())).touch()
+
+    finish = background.beforehand(work)
+    limit = time.monotonic() + 20
+    while cores == 2 and not any(tmp_path.iterdir()) and time.monotonic() < limit:
+        time.sleep(0.01)
+    finish()
+    assert len(list(tmp_path.iterdir())) == cores
+    assert (tmp_path / str(os.getpid())).exists()
+
+
+def test_an_error_is_raised_here_and_the_child_says_nothing(capfd):
+    def work():
+        print("a word")
+        raise ValueError("it cannot be done")
+
+    finish = background.beforehand(work)
+    with pytest.raises(ValueError, match="it cannot be done"):
+        finish()
+    assert capfd.readouterr().out.count("a word") == 1
