@@ -366,7 +366,7 @@ def _learning_rate(state: State) -> Tensor:
     done = progress.env_steps(state.step, config)
     # anneal_steps = 0 divides by zero there: no length is known, so no annealing.
     remaining = schedules.linear(1.0, 0.0, config.anneal_steps, done)
-    known = torch.as_tensor(config.anneal_steps) > 0
+    known: Any = config.anneal_steps > 0
     return config.learning_rate * torch.where(known, remaining, 1.0)
 
 

@@ -25,7 +25,11 @@ def env_steps(step: Tensor, config: Any) -> Tensor:
     """
     # As tensors: torch.compile turns integers that differ between two configs into symbols, which
     # arithmetic with a batched tensor refuses under vmap.
-    updates_per_window = torch.full((), float(config.num_epochs * config.num_minibatches), device=step.device)
-    steps_per_window = torch.full((), float(config.num_envs * config.window_length), device=step.device)
+    updates_per_window = torch.full(
+        (), float(config.num_epochs * config.num_minibatches), dtype=torch.float32, device=step.device
+    )
+    steps_per_window = torch.full(
+        (), float(config.num_envs * config.window_length), dtype=torch.float32, device=step.device
+    )
     # Half a step keeps the quotient off the whole numbers, where rounding would matter.
-    return torch.floor((step + 0.5) / updates_per_window) * steps_per_window
+    return torch.floor((step.to(torch.float32) + 0.5) / updates_per_window) * steps_per_window

@@ -69,7 +69,7 @@ def init(
     checks.require(size < 2**31, "buffers.init", "num_rows · num_envs", "be below 2**31", size)
     device = replay.data.reward.device
     levels = sum_tree.init(size, device)
-    largest = torch.ones((), device=device)
+    largest = torch.ones((), dtype=torch.float32, device=device)
     return Prioritised(replay=replay, priorities=levels, largest=largest, n_step=n_step)
 
 

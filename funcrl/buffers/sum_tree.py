@@ -39,8 +39,8 @@ def init(num_places: int, device: torch.device, width: int = WIDTH, top: int = T
     levels = []
     while num_places > top:
         num_places = -(-num_places // width)
-        levels.append(torch.zeros(num_places, width, device=device))
-    return *levels, torch.zeros(num_places, device=device)
+        levels.append(torch.zeros(num_places, width, dtype=torch.float32, device=device))
+    return *levels, torch.zeros(num_places, dtype=torch.float32, device=device)
 
 
 def write(levels: Levels, place: Tensor, value: Tensor) -> Levels:

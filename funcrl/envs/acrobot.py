@@ -180,7 +180,7 @@ class Acrobot:
 
     def reward(self, state: Tensor, action: Tensor, next_state: Tensor, key: Tensor) -> Tensor:
         """Return 0 if the tip is above the line now, -1 otherwise, `[]` float32."""
-        return torch.where(self.terminal(next_state, key), 0.0, -1.0)
+        return self.terminal(next_state, key).to(torch.float32) - 1.0
 
     def terminal(self, state: Tensor, key: Tensor) -> Tensor:
         """Return whether the tip is above the line, `[]` boolean."""

@@ -38,7 +38,7 @@ def check_actions(
     tensor([0, 1])
     """
     try:
-        tensor = torch.as_tensor(actions, device=device).detach()
+        tensor = as_numbers(actions, device)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{function}: actions must be a tensor or an array, got {actions!r}.") from None
     shape = (num_envs, *(space.shape or ()))
@@ -57,14 +57,31 @@ def check_actions(
     return tensor
 
 
+def as_numbers(actions: Any, device: torch.device) -> Tensor:
+    """Return actions as a tensor on a device, in their own dtype; Python's floats as float32.
+
+    Args:
+        actions: Anything `torch.as_tensor` takes.
+        device: Where they are needed.
+
+    >>> as_numbers([0.5], torch.device("cpu")).dtype
+    torch.float32
+    """
+    tensor = torch.as_tensor(actions, device=device)
+    if tensor.is_floating_point() and not hasattr(actions, "dtype"):
+        # Torch made it in its default dtype, which may hold fewer digits.
+        tensor = torch.as_tensor(actions, dtype=torch.float32, device=device)
+    return tensor.detach()
+
+
 def _integer_bounds(space: Any) -> tuple[Tensor, Tensor]:
     if isinstance(space, spaces.Discrete):
-        start = torch.tensor(int(space.start))
+        start = torch.tensor(int(space.start), dtype=torch.int64, device="cpu")
         return start, start + int(space.n) - 1
     if isinstance(space, spaces.MultiDiscrete):
         begin = torch.from_numpy(np.asarray(space.start))
         return begin, begin + torch.from_numpy(np.asarray(space.nvec)) - 1
-    return torch.tensor(0), torch.tensor(1)  # MultiBinary
+    return tuple(torch.tensor(x, dtype=torch.int64, device="cpu") for x in (0, 1))  # type: ignore[return-value]
 
 
 def _check_values(function: str, actions: Tensor, low: Tensor, high: Tensor) -> None:

@@ -92,7 +92,7 @@ def before_pull(means: Tensor) -> Arms:
     """
     return Arms(
         means=means,
-        reward=torch.zeros((), device=means.device),
+        reward=torch.zeros((), dtype=torch.float32, device=means.device),
         pulled=torch.zeros((), dtype=torch.bool, device=means.device),
     )
 

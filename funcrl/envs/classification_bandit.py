@@ -47,8 +47,8 @@ class LabelledImages:
             TypeError: When the labels are not integers.
         """
         name = "LabelledImages"
-        images = torch.as_tensor(images).detach().to("cpu", torch.float32, copy=True)
-        labels = torch.as_tensor(labels).detach().to("cpu", copy=True)
+        images = torch.as_tensor(images, dtype=torch.float32, device="cpu").detach().clone()
+        labels = torch.as_tensor(labels, device="cpu").detach().clone()
         hold = "be [M, C, H, W] with at least one image and one pixel"
         shape = tuple(images.shape)
         instead = "Grey images need an axis: images[:, None]." if images.ndim == 3 else ""

@@ -78,7 +78,7 @@ class CliffWalking:
 
     def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[48]`."""
-        return (torch.arange(self.num_states) == _START).to(dtype)
+        return (torch.arange(self.num_states, device="cpu") == _START).to(dtype)
 
     def initial(self, key: Tensor) -> Place:
         """Return the lower left corner; the key is not used."""

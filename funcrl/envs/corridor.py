@@ -83,7 +83,7 @@ class Corridor:
 
     def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each cell at the beginning, `[S]`: 1 for cell 0."""
-        return (torch.arange(self.length) == 0).to(dtype)
+        return (torch.arange(self.length, device="cpu") == 0).to(dtype)
 
     def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: the move that was asked for, and the opposite one.

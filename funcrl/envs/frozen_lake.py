@@ -179,7 +179,9 @@ class FrozenLake:
 
     def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[S]`."""
-        letters = torch.tensor([letter == "S" for letter in "".join(self.map)])
+        letters = torch.tensor(
+            [letter == "S" for letter in "".join(self.map)], dtype=torch.bool, device="cpu"
+        )
         return letters.to(dtype) / len(self._starts)
 
     def initial(self, key: Tensor) -> Place:
@@ -188,7 +190,7 @@ class FrozenLake:
         if len(starts) == 1:
             return tabular.begin(torch.full((), starts[0], dtype=torch.int64, device=key.device))
         choice = random.randint(key, (), 0, len(starts))
-        return tabular.begin(torch.tensor(starts, device=key.device)[choice])
+        return tabular.begin(torch.tensor(starts, dtype=torch.int64, device=key.device)[choice])
 
     def outcomes(self, position: Tensor, action: Tensor, dtype: torch.dtype = torch.float32) -> Outcomes:
         """Return what may follow: one outcome, or three where it is slippery.
@@ -201,7 +203,9 @@ class FrozenLake:
             dtype: Of probabilities and rewards.
         """
         rows, columns = len(self.map), len(self.map[0])
-        tiles = torch.tensor([_TILES.index(x) for x in "".join(self.map)], device=position.device)
+        tiles = torch.tensor(
+            [_TILES.index(x) for x in "".join(self.map)], dtype=torch.int64, device=position.device
+        )
         over = tiles[position] >= _HOLE
         heading = tabular.headings(action, self.is_slippery)
         down = (heading == 1).to(torch.int64) - (heading == 3).to(torch.int64)

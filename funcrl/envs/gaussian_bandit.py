@@ -78,4 +78,6 @@ class GaussianBandit(Bandit):
         """Return the constant of Lai & Robbins for these arms, `[]`; infinite where they drift."""
         divergence = functools.partial(regret.gaussian_kl, std=self.std)
         constant = regret.lai_robbins(state.means, divergence)
-        return torch.where(torch.as_tensor(self.drift) > 0, torch.inf, constant)
+        return torch.where(
+            torch.as_tensor(self.drift, dtype=torch.float32, device=constant.device) > 0, torch.inf, constant
+        )

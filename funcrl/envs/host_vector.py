@@ -132,9 +132,16 @@ class HostVector:
         return self.env.observation_space
 
     def _stay(self, number: int) -> tuple[Any, ...]:
-        nothing = torch.zeros(self.num_envs, dtype=torch.bool)
+        nothing = torch.zeros(self.num_envs, dtype=torch.bool, device="cpu")
         obs = self._obs[number]
-        return (nothing, torch.zeros(self.num_envs), nothing, nothing, obs, obs)
+        return (
+            nothing,
+            torch.zeros(self.num_envs, dtype=torch.float32, device="cpu"),
+            nothing,
+            nothing,
+            obs,
+            obs,
+        )
 
     def _step_one(self, number: int, vector: Any, actions: Any) -> tuple[Any, ...]:
         obs, reward, terminated, truncated, infos = vector.step(actions)
@@ -218,7 +225,7 @@ def environment_seeds(seed: int, num_envs: int) -> list[int]:
     >>> environment_seeds(0, 3)[:2] == environment_seeds(0, 2)
     True
     """
-    words = random.split(random.key(seed), num_envs)[:, 0]
+    words = random.split(random.key(seed, "cpu"), num_envs)[:, 0]
     return [int(word) & 0x7FFFFFFF for word in words]
 
 

@@ -130,7 +130,7 @@ class NormalizeReward(StatefulWrapper):
 
     def initial_all(self, keys: Tensor) -> Any:
         """Return the first states."""
-        zero = torch.zeros(keys.shape[0], device=keys.device)
+        zero = torch.zeros(keys.shape[0], dtype=torch.float32, device=keys.device)
         nothing = _for_all(moments((), keys.device), keys.shape[0])
         return ScaledState(initial_all(self.env, keys), zero, zero, nothing)
 

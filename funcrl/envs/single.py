@@ -16,7 +16,7 @@ from torch import Tensor
 
 from funcrl.core import jit, tree
 from funcrl.core.checks import require
-from funcrl.envs.actions import check_actions
+from funcrl.envs.actions import as_numbers, check_actions
 from funcrl.envs.autoreset import VectorState
 from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
@@ -156,7 +156,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
                 return
         here = f"{self._vector.name}.step"
         try:
-            action = torch.as_tensor(action, device=self.device)
+            action = as_numbers(action, self.device)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{here}: action must be a tensor or an array, got {action!r}.") from None
         shape = tuple(space.shape or ())

@@ -224,7 +224,7 @@ def _at_start(env: Env, inner: Any, key: Tensor) -> EnvState:
     return EnvState(
         inner=inner,
         obs=env.observation(inner, key),
-        episode_return=torch.zeros((), device=key.device),
+        episode_return=torch.zeros((), dtype=torch.float32, device=key.device),
         episode_length=torch.zeros((), dtype=torch.int32, device=key.device),
     )
 

@@ -55,7 +55,7 @@ def begin(position: Tensor) -> Place:
     device = position.device
     return Place(
         position=position,
-        reward=torch.zeros((), device=device),
+        reward=torch.zeros((), dtype=torch.float32, device=device),
         terminated=torch.zeros((), dtype=torch.bool, device=device),
     )
 

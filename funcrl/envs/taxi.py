@@ -43,7 +43,7 @@ def _is_free(row: Tensor, column: Tensor, heading: Tensor) -> Tensor:
 
 def _landmark_here(row: Tensor, column: Tensor) -> Tensor:
     """Which of the four landmarks the taxi stands at, `[4]` boolean."""
-    return torch.tensor(_LANDMARKS, device=row.device) == row * 5 + column
+    return torch.tensor(_LANDMARKS, dtype=torch.int64, device=row.device) == row * 5 + column
 
 
 @tree.struct
@@ -107,7 +107,7 @@ class Taxi:
 
     def initial_distribution(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the probability of each position at the beginning, `[500]` or `[1000]`."""
-        _, _, passenger, destination = _parts(torch.arange(_OBSERVATIONS))
+        _, _, passenger, destination = _parts(torch.arange(_OBSERVATIONS, device="cpu"))
         waits = (passenger != _ABOARD) & (passenger != destination)
         steadfast = waits.to(dtype) / 300
         if not self.fickle_passenger:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.envs.actions import check_actions
+from funcrl.envs.actions import as_numbers, check_actions
 from funcrl.envs.autoreset import Stepping, VectorState, unrolled
 from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
@@ -151,12 +151,12 @@ class TorchVectorEnv(VectorEnv):
             require(
                 length == self.num_envs, f"{self.name}.reset", "seed", f"hold {self.num_envs} seeds", length
             )
-            return [None if s is None else random.split(random.key(s), 1)[0] for s in seed]
+            return [None if s is None else random.split(random.key(s, "cpu"), 1)[0] for s in seed]
         if seed is None and self._state is not None:
             return [None] * self.num_envs
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        return list(random.split(random.key(seed), self.num_envs))
+        return list(random.split(random.key(seed, "cpu"), self.num_envs))
 
     def _seeded(
         self, state: VectorState | None, keys: list[Tensor | None], mask: Tensor | None
@@ -164,9 +164,9 @@ class TorchVectorEnv(VectorEnv):
         """Begin the streams that have a new key, and an episode in every environment of the mask."""
         if state is None and any(key is None for key in keys):
             entropy = np.random.SeedSequence().generate_state(len(keys), np.uint64)
-            keys = [random.key(int(e)) if k is None else k for k, e in zip(keys, entropy, strict=True)]
-        given = torch.tensor([key is not None for key in keys], device=self.device)
-        zeros = torch.zeros(2, dtype=torch.int32)
+            keys = [random.key(int(e), "cpu") if k is None else k for k, e in zip(keys, entropy, strict=True)]
+        given = torch.tensor([key is not None for key in keys], dtype=torch.bool, device=self.device)
+        zeros = torch.zeros(2, dtype=torch.int32, device="cpu")
         new = torch.stack([zeros if key is None else key for key in keys]).to(self.device)
         begun = self._stepping.begin(self._values, new)
         if state is None or (mask is None and all(key is not None for key in keys)):
@@ -257,7 +257,7 @@ class TorchVectorEnv(VectorEnv):
         enabled = self.autoreset_mode != AutoresetMode.DISABLED
         require(enabled, here, "autoreset_mode", "be SameStep or NextStep", self.autoreset_mode.value)
         try:
-            actions = torch.as_tensor(actions)
+            actions = as_numbers(actions, self.device)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{here}: actions must be a tensor or an array, got {actions!r}.") from None
         hold = f"have shape (T, {self.num_envs}, ...) with T at least 1"

@@ -184,7 +184,7 @@ class RepeatAction(StatefulWrapper):
 
     def initial_all(self, keys: Tensor) -> Any:
         """Return the first states."""
-        nothing = torch.zeros(keys.shape[0], device=keys.device)
+        nothing = torch.zeros(keys.shape[0], dtype=torch.float32, device=keys.device)
         return RepeatedState(initial_all(self.env, keys), nothing, nothing)
 
     def next_episode(self, state: Any, key: Tensor) -> Any:

@@ -3,7 +3,7 @@
 from funcrl.nets import initialisers, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
-from funcrl.nets.functional import Params, apply, check_output, init
+from funcrl.nets.functional import Params, apply, check_output, device_of, init
 from funcrl.nets.mlp import mlp
 from funcrl.nets.observations import for_observations
 
@@ -13,6 +13,7 @@ __all__ = [
     "apply",
     "check_output",
     "cnn",
+    "device_of",
     "dueling",
     "for_observations",
     "init",

@@ -64,8 +64,10 @@ class Convolution(nn.Module):
         super().__init__()
         self.stride = stride
         self.initialisers = initialisers.scaled(gain)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size, device="meta"))
-        self.bias = nn.Parameter(torch.empty(out_channels, device="meta"))
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels, size, size, dtype=torch.float32, device="meta")
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels, dtype=torch.float32, device="meta"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, H, W, C]` to `[B, H', W', O]`."""

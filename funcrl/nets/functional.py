@@ -82,6 +82,15 @@ def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
     return torch.func.functional_call(network, params, inputs)
 
 
+def device_of(params: Params) -> torch.device:
+    """Return where a network's parameters live; the CPU for one that has none.
+
+    >>> device_of({})
+    device(type='cpu')
+    """
+    return next((p.device for p in params.values()), torch.device("cpu"))
+
+
 def check_output(
     function: str, argument: str, network: nn.Module, params: Params, input_shape: Sequence[int], size: int
 ) -> None:
@@ -98,7 +107,7 @@ def check_output(
     Raises:
         ValueError: When the network cannot take the input, or returns another shape.
     """
-    zeros = torch.zeros(3, *input_shape, device=next((p.device for p in params.values()), None))
+    zeros = torch.zeros(3, *input_shape, dtype=torch.float32, device=device_of(params))
     hold = f"map observations [B, {', '.join(map(str, input_shape))}] to [B, {size}]"
     try:
         output = apply(network, params, zeros)

@@ -29,7 +29,7 @@ def constant(value: float) -> Initialiser:
     >>> constant(2.0)(random.key(0), (2,))
     tensor([2., 2.])
     """
-    return lambda key, shape: torch.full(tuple(shape), value, device=key.device)
+    return lambda key, shape: torch.full(tuple(shape), value, dtype=torch.float32, device=key.device)
 
 
 def normal(std: float = 0.01) -> Initialiser:
@@ -132,7 +132,7 @@ def orthogonal(gain: float = 1.0) -> Initialiser:
         rows, columns = shape[0], math.prod(shape[1:])
         gaussian = random.normal(key, (max(rows, columns), min(rows, columns)))
         q, r = torch.linalg.qr(gaussian)
-        signed: Tensor = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)
+        signed = torch.where(torch.diagonal(r) < 0, -q, q)
         return gain * (signed if rows >= columns else signed.T).reshape(tuple(shape))
 
     return initialise

@@ -28,7 +28,10 @@ def averages(num_arms: int, device: torch.device | None = None) -> Averages:
     >>> averages(2).mean
     tensor([0., 0.])
     """
-    return Averages(count=torch.zeros(num_arms, device=device), mean=torch.zeros(num_arms, device=device))
+    return Averages(
+        count=torch.zeros(num_arms, dtype=torch.float32, device=device),
+        mean=torch.zeros(num_arms, dtype=torch.float32, device=device),
+    )
 
 
 def is_arm(arm: Tensor, num_arms: int) -> Tensor:

@@ -31,9 +31,9 @@ def moments(shape: tuple[int, ...], device: torch.device | None = None) -> Momen
     tensor(0.)
     """
     return Moments(
-        mean=torch.zeros(shape, device=device),
-        variance=torch.ones(shape, device=device),
-        count=torch.zeros((), device=device),
+        mean=torch.zeros(shape, dtype=torch.float32, device=device),
+        variance=torch.ones(shape, dtype=torch.float32, device=device),
+        count=torch.zeros((), dtype=torch.float32, device=device),
     )
 
 

@@ -39,6 +39,6 @@ def linear(start: float | Tensor, end: float | Tensor, over: float | Tensor, ste
     >>> linear(1.0, 0.0, 10.0, torch.tensor(4))
     tensor(0.6000)
     """
-    over = torch.as_tensor(over)
+    over = torch.as_tensor(over, dtype=torch.float32, device=step.device)
     fraction = torch.where(over > 0, torch.clamp(step.to(torch.float32) / over, 0.0, 1.0), 1.0)
     return start + (end - start) * fraction

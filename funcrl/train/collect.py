@@ -143,7 +143,7 @@ class Collector:
         for begin in range(0, num_steps, unroll):
             offset = begin % drawn_at_once
             if offset == 0:
-                place = torch.full((), begin, device=key.device)
+                place = torch.full((), begin, dtype=torch.int64, device=key.device)
                 self.calls.append(self.draw.bind(noise, key, count, place))
             rows = tree.index(self.window, slice(begin, begin + unroll))
             part = tree.index(noise, slice(offset, offset + unroll))

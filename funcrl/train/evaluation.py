@@ -144,7 +144,7 @@ def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env
 def _check_env_states(states: Any, env_states: Any, env: envs.Env) -> None:
     num_lanes = tree.leaves(states)[0].shape[0]
     if isinstance(env_states, envs.EnvState):
-        wanted = tree.named_leaves(envs.reset(lanes.first(env), random.key(0)))
+        wanted = tree.named_leaves(envs.reset(lanes.first(env), random.key(0, "cpu")))
         given = tree.named_leaves(env_states)
         same = {name: tuple(leaf.shape) for name, leaf in wanted.items()} == {
             name: tuple(leaf.shape[2:]) for name, leaf in given.items()
@@ -216,7 +216,7 @@ def _first_returns(
 ) -> Tensor:
     """Return what the first episode of each environment earned, `[S, num_episodes]`."""
     num_lanes, device = count.shape[0], count.device
-    returns = torch.zeros(num_lanes, num_episodes, device=device)
+    returns = torch.zeros(num_lanes, num_episodes, dtype=torch.float32, device=device)
     over = torch.zeros_like(returns, dtype=torch.bool)
     for step in range(0, limit, _WINDOW):
         window = collect()

@@ -68,7 +68,7 @@ class HostCollector:
         agent, key, count = self._arguments
         self._obs = tree.map(lambda x: self._by_lane(x).clone(), obs)
         self._act = self.act.bind(agent, self._obs, key, count, self._step)
-        self._returns = torch.zeros(self.env.num_lanes * self.env.num_envs)
+        self._returns = torch.zeros(self.env.num_lanes * self.env.num_envs, dtype=torch.float32, device="cpu")
         if self.window is None:
             self._make_buffers()
 
@@ -117,11 +117,11 @@ class HostCollector:
     def _make_buffers(self) -> None:
         action, extras = self._act()
         shape = (self.num_steps, self.env.num_lanes, self.env.num_envs)
-        flag = torch.zeros(shape, dtype=torch.bool)
-        number = torch.zeros(shape)
+        flag = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        number = torch.zeros(shape, dtype=torch.float32, device="cpu")
 
         def like(x: Tensor) -> Tensor:
-            return torch.zeros((self.num_steps, *x.shape), dtype=x.dtype)
+            return torch.zeros((self.num_steps, *x.shape), dtype=x.dtype, device="cpu")
 
         obs = tree.map(like, self._obs)
         transition = Transition(

@@ -91,7 +91,7 @@ class OffPolicyRun(WindowRun):
         return super()._begin(seeds, config)
 
     def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Memory:
-        zero = torch.zeros((), device=key.device)
+        zero = torch.zeros((), dtype=torch.float32, device=key.device)
         example = _example(spaces, agent.config.num_envs, key.device)
         return Memory(
             buffer=_buffer(agent.config)(example),
@@ -203,7 +203,7 @@ def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:
     return Transition(
         obs=obs,
         action=rows(spaces.action_space),
-        reward=torch.zeros(num_envs, device=device),
+        reward=torch.zeros(num_envs, dtype=torch.float32, device=device),
         terminated=no,
         truncated=no,
         next_obs=obs,

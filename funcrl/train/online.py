@@ -119,7 +119,7 @@ class OnlineRun(Run):
         self._regret_known = regret(lanes.Lanes(self.env).first) is not None
 
     def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Totals:
-        zero = torch.zeros((), device=key.device)
+        zero = torch.zeros((), dtype=torch.float32, device=key.device)
         return Totals(zero, zero, zero, zero.to(torch.float64))
 
     def _metrics(self) -> dict[str, Tensor]:
@@ -209,7 +209,7 @@ class OnlineRun(Run):
         calls: list[Callable[[], Any]] = [begin]
         for at in range(0, self.length, block):
             for offset in range(0, block, drawn):
-                place = torch.full((), at + offset, device=self.device)
+                place = torch.full((), at + offset, dtype=torch.int64, device=self.device)
                 calls.append(draw_some.bind(part(offset, drawn), carry.collect_key, carry.iteration, place))
             for offset in range(0, block, unroll):
                 calls.append(step_some.bind(changing, carry.env_values, part(offset, unroll)))

@@ -180,7 +180,7 @@ def _begin(algorithm: ModuleType, mdp: Mdp, config: Any, policy: Any, device: to
     require(fits, "solve", "lanes", hold, given)
     num_lanes = next(iter(given.values()), 1)
     config = lanes.spread("solve", "config", config, num_lanes, torch.float64)
-    gamma = torch.as_tensor(config.gamma, dtype=torch.float64).expand(num_lanes)
+    gamma = torch.as_tensor(config.gamma, dtype=torch.float64, device="cpu").expand(num_lanes)
     bellman.require_an_end("solve", mdp, gamma, policies)
 
     values = lanes.Lanes(config)

@@ -191,7 +191,7 @@ class Run(abc.ABC):
             self.env = lanes.spread(here, "env", self.env, num_lanes)
         own = lanes.Lanes(() if on_host else self.env)
         spaces: Any = self.env if on_host else own.first
-        keys = torch.stack([random.key(seed) for seed in seeds]).to(self.device)
+        keys = torch.stack([random.key(seed, "cpu") for seed in seeds]).to(self.device)
         columns = tree.map(
             lambda x: torch.as_tensor(x, dtype=torch.float32, device=self.device).expand(num_lanes),
             config,
@@ -208,7 +208,7 @@ class Run(abc.ABC):
                 collect_key=k_collect,
                 learn_key=k_learn,
                 iteration=torch.zeros((), dtype=torch.int32, device=key.device),
-                last_return=torch.full((), torch.nan, device=key.device),
+                last_return=torch.full((), torch.nan, dtype=torch.float32, device=key.device),
                 memory=self._memory(agent, spaces, key),
             )
 

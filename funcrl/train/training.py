@@ -183,7 +183,9 @@ def make_plan(
         example = lanes.Lanes(world).first
         check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
-    algorithm.init(random.key(0), _take_lanes(config, torch.tensor(0)), example)
+    algorithm.init(
+        random.key(0, "cpu"), _take_lanes(config, torch.tensor(0, dtype=torch.int64, device="cpu")), example
+    )
     lanes_per_group = min(lanes_per_group, len(seeds))
     return Plan(
         algorithm=algorithm,
@@ -251,7 +253,9 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
         for begin in range(0, len(plan.seeds), plan.lanes_per_group):
             group = plan.seeds[begin : begin + plan.lanes_per_group]
             # The last group is filled up, so that the same program runs all of them.
-            members = torch.arange(begin, begin + plan.lanes_per_group).clamp(max=len(plan.seeds) - 1)
+            members = torch.arange(begin, begin + plan.lanes_per_group, device="cpu").clamp(
+                max=len(plan.seeds) - 1
+            )
             run = _prepare_group(run, plan, members)
             result, stopped = _train_group(run, group, plan, callback)
             results.append(result)
@@ -335,7 +339,7 @@ def _train_group(
         returns=history.returns,
         episodes=history.episodes,
         metrics=history.metrics,
-        steps=torch.arange(1, len(reports) + 1) * size,
+        steps=torch.arange(1, len(reports) + 1, device="cpu") * size,
         compile_seconds=compile_seconds,
         run_seconds=time.perf_counter() - began,
         timed_steps=timed * size * keep,

@@ -67,7 +67,7 @@ def output_size(function: str, network: nn.Module, params: nets.Params, shape: S
     Raises:
         ValueError: When it cannot take a context, or returns no vector.
     """
-    zeros = torch.zeros(3, *shape, device=next((p.device for p in params.values()), None))
+    zeros = torch.zeros(3, *shape, dtype=torch.float32, device=nets.device_of(params))
     hold = f"map observations [B, {', '.join(map(str, shape))}] to features [B, d]"
     try:
         output = nets.apply(network, params, zeros)
@@ -117,7 +117,7 @@ def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
         data=Interactions(
             obs=torch.zeros(size, *space.shape, dtype=kind, device=device),
             action=torch.zeros(size, dtype=torch.int64, device=device),
-            reward=torch.zeros(size, device=device),
+            reward=torch.zeros(size, dtype=torch.float32, device=device),
         ),
         count=torch.zeros((), dtype=torch.int64, device=device),
     )

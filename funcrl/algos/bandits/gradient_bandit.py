@@ -91,9 +91,9 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """
     num_arms = arms.num_arms("gradient_bandit.init", env)
     return State(
-        preferences=torch.zeros(num_arms, device=key.device),
-        baseline=torch.zeros((), device=key.device),
-        count=torch.zeros((), device=key.device),
+        preferences=torch.zeros(num_arms, dtype=torch.float32, device=key.device),
+        baseline=torch.zeros((), dtype=torch.float32, device=key.device),
+        count=torch.zeros((), dtype=torch.float32, device=key.device),
         config=beginning.settings(config, key),
         metrics=beginning.no_metrics(METRICS, key),
     )

@@ -146,10 +146,10 @@ def init(key: Tensor, config: Config, env: object) -> State:
     space, num_actions = beginning.spaces_of("linucb.init", env, contexts.CHOOSES)
     config = beginning.settings(config, key)
     size = math.prod(space.shape) + 1
-    eye = torch.eye(size, device=key.device).expand(num_actions, size, size)
+    eye = torch.eye(size, dtype=torch.float32, device=key.device).expand(num_actions, size, size)
     return State(
         inverse=eye / config.prior_precision,
-        target=torch.zeros(num_actions, size, device=key.device),
+        target=torch.zeros(num_actions, size, dtype=torch.float32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
         obs_axes=len(space.shape),

@@ -244,13 +244,15 @@ def init(key: Tensor, config: Config, env: object) -> State:
     params["head"] = nets.init(head, k_head)
     config = beginning.settings(config, key)
     size = width + 1
-    eye = torch.eye(size, device=key.device).expand(num_actions, size, size)
-    nothing = torch.zeros(num_actions, size, device=key.device)
+    eye = torch.eye(size, dtype=torch.float32, device=key.device).expand(num_actions, size, size)
+    nothing = torch.zeros(num_actions, size, dtype=torch.float32, device=key.device)
     return State(
         params=params,
         optimizer=_optimizer(config).init(params),
         memory=contexts.empty(config.memory_size, space, key.device),
-        moments=Moments(torch.zeros_like(eye), nothing, torch.zeros((), device=key.device)),
+        moments=Moments(
+            torch.zeros_like(eye), nothing, torch.zeros((), dtype=torch.float32, device=key.device)
+        ),
         posterior=Posterior(mean=nothing.clone(), covariance=eye / config.prior_precision),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_updates,

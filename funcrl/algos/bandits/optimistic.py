@@ -73,7 +73,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     num_arms = arms.num_arms("optimistic.init", env)
     config = beginning.settings(config, key)
     return State(
-        values=torch.zeros(num_arms, device=key.device) + config.initial_value,
+        values=torch.zeros(num_arms, dtype=torch.float32, device=key.device) + config.initial_value,
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
     )

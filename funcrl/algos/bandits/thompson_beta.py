@@ -102,7 +102,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     fits = 0.0 <= low <= high <= 1.0
     require(fits, "thompson_beta.init", "env.reward_range", "lie in [0, 1]", (low, high), instead)
     config = beginning.settings(config, key)
-    zeros = torch.zeros(num_arms, device=key.device)
+    zeros = torch.zeros(num_arms, dtype=torch.float32, device=key.device)
     return State(
         successes=zeros + config.prior_successes,
         failures=zeros + config.prior_failures,

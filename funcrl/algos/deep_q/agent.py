@@ -113,7 +113,7 @@ def begin(
         optimizer=_optimizer(config, config.learning_rate).init(params),
         step=zero,
         env_steps=torch.zeros_like(zero),
-        td_error=torch.zeros(config.batch_size, device=key.device),
+        td_error=torch.zeros(config.batch_size, dtype=torch.float32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
         network=network,

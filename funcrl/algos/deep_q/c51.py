@@ -88,8 +88,9 @@ def support(config: Any) -> Tensor:
     >>> support(Config(v_min=torch.tensor(-1.0), v_max=torch.tensor(1.0), num_atoms=3))
     tensor([-1.,  0.,  1.])
     """
-    low, high = torch.as_tensor(config.v_min), torch.as_tensor(config.v_max)
-    return low + (high - low) * torch.linspace(0.0, 1.0, config.num_atoms, device=low.device)
+    low, high = config.v_min, config.v_max
+    unit = torch.linspace(0.0, 1.0, config.num_atoms, dtype=torch.float32, device=low.device)
+    return low + (high - low) * unit  # type: ignore[no-any-return]
 
 
 def target(

@@ -290,20 +290,20 @@ def update(state: State, batch: Batch) -> State:
 
 
 def _epsilon(state: State) -> Tensor:
-    config = state.config
+    config: Any = state.config
     return schedules.linear(
         config.initial_epsilon,
         config.epsilon,
-        schedules.known_length(torch.as_tensor(config.exploration_steps)),
+        schedules.known_length(config.exploration_steps),
         progress.env_steps(state.step, state.config),
     )
 
 
 def _learning_rate(state: State) -> Tensor:
-    over = schedules.known_length(torch.as_tensor(state.config.anneal_steps))
-    return state.config.learning_rate * schedules.linear(
-        1.0, 0.0, over, progress.env_steps(state.step, state.config)
-    )
+    config: Any = state.config
+    over = schedules.known_length(config.anneal_steps)
+    progressed = progress.env_steps(state.step, config)
+    return config.learning_rate * schedules.linear(1.0, 0.0, over, progressed)  # type: ignore[no-any-return]
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

@@ -86,8 +86,8 @@ def errors(quantiles: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
     (tensor([4.]), tensor([0.]))
     """
     own = ops.of_action(quantiles, action)
-    num = torch.full((), float(own.shape[-1]), device=own.device)
-    level = (torch.arange(own.shape[-1], device=own.device) + 0.5) / num
+    num = torch.full((), float(own.shape[-1]), dtype=torch.float32, device=own.device)
+    level = (torch.arange(own.shape[-1], dtype=torch.float32, device=own.device) + 0.5) / num
     difference = goal.unsqueeze(-2) - own.unsqueeze(-1)
     loss = ops.quantile_huber(difference, level.unsqueeze(-1), threshold).mean(dim=-1).sum(dim=-1)
     q = own.mean(dim=-1)

@@ -39,7 +39,7 @@ def from_tensors(function: str, transition: Any, reward: Any, terminated: Any, i
     transition = _distributions(function, "transition", transition, len(shape) == 4)
 
     if initial is None:
-        initial = torch.full((num_states,), 1 / num_states, dtype=torch.float64)
+        initial = torch.full((num_states,), 1 / num_states, dtype=torch.float64, device=device)
     initial = _fit(function, "initial", initial, lead, [(num_states,)], device)
     reward = _fit(function, "reward", reward, lead, [pair, triple], device)
     if reward.shape[len(lead) :] == triple:
@@ -172,11 +172,11 @@ def from_env(function: str, env: Any) -> Tables:
 def _tabulate(env: Any) -> Tables:
     """Ask an environment for all outcomes; nothing is checked."""
     num_states, num_actions = int(env.num_states), int(env.action_space.n)
-    positions = torch.arange(num_states).repeat_interleave(num_actions)
-    actions = torch.arange(num_actions).repeat(num_states)
+    positions = torch.arange(num_states, device="cpu").repeat_interleave(num_actions)
+    actions = torch.arange(num_actions, device="cpu").repeat(num_states)
     outcomes = torch.vmap(_in_float64(env.outcomes))(positions, actions)
     probability = outcomes.probability.double()
-    empty = torch.zeros(num_states * num_actions, num_states, dtype=torch.float64)
+    empty = torch.zeros(num_states * num_actions, num_states, dtype=torch.float64, device="cpu")
     shape = (num_states, num_actions, num_states)
     ending = probability * outcomes.terminated.double()
     return Tables(

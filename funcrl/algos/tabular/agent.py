@@ -96,7 +96,7 @@ def begin(function: str, key: Tensor, config: Any, env: object) -> State:
     shape = [beginning.count(function, env, name, instead) for name in ("observation_space", "action_space")]
     config = beginning.settings(config, key)
     return State(
-        values=torch.zeros(shape, device=key.device) + config.initial_value,
+        values=torch.zeros(shape, dtype=torch.float32, device=key.device) + config.initial_value,
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         memory=(),
         config=config,

@@ -61,7 +61,7 @@ def nothing_waits(num_steps: int, device: torch.device) -> Waiting:
     return Waiting(
         obs=torch.zeros(num_steps, dtype=torch.int64, device=device),
         action=torch.zeros(num_steps, dtype=torch.int64, device=device),
-        reward=torch.zeros(num_steps, device=device),
+        reward=torch.zeros(num_steps, dtype=torch.float32, device=device),
         count=torch.zeros((), dtype=torch.int32, device=device),
     )
 

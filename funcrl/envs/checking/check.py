@@ -49,7 +49,7 @@ def check_env(env: Any, *, num_steps: int = 200, seed: int = 0, backend: str = "
     require(backend in jit.BACKENDS, "check_env", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
     check_protocol("check_env", env)
     check_returns("check_env", env)
-    walk = take_walk("check_env", env, random.key(seed), num_steps)
+    walk = take_walk("check_env", env, random.key(seed, "cpu"), num_steps)
     _each_method(check_purity, walk)
     _each_method(check_values, walk)
     _each_method(check_vmap, walk)
@@ -162,8 +162,8 @@ def check_step(walk: Walk, backend: str) -> None:
     begin = EnvState(
         inner=inner,
         obs=torch.vmap(env.observation)(inner, keys),
-        episode_return=torch.zeros(num),
-        episode_length=torch.zeros(num, dtype=torch.int32),
+        episode_return=torch.zeros(num, dtype=torch.float32, device=keys.device),
+        episode_length=torch.zeros(num, dtype=torch.int32, device=keys.device),
     )
     steps = torch.vmap(lambda state, action, key: step(env, state, action, key))
     program = jit.jit(steps, backend=backend)
@@ -242,7 +242,7 @@ def _require_close(
 
 
 def _stack(trees: list[Any]) -> Any:
-    return tree.map(lambda *leaves: torch.stack([torch.as_tensor(leaf) for leaf in leaves]), *trees)
+    return tree.map(lambda *leaves: torch.stack(leaves), *trees)
 
 
 def _to_meta(value: Any) -> Any:

@@ -47,7 +47,7 @@ def draw(key: Tensor, space: spaces.Space[Any]) -> Tensor:
     """
     shape = tuple(space.shape or ())
     if isinstance(space, spaces.Box):
-        low, high = (torch.as_tensor(x, device=key.device) for x in (space.low, space.high))
+        low, high = (torch.from_numpy(x).to(key.device) for x in (space.low, space.high))
         k_unit, k_normal = random.split(key, 2)
         unit, normal = random.uniform(k_unit, shape), random.normal(k_normal, shape)
         # Not low + (high - low) · unit: the widest bounds that float32 holds would overflow.
@@ -190,9 +190,10 @@ def outside(space: spaces.Space[Any], value: Any, path: str = "") -> str:
         found = (outside(part, entries[name], path + name) for name, part in _parts(space))
         return next((words for words in found if words), "")
     if isinstance(space, spaces.Box):
-        low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
     elif isinstance(space, spaces.MultiBinary):
-        low, high = torch.zeros(value.shape), torch.ones(value.shape)
+        low = torch.zeros(value.shape, dtype=torch.int64, device="cpu")
+        high = torch.ones_like(low)
     else:
         low, count = _first_and_count(space)
         high = low + count - 1
@@ -209,7 +210,9 @@ def _first_and_count(space: spaces.Space[Any]) -> tuple[Tensor, Tensor]:
     assert isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
     count = space.n if isinstance(space, spaces.Discrete) else space.nvec
     first = np.broadcast_to(np.asarray(space.start, np.int64), np.shape(count))
-    return torch.tensor(first), torch.tensor(np.asarray(count, np.int64))
+    return tuple(
+        torch.tensor(x, dtype=torch.int64, device="cpu") for x in (first, np.asarray(count, np.int64))
+    )  # type: ignore[return-value]
 
 
 def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> Iterator[tuple[str, spaces.Space[Any]]]:

@@ -182,7 +182,7 @@ def check_returns(function: str, env: Env) -> None:
             lambda: check_space(function, f"{name}.action_space", env.action_space, action=True),
         ]
     )
-    k_initial, k_step, k_action = random.split(random.key(0), 3)
+    k_initial, k_step, k_action = random.split(random.key(0, "cpu"), 3)
     before = call(function, env, "initial", k_initial)
     check_state(function, f"{name}.initial", before)
     action = draw(k_action, env.action_space)
