@@ -82,17 +82,6 @@ NAMES = {
     name: {"dtype", "device"} for name in ("zeros", "ones", "full", "empty", "eye", "linspace", "tensor")
 }
 NAMES |= {name: {"device"} for name in ("arange", "randperm", "as_tensor")}
-# Not yet: these files still leave it to the settings.
-UNNAMED = {
-    "core/graphs.py",
-    "core/lanes.py",
-    "core/random.py",
-    "core/tree.py",
-    "cli/progress.py",
-    "io/checkpoint.py",
-    "io/grids.py",
-    "io/plots.py",
-}
 
 
 def decided_by_settings(path):
@@ -115,14 +104,7 @@ def decided_by_settings(path):
             yield node
 
 
-def files_and_debts():
-    for path in FILES:
-        name = str(path.relative_to(ROOT / "funcrl"))
-        marks = [pytest.mark.xfail(reason="not yet", strict=True)] if name in UNNAMED else []
-        yield pytest.param(path, id=name, marks=marks)
-
-
-@pytest.mark.parametrize("path", list(files_and_debts()))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_new_tensor_names_its_dtype_and_device(path):
     found = [f"{path}:{node.lineno}: {ast.unparse(node)}" for node in decided_by_settings(path)]
     assert not found

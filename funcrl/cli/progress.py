@@ -129,7 +129,7 @@ def summary(label: str, plan: Plan, result: Result) -> str:
     if steps < plan.num_steps or len(result.seeds) < len(plan.seeds):
         lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
     if len(known):
-        low, high = ops.bootstrap_interval(random.key(0), known, statistic=statistic)
+        low, high = ops.bootstrap_interval(random.key(0, known.device), known, statistic=statistic)
         best, worst = (known.min(), known.max()) if is_bandit else (known.max(), known.min())
         lines += [
             f"  {its_name:<20}{float(statistic(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",

@@ -68,7 +68,7 @@ def trace(
         nonlocal output_spec
         outputs, output_spec = flatten(function(*unflatten(spec, flat_leaves)))
         # One layout for all outputs: a state that is fed back must not look like a new kind of input.
-        return [torch.as_tensor(output).contiguous() for output in outputs]
+        return [tree.as_tensor(output).contiguous() for output in outputs]
 
     # Functionalised: an in-place operation on a copy is a write that no later node refers to, and
     # whoever takes the graph apart would lose it.

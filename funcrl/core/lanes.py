@@ -140,7 +140,7 @@ def first(value: Any) -> Any:
 
 def _numbers(function: str, name: str, item: Any, dtype: torch.dtype) -> Tensor:
     try:
-        return torch.as_tensor(item, dtype=dtype)
+        return torch.as_tensor(item, dtype=dtype, device=getattr(item, "device", "cpu"))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{function}: {name} must be one number or a list of numbers, got {item!r}."

@@ -283,7 +283,9 @@ def _log_gamma(key: Tensor, shape_parameter: Tensor) -> Tensor:
 def _parameters(key: Tensor, shape: Shape | None, *values: float | Tensor) -> list[Tensor]:
     """Return parameters of a distribution as float32 tensors of one shape."""
     tensors = [
-        value.to(torch.float32) if isinstance(value, Tensor) else torch.full((), value, device=key.device)
+        value.to(torch.float32)
+        if isinstance(value, Tensor)
+        else torch.full((), value, dtype=torch.float32, device=key.device)
         for value in values
     ]
     if shape is None:

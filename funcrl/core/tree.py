@@ -118,6 +118,18 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {torch_pytree.keystr(path): leaf for path, leaf in pairs}
 
 
+def as_tensor(leaf: Any) -> Tensor:
+    """Return a leaf as a tensor: a number becomes one on the CPU, a float a float32, whatever torch's settings.
+
+    >>> as_tensor(0.5).dtype, as_tensor(True).dtype
+    (torch.float32, torch.bool)
+    """
+    if isinstance(leaf, Tensor):
+        return leaf
+    dtype = torch.float32 if isinstance(leaf, float) else None
+    return torch.as_tensor(leaf, dtype=dtype, device="cpu")
+
+
 def stack(trees: Sequence[T]) -> T:
     """Stack trees of one structure along a new first axis: lanes from single states.
 
@@ -140,7 +152,7 @@ def stack(trees: Sequence[T]) -> T:
                 "tree.stack: trees must share one structure and equal static fields, "
                 f"got {structure} and {found}."
             )
-    return map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), trees[0], *trees[1:])  # type: ignore[no-any-return]
+    return map(lambda *xs: torch.stack([as_tensor(x) for x in xs]), trees[0], *trees[1:])  # type: ignore[no-any-return]
 
 
 def index(tree: T, position: Any) -> T:

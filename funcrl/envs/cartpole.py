@@ -84,7 +84,7 @@ class CartPole:
     def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
         """Return the state that follows, `[4]`; deterministic, the key is not used."""
         x, x_velocity, angle, angle_velocity = state.unbind(-1)
-        force = torch.where(action == 1, self.force, -self.force)
+        force = self.force * (2.0 * (action == 1).to(state.dtype) - 1.0)
         total_mass = self.cart_mass + self.pole_mass
         cos, sin = torch.cos(angle), torch.sin(angle)
         temp = (force + self.pole_mass * self.half_length * angle_velocity**2 * sin) / total_mass

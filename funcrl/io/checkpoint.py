@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import safetensors
 import safetensors.torch
-import torch
 import torch.utils._pytree as torch_pytree
 
 from funcrl.core import tree
@@ -39,7 +38,7 @@ def save(path: str | Path, state: object, metadata: dict[str, str] | None = None
     {'a': tensor([1., 1.])}
     """
     tensors = {
-        name: torch.as_tensor(leaf).detach().cpu().contiguous().clone()
+        name: tree.as_tensor(leaf).detach().cpu().contiguous().clone()
         for name, leaf in tree.named_leaves(state).items()
     }
     write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
@@ -66,7 +65,7 @@ def load(path: str | Path, like: T) -> T:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f"load: {path} must be a whole safetensors file, got: {error}.") from error
-    expected = {name: torch.as_tensor(leaf) for name, leaf in tree.named_leaves(like).items()}
+    expected = {name: tree.as_tensor(leaf) for name, leaf in tree.named_leaves(like).items()}
     missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unknown:
         raise ValueError(

@@ -90,7 +90,7 @@ def draw_grid(
     """
     rows, columns = len(env.map), len(env.map[0])
     letters = "".join(env.map)
-    ends = torch.tensor([letter in _ENDS for letter in letters])
+    ends = torch.tensor([letter in _ENDS for letter in letters], dtype=torch.bool, device="cpu")
     shown = values.detach().cpu().to(torch.float64).masked_fill(ends, torch.nan)
     axes.imshow(shown.reshape(rows, columns).numpy(), cmap="YlGnBu_r", alpha=0.55, aspect="equal")
     for cell, letter in enumerate(letters):

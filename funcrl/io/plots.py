@@ -108,7 +108,7 @@ def _draw_lanes(
     if len(lanes) > 1:
         num_resamples = max(200, min(2000, 200_000 // len(lanes)))
         low, high = ops.bootstrap_interval(
-            random.key(0), lanes, num_resamples=num_resamples, statistic=statistic
+            random.key(0, lanes.device), lanes, num_resamples=num_resamples, statistic=statistic
         )
         # Where some lanes have no value yet there is no statistic, and no interval of it either.
         unknown = statistic(lanes, dim=0).isnan()
@@ -133,6 +133,6 @@ def _finish(axes: Any) -> None:
 def _binned(steps: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
     """Average iterations into bins of equal size; the last bin may be smaller."""
     size = -(-len(steps) // _MAX_POINTS)
-    last = torch.arange(size, len(steps) + size, size).clamp(max=len(steps)) - 1
+    last = torch.arange(size, len(steps) + size, size, device=steps.device).clamp(max=len(steps)) - 1
     rows = [part.nanmean(dim=1) for part in torch.split(returns, size, dim=1)]
     return steps[last], torch.stack(rows, dim=1)

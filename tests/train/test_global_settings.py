@@ -15,7 +15,7 @@ REPLAY = {"buffer_size": 64, "warmup_steps": 16, "batch_size": 8}
 LEARNERS = {
     "ppo": ("CartPole-v1", {"num_envs": 2, "window_length": 8, "hidden": (8,)}, 64),
     "dqn": ("Acrobot-v1", REPLAY | {"hidden": (8,), "exploration": "boltzmann"}, 48),
-    "rainbow": ("CartPole-v1", REPLAY | {"hidden": (8,)}, 48),
+    "rainbow": ("CartPole-v1", REPLAY | {"hidden": (8, 8)}, 48),
     "qr_dqn": ("MountainCar-v0", REPLAY | {"hidden": (8,)}, 48),
     "pqn": ("CartPole-v1", {"num_envs": 2, "window_length": 8, "hidden": (8,)}, 64),
     "q_learning": ("Taxi-v3", {}, 32),
