@@ -1,13 +1,16 @@
 """Training and evaluating many lanes at once."""
 
+from funcrl.train.errors import WorkerError
 from funcrl.train.evaluation import evaluate
 from funcrl.train.off_policy import OffPolicyRun
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import OnlineRun, regret_lower_bound
+from funcrl.train.plan import Plan, make_plan
 from funcrl.train.planning import Solution, solve
+from funcrl.train.progress import Progress
 from funcrl.train.result import Result
 from funcrl.train.run import Carry, Report
-from funcrl.train.training import Plan, Progress, execute, make_plan, train
+from funcrl.train.training import execute, train
 
 __all__ = [
     "Carry",
@@ -19,6 +22,7 @@ __all__ = [
     "Report",
     "Result",
     "Solution",
+    "WorkerError",
     "evaluate",
     "execute",
     "make_plan",

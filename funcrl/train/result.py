@@ -35,13 +35,15 @@ class Result:
     steps: Tensor
     """`[I]` environment steps per lane so far"""
     compile_seconds: float
-    """time to the end of the first iteration: tracing, compiling, or reading compiled programs"""
+    """time until the first iteration: tracing, compiling, or reading compiled programs"""
     run_seconds: float
-    """time of all further iterations, learning and callbacks included"""
+    """time of all iterations on the clock of this process, learning and callbacks included"""
     timed_steps: int
     """environment steps of all lanes in that time"""
     placement: str
     """where the environments ran: `"device"`, or `"host"` for Gymnasium's through the bridge"""
+    lost_seeds: tuple[int, ...] = ()
+    """seeds whose process died before they were through: they are in none of the other fields"""
 
     @property
     def steps_per_second(self) -> float:
@@ -96,6 +98,8 @@ def finite_lanes(states: Any) -> list[bool]:
 
 def concatenate(results: list[Result]) -> Result:
     """Put groups of lanes that ran one after the other together, NaN where a group was cut short."""
+    if len(results) == 1:
+        return results[0]
     longest = max(results, key=lambda result: len(result.steps))
     num_iterations = len(longest.steps)
 

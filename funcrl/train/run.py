@@ -69,7 +69,7 @@ class Run(abc.ABC):
         device: torch.device | str = "cpu",
         backend: str = "inductor",
     ) -> None:
-        """Make the lanes; programs are compiled by the first `iterate`.
+        """Make the lanes; programs are compiled by `compile`, or by the first `iterate`.
 
         Args:
             algorithm: Name or module, of the kind that this loop trains.
@@ -110,6 +110,17 @@ class Run(abc.ABC):
     def num_graphs(self) -> int:
         """Number of programs compiled so far; it does not grow after the first iteration."""
         return sum(program.num_graphs for program in self._programs)
+
+    @property
+    def report(self) -> Report:
+        """The figures of the last iteration, in tensors of their own; of no meaning before the first."""
+        figures = Report(self._carry.last_return, self._episodes, self._metrics())
+        return tree.map(torch.clone, figures)  # type: ignore[no-any-return]
+
+    def compile(self) -> None:
+        """Compile every program that an iteration calls, without running one; done once."""
+        if self._iterate is None:
+            self._iterate = self._compile()
 
     def restart(self, seeds: Sequence[int], config: Any = None, env: Any = None) -> None:
         """Put other lanes, as many as before, in the place of these; nothing is compiled again.
@@ -154,11 +165,14 @@ class Run(abc.ABC):
         Returns:
             A report of this iteration, in tensors of its own.
         """
-        if self._iterate is None:
-            self._iterate = self._compile()
+        self.compile()
+        assert self._iterate is not None
         self._iterate()
-        report = Report(self._carry.last_return, self._episodes, self._metrics())
-        return tree.map(torch.clone, report)  # type: ignore[no-any-return]
+        return self.report
+
+    def reopen(self) -> None:
+        """Make environments on the host anew, for a process that inherited those of another by a fork."""
+        return
 
     def close(self) -> None:
         """End environments on the host, and their processes; nothing to do for those on the device."""

@@ -26,6 +26,15 @@ class WindowRun(Run):
         if isinstance(self.collector, HostCollector):
             self.collector.reset(self._seeds)
 
+    def reopen(self) -> None:
+        """Make environments on the host anew, for a process that inherited those of another by a fork.
+
+        Those of before are kept out of use, not closed: their processes and pipes are the other's.
+        """
+        if isinstance(self.collector, HostCollector):
+            self._inherited = self.collector.env
+            self.collector.env = HostVector(self.env, len(self._seeds), self.config.num_envs)  # type: ignore[arg-type]
+
     def close(self) -> None:
         """End environments on the host, and their processes; nothing to do for those on the device."""
         if isinstance(self.collector, HostCollector):

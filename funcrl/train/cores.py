@@ -1,0 +1,69 @@
+"""How many processes a training is shared out to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import torch
+
+from funcrl import envs
+from funcrl.core import checks
+from funcrl.core.checks import require
+
+
+def cores() -> int:
+    """Return on how many cores this process may run.
+
+    >>> cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def can_fork() -> bool:
+    """Return whether this process can be copied; on macOS the system's own libraries do not survive it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+def resolve_processes(
+    function: str,
+    processes: int | None,
+    env: envs.AnyEnv,
+    num_lanes: int,
+    device: torch.device,
+    backend: str,
+) -> int:
+    """Return how many processes train: one a core by default, where that is of use, and never more than lanes.
+
+    Args:
+        function: Who complains.
+        processes: What the user asked for; None for the default.
+        env: The environment. On the host it is shared out only where asked for: an environment may
+            hold what cannot be had twice.
+        num_lanes: Lanes that run at once.
+        device: Where they run.
+        backend: Eager training is for debugging, and stays in this process unless asked.
+
+    Raises:
+        ValueError: When there are to be less than one, or several on a GPU.
+    """
+    if processes is None:
+        useful = device.type == "cpu" and backend == "inductor" and not isinstance(env, envs.HostEnv)
+        return min(cores(), num_lanes) if useful and can_fork() else 1
+    checks.integer(function, "processes", processes, 1)
+    instead = "One process keeps a GPU busy; leave it out."
+    require(
+        processes == 1 or device.type == "cpu", function, "processes", "be 1 on a GPU", processes, instead
+    )
+    if processes > 1 and not can_fork():
+        warnings.warn(
+            f"{function}: processes must be 1 where a process cannot be forked ({sys.platform}), "
+            f"got {processes}. One process does all the work.",
+            stacklevel=4,
+        )
+        return 1
+    return min(processes, num_lanes)

@@ -1,0 +1,52 @@
+"""What training one group of lanes leads to, in whichever processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from funcrl.train.plan import Plan
+from funcrl.train.result import Result
+from funcrl.train.run import Report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one group of lanes ended."""
+
+    result: Result | None
+    """of the seeds that are through; None where there are none"""
+    lost_seeds: tuple[int, ...]
+    """those whose process died"""
+    stopped: bool
+    """whether the callback has ended training"""
+
+
+def make_result(
+    plan: Plan, seeds: tuple[int, ...], states: tuple[Any, Any], figures: Report, run_seconds: float
+) -> Result:
+    """Return the result of some lanes, without the time that compiling took.
+
+    Args:
+        plan: What was to be done.
+        seeds: `S`, one a lane.
+        states: Agents and environments, lane axis first.
+        figures: `[S, I]` each.
+        run_seconds: How long all of them took together.
+    """
+    num_lanes, num_iterations = figures.returns.shape
+    return Result(
+        seeds=seeds,
+        states=states[0],
+        env_states=states[1],
+        returns=figures.returns,
+        episodes=figures.episodes,
+        metrics=figures.metrics,
+        steps=torch.arange(1, num_iterations + 1) * plan.steps_per_iteration,
+        compile_seconds=0.0,
+        run_seconds=run_seconds,
+        timed_steps=num_iterations * plan.steps_per_iteration * num_lanes,
+        placement=plan.placement,
+    )

@@ -1,0 +1,198 @@
+"""What a training is going to do, checked before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.buffers import memory
+from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core.checks import require
+from funcrl.envs.checking import check_returns
+from funcrl.train.cores import resolve_processes
+from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes, steps_before_learning
+from funcrl.train.on_policy import OnPolicyRun
+from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
+from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env, resolve_seeds
+from funcrl.train.run import Run, num_envs
+from funcrl.train.shards import Shard, groups, shard_size, share_out
+
+DEFAULT_STEPS = 500_000
+"""Environment steps of each lane where neither caller nor algorithm says another number."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `train` is going to do, checked."""
+
+    algorithm: ModuleType
+    env: envs.AnyEnv
+    config: Any
+    """settings, with the length of the run filled in"""
+    seeds: tuple[int, ...]
+    num_iterations: int
+    steps_per_iteration: int
+    """environment steps of one lane in one iteration"""
+    lanes_per_group: int
+    device: torch.device
+    backend: str
+    replay_bytes: int = 0
+    """bytes of the replay buffers of all lanes that run at once"""
+    processes: int = 1
+    """how many share the lanes of a group out among them, one thread each; 1 is this process"""
+
+    @property
+    def placement(self) -> str:
+        """Where the environments run: `"device"`, or `"host"`."""
+        return "host" if isinstance(self.env, envs.HostEnv) else "device"
+
+    @property
+    def lanes_per_process(self) -> int:
+        """Lanes of each one's program."""
+        return shard_size(self.lanes_per_group, self.processes)
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of each lane."""
+        return self.num_iterations * self.steps_per_iteration
+
+
+def make_plan(
+    algorithm: str | ModuleType,
+    env: str | envs.AnyEnv,
+    *,
+    config: Any = None,
+    seeds: Iterable[int] = range(30),
+    num_steps: int | None = None,
+    device: torch.device | str = "cpu",
+    lanes_per_group: int | None = None,
+    backend: str = "inductor",
+    processes: int | None = None,
+) -> Plan:
+    """Check everything that `train` takes, without starting anything.
+
+    Args, Raises: see `train`.
+
+    Returns:
+        The plan.
+
+    >>> make_plan("ppo", "CartPole-v1", num_steps=10_000).num_iterations
+    19
+    """
+    algorithm = resolve_algorithm("train", algorithm)
+    world = resolve_env("train", env)
+    seeds = resolve_seeds("train", seeds)
+    device = checks.device("train", device)
+    config = resolve_config("train", algorithm, config, len(seeds))
+    require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
+    num_steps = getattr(algorithm, "DEFAULT_STEPS", DEFAULT_STEPS) if num_steps is None else num_steps
+    checks.integer("train", "num_steps", num_steps, 1)
+    size, what = _steps_per_iteration(algorithm, config, num_steps)
+    hold, instead = f"be at least {size}, one iteration of {what}", f"Write {size} or more."
+    require(num_steps >= size, "train", "num_steps", hold, num_steps, instead)
+    num_iterations = num_steps // size
+    config = _fill_shares(algorithm, config, num_iterations * size)
+    lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
+    checks.integer("train", "lanes_per_group", lanes_per_group, 1)
+    if loop_of(algorithm) is OnlineRun:
+        refuse_host("train", world)
+    example = world
+    if not isinstance(world, envs.HostEnv):
+        world = lanes.spread("train", "env", world, len(seeds))
+        example = lanes.Lanes(world).first
+        check_returns("train", example)
+    # One throw-away agent: what its spaces and networks cannot be shows here.
+    algorithm.init(random.key(0), lanes_of(config, torch.tensor(0)), example)
+    lanes_per_group = min(lanes_per_group, len(seeds))
+    processes = resolve_processes("train", processes, world, lanes_per_group, device, backend)
+    return Plan(
+        algorithm=algorithm,
+        env=world,
+        config=config,
+        seeds=seeds,
+        num_iterations=num_iterations,
+        steps_per_iteration=size,
+        lanes_per_group=lanes_per_group,
+        device=device,
+        backend=backend,
+        replay_bytes=_check_replay(
+            algorithm, world, config, lanes_per_group, processes, num_iterations * size, device
+        ),
+        processes=processes,
+    )
+
+
+def lanes_of(config: Any, members: Tensor) -> Any:
+    """Return the settings of some lanes, or of one."""
+    return tree.map(lambda x: x[members] if isinstance(x, Tensor) else x, config)
+
+
+def groups_of(plan: Plan) -> Iterator[range]:
+    """Yield the lanes that run at once, as places in `plan.seeds`, one group after the other."""
+    return groups(len(plan.seeds), plan.lanes_per_group)
+
+
+def shards_of(plan: Plan, group: range) -> list[Shard]:
+    """Return how a group's lanes are shared out to the plan's processes."""
+    return share_out(group, plan.processes, shard_size(plan.lanes_per_group, plan.processes))
+
+
+def _check_replay(
+    algorithm: ModuleType,
+    env: envs.AnyEnv,
+    config: Any,
+    num_lanes: int,
+    processes: int,
+    num_steps: int,
+    device: torch.device,
+) -> int:
+    """Check that a run learns before it ends and that its replay buffers fit in memory; return their bytes."""
+    if loop_of(algorithm) is not OffPolicyRun:
+        return 0
+    first = steps_before_learning(config)
+    hold = f"leave something to learn in of a run's {num_steps} steps"
+    instead = "Lower it, or raise num_steps."
+    require(first <= num_steps, "train", "warmup_steps (or n_step)", hold, first, instead)
+    bytes_a_lane = replay_bytes(env, config)
+    # This process holds a shard beside those of its workers: the one that it compiled the programs for.
+    held = num_lanes if processes == 1 else shard_size(num_lanes, processes) * (processes + 1)
+    memory.check_memory("train", bytes_a_lane, held, config, device)
+    return bytes_a_lane * num_lanes
+
+
+def loop_of(algorithm: ModuleType) -> type[Run]:
+    """Return the loop of an algorithm: it prepares windows, learns from a replay buffer, or from each step."""
+    if hasattr(algorithm, "prepare"):
+        return OnPolicyRun
+    return OffPolicyRun if hasattr(algorithm.Config, "buffer_size") else OnlineRun
+
+
+def _steps_per_iteration(algorithm: ModuleType, config: Any, num_steps: int) -> tuple[int, str]:
+    """Return the environment steps of one lane in one iteration, and what they are made of."""
+    loop = loop_of(algorithm)
+    if loop is OnlineRun:
+        num = num_envs(config)
+        return num * max(1, min(STEPS_PER_ITERATION, num_steps) // num), "num_envs steps"
+    size = int(config.num_envs * config.window_length)
+    if loop is OffPolicyRun:
+        size *= cycles_per_iteration(config, num_steps)
+    return size, "num_envs · window_length"
+
+
+def _fill_shares(algorithm: ModuleType, config: Any, total: int) -> Any:
+    """Put lengths in environment steps where settings asked with 0 for a share of the run."""
+    shares: dict[str, float] = getattr(algorithm, "SHARES_OF_THE_RUN", {"anneal_steps": 1.0})
+    filled: dict[str, Any] = {}
+    for name, share in shares.items():
+        asked = getattr(config, name, None)
+        if isinstance(asked, Tensor):
+            filled[name] = torch.where(asked == 0, share * total, asked)
+        elif asked is not None:
+            filled[name] = asked or share * total
+    return tree.replace(config, **filled)

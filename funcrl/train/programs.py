@@ -1,0 +1,44 @@
+"""The programs of a plan: a `Run` for as many lanes as one process has at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from funcrl import envs
+from funcrl.core import lanes
+from funcrl.train.off_policy import OffPolicyRun
+from funcrl.train.online import OnlineRun
+from funcrl.train.plan import Plan, lanes_of, loop_of
+from funcrl.train.run import Run, num_envs
+
+
+def make_run(plan: Plan, members: Sequence[int]) -> Run:
+    """Return a run of some of a plan's lanes; nothing is compiled yet.
+
+    Args:
+        plan: What is to be done.
+        members: Places in `plan.seeds`.
+    """
+    seeds, config, env = _taken(plan, members)
+    given = (plan.algorithm, env, config, seeds, plan.device, plan.backend)
+    loop, num = loop_of(plan.algorithm), num_envs(config)
+    if loop is OnlineRun:
+        return OnlineRun(*given, length=plan.steps_per_iteration // num)
+    if loop is OffPolicyRun:
+        return OffPolicyRun(*given, num_cycles=plan.steps_per_iteration // (num * config.window_length))
+    return loop(*given)
+
+
+def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:
+    """Begin anew with other lanes of the plan, as many as before."""
+    seeds, config, env = _taken(plan, members)
+    run.restart(seeds, config, env)
+
+
+def _taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any]:
+    which = torch.tensor(members)
+    env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(which)
+    return [plan.seeds[lane] for lane in members], lanes_of(plan.config, which), env

@@ -1,0 +1,28 @@
+"""What a caller is told while training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from funcrl.train.run import Report
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each iteration."""
+
+    seeds: tuple[int, ...]
+    """seeds of the lanes that are running: all of them, or one group; without those that were lost"""
+    iteration: int
+    """iterations done by these lanes, from 1"""
+    num_iterations: int
+    """iterations that they are to do"""
+    step: int
+    """environment steps per lane so far"""
+    report: Report
+    """the figures, one a lane, on the device"""
+
+
+Callback = Callable[[Progress], bool | None]
+"""Called after each iteration; training stops where it returns True."""
