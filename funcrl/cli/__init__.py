@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `funcrl`; those of the process by default.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 130 interrupted.
+        Exit status: 0 done, 1 not all of it, 2 bad input, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except RuntimeError as error:
         from funcrl.envs import HostError
+        from funcrl.train import WorkerError
 
-        if not isinstance(error, HostError):
+        if not isinstance(error, (HostError, WorkerError)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -47,9 +47,11 @@ class ProgressBar:
         self.began = time.monotonic()
         self._after_compiling = (0, self.began)
         self._last_line = self.began
-        lanes = plan.lanes_per_group
+        work = f"{plan.lanes_per_group} lanes"
+        if plan.processes > 1:
+            work += f" in {plan.processes} processes, {plan.lanes_per_process} in each,"
         say(
-            f"{label}: compiling for {lanes} lanes on {plan.device} (the first time under a minute, then seconds)",
+            f"{label}: compiling for {work} on {plan.device} (the first time under a minute, then seconds)",
             stream,
         )
 
@@ -126,7 +128,7 @@ def summary(label: str, plan: Plan, result: Result) -> str:
     known = finals[finals.isfinite()]
     what = "cumulative regret" if is_bandit else "mean return of the last 100 training episodes"
     lines = [f"{label}: {len(result.seeds)} seeds × {steps:,} steps, {what}", ""]
-    if steps < plan.num_steps or len(result.seeds) < len(plan.seeds):
+    if steps < plan.num_steps or len(result.seeds) + len(result.lost_seeds) < len(plan.seeds):
         lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
     if len(known):
         low, high = ops.bootstrap_interval(random.key(0, known.device), known, statistic=statistic)
@@ -141,6 +143,7 @@ def summary(label: str, plan: Plan, result: Result) -> str:
         lines.append(f"  no episode ended    {_listed(silent)}")
     lines += [
         f"  not finite          {_listed(result.nonfinite_seeds)}",
+        *([f"  lost                {_listed(list(result.lost_seeds))}"] if result.lost_seeds else []),
         "",
         f"  {_short(result.steps_per_second)} steps/s over all seeds, learning included; "
         f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",

@@ -22,8 +22,9 @@ from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
 from funcrl.io import Recorder, check_folder, learning_curve, regret_curve
-from funcrl.train import Plan, Progress, Result, execute, make_plan, regret_lower_bound
+from funcrl.train import Plan, Progress, Result, WorkerError, execute, make_plan, regret_lower_bound
 from funcrl.train.resolve import resolve_algorithm
+from funcrl.train.shards import listed
 
 
 @dataclasses.dataclass
@@ -46,6 +47,9 @@ class Options:
     """replace the run that is in the folder"""
     lanes_per_group: int | None = None
     """run this many seeds at once where not all fit into memory; all by default"""
+    processes: int | None = None
+    """share the seeds out to this many processes of one thread each, with the same results; by default one
+    a core, and 1 on a GPU or with environments on the host"""
 
 
 def train_command(words: list[str]) -> int:
@@ -86,6 +90,7 @@ def train_command(words: list[str]) -> int:
         num_steps=steps,
         device=options.device,
         lanes_per_group=options.lanes_per_group,
+        processes=options.processes,
     )
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
@@ -141,6 +146,7 @@ def _settings(
         "seeds": list(plan.seeds),
         "num_steps": plan.num_steps,
         "lanes_per_group": plan.lanes_per_group,
+        "processes": plan.processes,
         "device": str(plan.device),
         "versions": {
             "funcrl": funcrl.__version__,
@@ -185,7 +191,8 @@ def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
 
 def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], asked: int | None) -> int:
     if plan.placement == "host":
-        say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in this process")
+        where = "this process" if plan.processes == 1 else f"{plan.processes} processes"
+        say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in {where}")
     if plan.replay_bytes:
         size = f"{plan.config.buffer_size:,} transitions for each of {plan.lanes_per_group} lanes"
         say(f"{label}: replay buffers of {memory.text(plan.replay_bytes)}, {size}")
@@ -207,25 +214,35 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], 
             result = execute(plan, callback)
         except KeyboardInterrupt:
             interrupt.asked = True
-        except (envs.HostError, ValueError):
+        except (envs.HostError, WorkerError, ValueError):
             if interrupt.measured:
                 say(f"stopped; what was measured until then is in {folder}")
             raise
         finally:
             progress.close()
-            recorder.finish(
-                result, {"algorithm": settings["algorithm"], "environment": settings["environment"]}
-            )
+            recorder.finish(result, _metadata(settings, result))
     if result is not None:
         _draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
         say("\n" + summary(label, plan, result), sys.stdout)
         say(f"  wrote {folder}: curve.png, returns.csv, metrics.jsonl, config.json, checkpoint/", sys.stdout)
+    return _last_words(folder, result, interrupt)
+
+
+def _last_words(folder: Path, result: Result | None, interrupt: _Interrupt) -> int:
+    """Say what is missing, and return the exit status."""
+    lost = () if result is None else result.lost_seeds
+    if lost:
+        say(f"\nlost: {listed(lost)}, of which returns.csv ends early and the checkpoint has nothing")
     if interrupt.asked:
-        kept = (
-            f"what was measured until then is in {folder}"
-            if interrupt.measured
-            else "nothing was measured yet"
-        )
-        say(f"\ninterrupted: {kept}")
+        measured = f"what was measured until then is in {folder}"
+        say(f"\ninterrupted: {measured if interrupt.measured else 'nothing was measured yet'}")
         return 130
-    return 0
+    return 1 if lost else 0
+
+
+def _metadata(settings: dict[str, Any], result: Result | None) -> dict[str, str]:
+    """Return what the checkpoint's header says; of the seeds where they are not those of the settings."""
+    metadata = {"algorithm": settings["algorithm"], "environment": settings["environment"]}
+    if result is not None and result.lost_seeds:
+        metadata["seeds"] = ",".join(map(str, result.seeds))
+    return metadata

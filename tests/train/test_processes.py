@@ -1,24 +1,29 @@
 """Sharing lanes out to processes: the same bits as in one, and what happens where one of them does not live."""
 
+import itertools
+import json
 import os
 import signal
 
+import gymnasium
 import pytest
 import torch
 
 from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
-from funcrl.core import tree
+from funcrl.core import jit, tree
 from funcrl.io import Recorder
-from funcrl.train import WorkerError, make_plan, train
+from funcrl.train import WorkerError, cores, forks, make_plan, shards, train, workers
 from tests.probes import Counter
+
+pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
 
 PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
 CASES = {
-    "ppo": (ppo, "CartPole-v1", PPO, 96),
-    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 300),
-    "dqn": (dqn, "CartPole-v1", DQN, 100),
+    "ppo": (ppo, "CartPole-v1", PPO, 48),
+    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 120),
+    "dqn": (dqn, "CartPole-v1", DQN, 60),
 }
 
 
@@ -46,3 +51,179 @@ def test_two_and_three_processes_give_the_bits_of_one(name):
         assert same(parts(several), parts(one))
         assert several.lost_seeds == ()
         assert several.timed_steps == one.timed_steps
+
+
+def test_groups_are_shared_out_one_after_the_other():
+    config = tree.replace(PPO, learning_rate=[1e-4, 1e-3, 1e-2, 1e-3, 1e-4])
+    env = envs.make("CartPole-v1", half_length=[0.25, 0.5, 1.0, 2.0, 0.5])
+    one = run(config=config, env=env)
+    several = run(config=config, env=env, lanes_per_group=3, processes=2)
+    assert several.seeds == one.seeds
+    assert same(parts(several), parts(one))
+
+
+def test_the_files_are_those_of_one_process(tmp_path):
+    for processes in (1, 2):
+        recorder = Recorder(tmp_path / str(processes), {"command": "", "algorithm": "ppo"})
+        recorder.folder.mkdir()
+        seen = []
+
+        def callback(progress, recorder=recorder, seen=seen):
+            recorder(progress)
+            seen.append((progress.seeds, progress.iteration, progress.num_iterations, progress.step))
+
+        recorder.finish(run(processes=processes, callback=callback), {})
+        assert seen == [((0, 1, 2, 3, 4), i, 3, 16 * i) for i in range(1, 4)]
+    for name in ("returns.csv", "checkpoint/states.safetensors"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    rows = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in "12"]
+    for one, several in zip(*(map(json.loads, lines) for lines in rows), strict=True):
+        assert one | {"seconds": 0} == several | {"seconds": 0}
+
+
+@pytest.mark.parametrize("last", [1, 6, 7])
+def test_a_callback_stops_all_after_the_same_iteration(last):
+    stop = lambda progress: progress.iteration == last
+    one = run(num_steps=112, callback=stop)
+    several = run(num_steps=112, callback=stop, processes=2)
+    assert several.returns.shape == (5, last)
+    assert same(parts(several), parts(one))
+
+
+def test_a_callback_cannot_change_the_result():
+    callback = lambda progress: progress.report.returns.fill_(-7.0) is None
+    assert not (run(callback=callback, processes=2).returns == -7.0).any()
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """The children that training starts, in the order of their lanes."""
+    started = []
+
+    def fork(*args):
+        started.append(forks.fork(*args))
+        return started[-1]
+
+    monkeypatch.setattr(workers, "fork", fork)
+    return started
+
+
+def test_a_worker_that_is_killed_loses_its_seeds_and_no_others(children):
+    seen = []
+
+    def callback(progress):
+        seen.append(progress)
+        if progress.iteration == 2:
+            os.kill(children[1].pid, signal.SIGKILL)
+
+    one = run(num_steps=160)
+    with pytest.warns(RuntimeWarning, match=r"that of seeds 2, 3 was killed by SIGKILL"):
+        several = run(num_steps=160, processes=3, callback=callback)
+    assert several.lost_seeds == (2, 3)
+    assert several.seeds == (0, 1, 4)
+    assert same(parts(several)[:-1], tree.index(parts(one)[:-1], torch.tensor([0, 1, 4])))
+    assert [progress.iteration for progress in seen] == list(range(1, 11))
+    assert seen[1].seeds == (0, 1, 2, 3, 4)
+    assert seen[-1].seeds == (0, 1, 4)
+    assert seen[-1].report.returns.tolist() == one.returns[[0, 1, 4], -1].tolist()
+
+
+def test_without_any_worker_there_is_no_result(children):
+    def callback(progress):
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+
+    with (
+        pytest.warns(RuntimeWarning, match="was killed by SIGKILL"),
+        pytest.raises(WorkerError, match="train: at least one worker process must stay alive"),
+    ):
+        run(num_steps=160, processes=2, callback=callback)
+
+
+PARENT = os.getpid()
+
+
+class OwnError(Exception):
+    """One that no library knows."""
+
+
+class Raising(Counter):
+    def transition(self, state, action, key):
+        if os.getpid() != PARENT:
+            raise OwnError("the bridge is out")
+        return state + 1
+
+
+def test_an_exception_of_a_worker_is_raised_here_as_it_was(children):
+    with pytest.raises(OwnError, match=r"^the bridge is out\n") as caught:
+        run(env=Raising(), processes=2)
+    notes = "\n".join(caught.value.__notes__)
+    assert "the worker process of seed" in notes
+    assert "in transition" in notes
+    assert "check_env" in notes
+    assert all(child.status is not None for child in children)
+
+
+def test_an_exception_of_the_callback_ends_the_workers(children):
+    def callback(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(num_steps=16_000, processes=2, callback=callback)
+    assert all(child.status == -signal.SIGKILL for child in children)
+
+
+def test_nothing_is_left_open(children):
+    before = len(os.listdir("/proc/self/fd"))
+    run(processes=2)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(children) == 2
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_environments_on_the_host_are_made_anew_in_each_process(vectorization):
+    make = lambda: gymnasium.make("CartPole-v1")
+    env = envs.from_gymnasium(make, vectorization=vectorization)
+    one = run(env=env, seeds=range(3))
+    assert make_plan("ppo", env, config=PPO, seeds=range(3)).processes == 1
+    assert same(parts(run(env=env, seeds=range(3), processes=2)), parts(one))
+
+
+def test_how_many_processes_there_are(monkeypatch):
+    monkeypatch.setattr(cores, "cores", lambda: 4)
+    plan = lambda seeds=9, **kwargs: make_plan("ppo", "CartPole-v1", seeds=range(seeds), **kwargs)
+    assert plan().processes == 4
+    assert plan().lanes_per_process == 3
+    assert plan(seeds=3).processes == 3
+    assert plan(lanes_per_group=2).processes == 2
+    assert plan(backend="eager").processes == 1
+    assert plan(backend="eager", processes=2).processes == 2
+    assert plan(processes=100).processes == 9
+    with pytest.raises(ValueError, match="train: processes must be at least 1, got 0"):
+        plan(processes=0)
+    monkeypatch.setattr(cores, "can_fork", lambda: False)
+    assert plan().processes == 1
+    with pytest.warns(UserWarning, match="train: processes must be 1 where a process cannot be forked"):
+        assert plan(processes=2).processes == 1
+
+
+def test_every_lane_is_in_one_shard():
+    for num_lanes, processes in itertools.product(range(1, 18), range(1, 9)):
+        size = shards.shard_size(num_lanes, processes)
+        each = shards.share_out(range(3, 3 + num_lanes), processes, size)
+        assert [lane for shard in each for lane in shard.lanes] == list(range(3, 3 + num_lanes))
+        assert len(each) == min(processes, num_lanes)
+        assert all(len(shard.members) == size for shard in each)
+        lengths = [len(shard.lanes) for shard in each]
+        assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.compiled
+def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process():
+    before = jit.stats().num_graphs
+    with forks.one_thread():
+        one = run(seeds=range(4), backend="inductor", processes=1)
+    several = run(seeds=range(4), backend="inductor", processes=2)
+    assert jit.stats().num_graphs - before == 8
+    assert same(parts(several), parts(one))
+    assert several.steps_per_second > 0
