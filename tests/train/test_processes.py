@@ -13,7 +13,7 @@ from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import jit, tree
 from funcrl.io import Recorder
-from funcrl.train import WorkerError, cores, forks, make_plan, shards, train, workers
+from funcrl.train import Report, WorkerError, cores, forks, history, make_plan, shards, train, workers
 from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
@@ -227,3 +227,24 @@ def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process():
     assert jit.stats().num_graphs - before == 8
     assert same(parts(several), parts(one))
     assert several.steps_per_second > 0
+
+
+def test_reports_that_were_kept_are_written_at_once():
+    reports = [Report(torch.full((3,), float(i)), torch.full((3,), -float(i)), {}) for i in range(5)]
+    kept = history.History(history.figures(reports[0], 2, 5))
+    for report in reports[:3]:  # as on a GPU
+        kept._waiting.append(report)
+        kept.count += 1
+    kept.flush()
+    kept.append(reports[3])
+    assert kept.all().returns.tolist() == [[0.0, 1.0, 2.0, 3.0]] * 2
+    kept.append(reports[4])
+    assert kept.all().episodes.tolist() == [[0.0, -1.0, -2.0, -3.0, -4.0]] * 2
+
+
+def test_room_for_a_million_iterations_takes_no_memory_until_it_is_written_to():
+    report = Report(torch.zeros(3), torch.zeros(3), {})
+    for make in (history.private, history.shared):
+        room = history.figures(report, 100, 1_000_000, make)  # 800 MB
+        history.History(room).append(tree.map(lambda x: torch.ones(100), report))
+        assert room.returns[99, 0] == 1.0
