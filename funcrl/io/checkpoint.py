@@ -6,6 +6,7 @@ Loading needs a tree of the same structure, which gives the static fields: code 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,7 +42,18 @@ def save(path: str | Path, state: object, metadata: dict[str, str] | None = None
         name: tree.as_tensor(leaf).detach().cpu().contiguous().clone()
         for name, leaf in tree.named_leaves(state).items()
     }
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+    data = safetensors.torch.save(tensors, metadata)
+    write_atomically(Path(path), _ordered(data) if metadata else data)
+
+
+def _ordered(data: bytes) -> bytes:
+    """Put the text in a file's header in order: safetensors writes it in one that it draws in each process."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load(path: str | Path, like: T) -> T:

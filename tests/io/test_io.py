@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
@@ -190,3 +191,13 @@ def test_the_picture_shows_the_iqm_over_seeds(tmp_path, monkeypatch):
     learning_curve(result, "a title", tmp_path / "curve.png")
     (center,) = (a[1] for a, k in drawn if "mean of" in k.get("label", ""))
     assert center.tolist() == [3.0] * 4
+
+
+def test_the_same_states_make_the_same_file(tmp_path):
+    """In whichever order the text comes, and in whichever process: safetensors has an order of its own."""
+    text = {name: name for name in ("environment", "algorithm", "seeds", "ä")}
+    for number in range(20):
+        save(tmp_path / str(number), {"a": torch.ones(3), "b": torch.zeros(())}, text)
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(20)}) == 1
+    with safetensors.safe_open(tmp_path / "0", "pt") as file:
+        assert file.metadata() == text

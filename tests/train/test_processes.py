@@ -72,7 +72,7 @@ def test_the_files_are_those_of_one_process(tmp_path):
             recorder(progress)
             seen.append((progress.seeds, progress.iteration, progress.num_iterations, progress.step))
 
-        recorder.finish(run(processes=processes, callback=callback), {})
+        recorder.finish(run(processes=processes, callback=callback), {"algorithm": "ppo", "environment": "é"})
         assert seen == [((0, 1, 2, 3, 4), i, 3, 16 * i) for i in range(1, 4)]
     for name in ("returns.csv", "checkpoint/states.safetensors"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
