@@ -48,8 +48,8 @@ class Options:
     lanes_per_group: int | None = None
     """run this many seeds at once where not all fit into memory; all by default"""
     processes: int | None = None
-    """share the seeds out to this many processes of one thread each, with the same results; by default one
-    a core, and 1 on a GPU or with environments on the host"""
+    """share the seeds out to this many processes of one thread each, at least two seeds to each, with the
+    same results; by default one a core, and 1 on a GPU or with environments on the host"""
 
 
 def train_command(words: list[str]) -> int:

@@ -12,6 +12,9 @@ from funcrl import envs
 from funcrl.core import checks
 from funcrl.core.checks import require
 
+FEWEST_LANES = 2
+"""Lanes of a program whose bits are those of a program of many."""
+
 
 def cores() -> int:
     """Return on how many cores this process may run.
@@ -37,7 +40,10 @@ def resolve_processes(
     device: torch.device,
     backend: str,
 ) -> int:
-    """Return how many processes train: one a core by default, where that is of use, and never more than lanes.
+    """Return how many processes train: one a core by default, where that is of use.
+
+    No process gets a single lane while another has more: a program of one lane multiplies matrices in
+    another order than one of several, so that its numbers would differ in their last bits.
 
     Args:
         function: Who complains.
@@ -51,9 +57,10 @@ def resolve_processes(
     Raises:
         ValueError: When there are to be less than one, or several on a GPU.
     """
+    most = -(-num_lanes // FEWEST_LANES)
     if processes is None:
         useful = device.type == "cpu" and backend == "inductor" and not isinstance(env, envs.HostEnv)
-        return min(cores(), num_lanes) if useful and can_fork() else 1
+        return min(cores(), most) if useful and can_fork() else 1
     checks.integer(function, "processes", processes, 1)
     instead = "One process keeps a GPU busy; leave it out."
     require(
@@ -66,4 +73,4 @@ def resolve_processes(
             stacklevel=4,
         )
         return 1
-    return min(processes, num_lanes)
+    return min(processes, most)

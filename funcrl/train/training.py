@@ -59,11 +59,12 @@ def train(
         callback: Called with a `Progress` after each iteration; return True to stop there. It may
             read the report but sees the device's tensors: copying them out takes time.
         backend: `"inductor"` compiles; `"eager"` is slow and can be debugged.
-        processes: How many share the lanes out among them, each with one thread; by default as many
-            as there are cores, at most one a lane, for compiled programs whose environments live on
-            the CPU, and 1, this process, for anything else. They are forks of this process, so that
-            nothing needs to be importable and no script needs a `__main__` guard; the callback runs
-            here. A process that dies loses its own seeds and no others, see `Result.lost_seeds`.
+        processes: How many share the lanes out among them, each with one thread and at least two
+            lanes; by default as many as there are cores, for compiled programs whose environments
+            live on the CPU, and 1, this process, for anything else. They are forks of this process,
+            so that nothing needs to be importable and no script needs a `__main__` guard; the
+            callback runs here. A process that dies loses its own seeds and no others, see
+            `Result.lost_seeds`.
 
     Returns:
         A `Result`.

@@ -194,11 +194,14 @@ def test_how_many_processes_there_are(monkeypatch):
     plan = lambda seeds=9, **kwargs: make_plan("ppo", "CartPole-v1", seeds=range(seeds), **kwargs)
     assert plan().processes == 4
     assert plan().lanes_per_process == 3
-    assert plan(seeds=3).processes == 3
-    assert plan(lanes_per_group=2).processes == 2
+    assert plan(seeds=3).processes == 2
+    assert plan(lanes_per_group=3).processes == 2
+    assert plan(lanes_per_group=2).processes == 1
     assert plan(backend="eager").processes == 1
     assert plan(backend="eager", processes=2).processes == 2
-    assert plan(processes=100).processes == 9
+    assert plan(processes=100).processes == 5
+    assert all(plan(seeds=n, processes=n).lanes_per_process >= 2 for n in range(2, 9))
+    assert plan(seeds=1, processes=3).processes == 1
     with pytest.raises(ValueError, match="train: processes must be at least 1, got 0"):
         plan(processes=0)
     monkeypatch.setattr(cores, "can_fork", lambda: False)
