@@ -43,6 +43,7 @@ class ProgressBar:
         self.stream = stream
         self.total = plan.num_steps * len(plan.seeds)
         self.done = 0
+        self._num_seeds = 0
         self.bar = None
         self.began = time.monotonic()
         self._after_compiling = (0, self.began)
@@ -59,6 +60,12 @@ class ProgressBar:
         """Move on by one iteration."""
         new = progress.step // progress.iteration * len(progress.seeds)
         first = self.done == 0
+        if progress.iteration > 1:  # seeds that were lost have nothing more to do
+            left = progress.num_iterations - progress.iteration + 1
+            self.total -= (
+                (self._num_seeds - len(progress.seeds)) * left * (progress.step // progress.iteration)
+            )
+        self._num_seeds = len(progress.seeds)
         self.done += new
         now = time.monotonic()
         if first:

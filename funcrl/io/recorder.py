@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -134,9 +135,12 @@ class Recorder:
             return
         if self._metrics is None or self._returns is None:
             self._metrics, self._returns = self._begin()
-        reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in self._waiting))
-        for row, progress in enumerate(self._waiting):
-            self._write(progress, tree.index(reports, row), self._metrics, self._returns)
+        # Which lanes there are changes from group to group, and where some are lost.
+        for _, items in itertools.groupby(self._waiting, lambda progress: progress.seeds):
+            alike = list(items)
+            reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in alike))
+            for row, progress in enumerate(alike):
+                self._write(progress, tree.index(reports, row), self._metrics, self._returns)
         self._waiting = []
         for file in (self._metrics, self._returns):
             file.flush()

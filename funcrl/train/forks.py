@@ -118,7 +118,7 @@ class Child:
             name = signal.Signals(-self.status).name
         except ValueError:
             name = f"signal {-self.status}"
-        return f"was killed by {name}" + (", as for want of memory" if name == "SIGKILL" else "")
+        return f"was killed by {name}" + (" (for want of memory?)" if name == "SIGKILL" else "")
 
 
 def fork(task: Callable[[Channel], None], others: list[Child]) -> Child:
