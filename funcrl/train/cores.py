@@ -32,6 +32,18 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
+def most_processes(num_lanes: int) -> int:
+    """Return to how many processes lanes that run at once can be shared out.
+
+    No process gets a single lane while another has more: a program of one lane multiplies matrices in
+    another order than one of several, so that its numbers would differ in their last bits.
+
+    >>> [most_processes(num_lanes) for num_lanes in (1, 2, 3, 16)]
+    [1, 1, 2, 8]
+    """
+    return -(-num_lanes // FEWEST_LANES)
+
+
 def resolve_processes(
     function: str,
     processes: int | None,
@@ -41,9 +53,6 @@ def resolve_processes(
     backend: str,
 ) -> int:
     """Return how many processes train: one a core by default, where that is of use.
-
-    No process gets a single lane while another has more: a program of one lane multiplies matrices in
-    another order than one of several, so that its numbers would differ in their last bits.
 
     Args:
         function: Who complains.
@@ -57,7 +66,7 @@ def resolve_processes(
     Raises:
         ValueError: When there are to be less than one, or several on a GPU.
     """
-    most = -(-num_lanes // FEWEST_LANES)
+    most = most_processes(num_lanes)
     if processes is None:
         useful = device.type == "cpu" and backend == "inductor" and not isinstance(env, envs.HostEnv)
         return min(cores(), most) if useful and can_fork() else 1

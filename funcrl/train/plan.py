@@ -15,7 +15,7 @@ from funcrl.buffers import memory
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
-from funcrl.train.cores import resolve_processes
+from funcrl.train.cores import most_processes, resolve_processes
 from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes, steps_before_learning
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
@@ -56,6 +56,14 @@ class Plan:
     def lanes_per_process(self) -> int:
         """Lanes of each one's program."""
         return shard_size(self.lanes_per_group, self.processes)
+
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether programs have one thread: on the CPU, where the lanes are or could be shared out.
+
+        In one process too, because sums of several threads round differently from those of one.
+        """
+        return self.device.type == "cpu" and most_processes(self.lanes_per_group) > 1
 
     @property
     def num_steps(self) -> int:

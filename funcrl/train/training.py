@@ -63,7 +63,8 @@ def train(
             lanes; by default as many as there are cores, for compiled programs whose environments
             live on the CPU, and 1, this process, for anything else. They are forks of this process,
             so that nothing needs to be importable and no script needs a `__main__` guard; the
-            callback runs here. A process that dies loses its own seeds and no others, see
+            callback runs here. This process, too, has one thread for three lanes and more on the CPU,
+            so that the number of processes changes no bit. A process that dies loses its own seeds and no others, see
             `Result.lost_seeds`.
 
     Returns:
@@ -110,8 +111,8 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
         raise TypeError(f"train: callback must be a function of a Progress, got {callback!r}.")
     run: Run | None = None
     try:
-        # Workers have one thread each, and a program the number that it was compiled under.
-        with one_thread() if plan.processes > 1 else contextlib.nullcontext():
+        # A program keeps the number of threads that it was compiled under, in workers too.
+        with one_thread() if plan.has_one_thread else contextlib.nullcontext():
             began = time.perf_counter()
             first, *_ = shards_of(plan, next(groups_of(plan)))
             run = make_run(plan, first.members)

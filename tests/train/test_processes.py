@@ -226,11 +226,22 @@ def test_every_lane_is_in_one_shard():
         assert max(lengths) - min(lengths) <= 1
 
 
+def test_programs_of_several_lanes_have_one_thread_in_one_process_too():
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seeds in (range(3), range(2)):
+            run(seeds=seeds, num_steps=16, callback=lambda progress: seen.append(torch.get_num_threads()))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
 @pytest.mark.compiled
 def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process():
     before = jit.stats().num_graphs
-    with forks.one_thread():
-        one = run(seeds=range(4), backend="inductor", processes=1)
+    one = run(seeds=range(4), backend="inductor", processes=1)
     several = run(seeds=range(4), backend="inductor", processes=2)
     assert jit.stats().num_graphs - before == 8
     assert same(parts(several), parts(one))
