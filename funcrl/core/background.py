@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 def num_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return on how many cores this process may run.
+
+    >>> num_cores() >= 1
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -9,22 +9,11 @@ import warnings
 import torch
 
 from funcrl import envs
-from funcrl.core import checks
+from funcrl.core import background, checks
 from funcrl.core.checks import require
 
 FEWEST_LANES = 2
 """Lanes of a program whose bits are those of a program of many."""
-
-
-def cores() -> int:
-    """Return on how many cores this process may run.
-
-    >>> cores() >= 1
-    True
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def can_fork() -> bool:
@@ -69,7 +58,7 @@ def resolve_processes(
     most = most_processes(num_lanes)
     if processes is None:
         useful = device.type == "cpu" and backend == "inductor" and not isinstance(env, envs.HostEnv)
-        return min(cores(), most) if useful and can_fork() else 1
+        return min(background.num_cores(), most) if useful and can_fork() else 1
     checks.integer(function, "processes", processes, 1)
     instead = "One process keeps a GPU busy; leave it out."
     require(

@@ -26,7 +26,7 @@ ROWS_FROM_A_GPU = 256
 
 def private(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return an empty tensor of this process's own."""
-    return torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -37,7 +37,7 @@ def shared(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """
     count = torch.Size(shape).numel()
     if count == 0:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     # Anonymous, so there is no file, no name, and nothing left behind however the processes end.
     memory = mmap.mmap(-1, count * dtype.itemsize)
     return torch.frombuffer(memory, dtype=dtype, count=count).reshape(shape)

@@ -44,7 +44,7 @@ def make_result(
         returns=figures.returns,
         episodes=figures.episodes,
         metrics=figures.metrics,
-        steps=torch.arange(1, num_iterations + 1) * plan.steps_per_iteration,
+        steps=torch.arange(1, num_iterations + 1, device="cpu") * plan.steps_per_iteration,
         compile_seconds=0.0,
         run_seconds=run_seconds,
         timed_steps=num_iterations * plan.steps_per_iteration * num_lanes,

@@ -116,7 +116,9 @@ def make_plan(
         example = lanes.Lanes(world).first
         check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
-    algorithm.init(random.key(0), lanes_of(config, torch.tensor(0)), example)
+    algorithm.init(
+        random.key(0, "cpu"), lanes_of(config, torch.zeros((), dtype=torch.int64, device="cpu")), example
+    )
     lanes_per_group = min(lanes_per_group, len(seeds))
     processes = resolve_processes("train", processes, world, lanes_per_group, device, backend)
     return Plan(

@@ -39,6 +39,6 @@ def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:
 
 
 def _taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any]:
-    which = torch.tensor(members)
+    which = torch.tensor(members, dtype=torch.int64, device="cpu")
     env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(which)
     return [plan.seeds[lane] for lane in members], lanes_of(plan.config, which), env

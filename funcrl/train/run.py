@@ -121,6 +121,8 @@ class Run(abc.ABC):
         """Compile every program that an iteration calls, without running one; done once."""
         if self._iterate is None:
             self._iterate = self._compile()
+            for program in self._programs:
+                program.finish()
 
     def restart(self, seeds: Sequence[int], config: Any = None, env: Any = None) -> None:
         """Put other lanes, as many as before, in the place of these; nothing is compiled again.

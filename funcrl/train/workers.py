@@ -179,7 +179,7 @@ def _attend(crew: Crew, room: Room, callback: Callback | None) -> tuple[int, boo
 
 
 def _progress(living: Sequence[Worker], plan: Plan, room: Room, iteration: int) -> Progress:
-    rows = torch.tensor([row for worker in living for row in worker.rows])
+    rows = torch.tensor([row for worker in living for row in worker.rows], dtype=torch.int64, device="cpu")
     return Progress(
         seeds=tuple(seed for worker in living for seed in worker.seeds),
         iteration=iteration,
@@ -193,7 +193,7 @@ def _result(workers: Sequence[Worker], plan: Plan, room: Room, done: int, second
     """Return what these workers have learnt; None where there are none."""
     if not workers:
         return None
-    rows = torch.tensor([row for worker in workers for row in worker.rows])
+    rows = torch.tensor([row for worker in workers for row in worker.rows], dtype=torch.int64, device="cpu")
     figures = cut(room.figures, done)
     if len(rows) < len(room.figures.returns):
         figures = tree.index(figures, rows)
