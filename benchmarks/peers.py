@@ -1,200 +1,224 @@
-"""DQN on CartPole beside stable-baselines3: steps per second with learning, in one run on one machine.
+"""funcrl beside other libraries: steps per second with learning, in one run on one machine.
 
-python benchmarks/peers.py [--repeats 5] [--seconds 3] [--threads 1] [--device cpu]
+    python benchmarks/peers.py                                # PPO and DQN, at 1 and 16 lanes, on one core
+    python benchmarks/peers.py ppo --lanes 1 16 64 --seconds 5
+    python benchmarks/peers.py ppo --cores 0 1                # a process on each core, rates added up
+    python benchmarks/peers.py ppo --repo ../other-checkout   # another checkout's funcrl beside this one's
 
-Needs the extra `peers`. Same settings, same network, same number of gradient steps for each
-environment step, every timed step past warm-up; one seed there against 1, 16 and 64 lanes here. The
-turns are interleaved, so that whatever else the machine does falls on all alike. Compile time is apart.
+Needs the extra `peers`. PPO, config P, beside Rejax (JAX) at as many lanes and stable-baselines3 at one;
+DQN beside stable-baselines3. Each system is a process of its own, with one thread, on one core, the same
+for all; it compiles once, and then all take short turns on that core, `--repeats` rounds of them (see
+`turns.py`). Two ratios to the reference are given, each the median over rounds of what was measured
+within one round, with the lowest and the highest: of steps per second, and of steps per second of CPU
+time, which does not see what else runs on that core. Then everyone trains on to as many steps a lane
+(`--learn`, 0 for not), and the table says what each has learnt: the interquartile mean over lanes of
+what a lane's policy earns. What the settings share and where they differ is in `peers_ppo.py` and
+`peers_dqn.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
+from peers_dqn import SETTINGS
+from peers_ppo import NUM_STEPS
+from turns import Worker, ask, available_cores
 
-from funcrl import envs
-from funcrl.algos import dqn, presets
-from funcrl.core import tree
-from funcrl.train import OffPolicyRun
+import funcrl
+from funcrl import ops
 
-LANES = (1, 16, 64)
-SETTINGS = ("zoo", "cleanrl")
-TARGET_PERIODS = {"zoo": 10, "cleanrl": 500}
-"""environment steps between two copies of the target network, as the references count them"""
-WARMUP = 1_000
-"""environment steps before the first update; all that is timed comes later"""
-STEPS_AT_ONCE = 250
-"""of each lane, about"""
-THEIRS = "stable_baselines3"
-
-Advance = Callable[[], int]
-"""Takes some steps, learning included, and says how many they were, all lanes together."""
+HERE = str(Path(funcrl.__file__).parent.parent)
+LANES = (1, 16)
+DISTRIBUTIONS = {"stable_baselines3": "stable-baselines3", "rejax": "rejax"}
+GROUPS = {"ppo": ("ppo",), "dqn": tuple(f"dqn, {name}" for name in SETTINGS)}
+"""what a person asks for, and the tables that it makes"""
+REFERENCE = {"ppo": "rejax"} | dict.fromkeys(GROUPS["dqn"], "stable_baselines3")
 
 
-def settings(name: str) -> dqn.Config:
-    """Return a reference's settings for CartPole, with what both implementations can do alike.
+@dataclass
+class Entry:
+    """One system at work, a process on each core."""
 
-    The Huber loss and the clipped gradient are what stable-baselines3 always has. ε stays at its final
-    value: a random action there spares it the network, which is not what most of a run looks like.
-    """
-    config = presets.preset("dqn", name, "CartPole-v1").config
-    return tree.replace(
-        config,
-        huber_threshold=1.0,
-        max_grad_norm=10.0,
-        initial_epsilon=config.epsilon,
-        warmup_steps=WARMUP,
-    )
+    system: str
+    lanes: int
+    """of each process"""
+    repo: str
+    workers: list[Worker]
+    turns: list[dict[str, float]]
 
 
-def windows_at_once(config: dqn.Config) -> int:
-    """Return how many windows are taken in one go: so many that starting them costs nothing much."""
-    return max(1, STEPS_AT_ONCE // int(config.window_length))
+def entries(table: str, lanes: Sequence[int], cores: Sequence[int], repos: Sequence[str], device: str) -> Any:
+    """Start everyone of a table; the reference comes first."""
+    module, _, name = table.partition(", ")
+    plan: list[tuple[str, int, str]] = []
+    for count in lanes:
+        plan += [(REFERENCE[table], count, HERE)] if module == "ppo" or count == lanes[0] else []
+        plan += [("stable_baselines3", 1, HERE)] if module == "ppo" and count == 1 else []
+        plan += [("funcrl", count, repo) for repo in repos]
+    if module == "dqn":
+        plan[0] = (REFERENCE[table], 1, HERE)
+    started: list[Entry] = []
+    for system, count, repo in plan:
+        arguments = [system, str(count), device, *([name] if name else [])]
+        workers = [Worker(f"peers_{module}", arguments, core, repo, device) for core in cores]
+        started.append(Entry(system, count, repo, workers, []))
+    return started
 
 
-def their_agent(config: dqn.Config, env: str, target_period: int, device: str, **arguments: Any) -> Any:
-    """Return stable-baselines3's DQN with our settings.
-
-    Args:
-        config: The settings.
-        env: Name of an environment of Gymnasium's.
-        target_period: Environment steps between two copies of the target network.
-        device: Where its network lives.
-        **arguments: What our settings do not say, or say otherwise.
-    """
-    import gymnasium
-    from stable_baselines3 import DQN
-
-    arguments = {
-        "learning_rate": config.learning_rate,
-        "buffer_size": config.buffer_size,
-        "learning_starts": config.warmup_steps,
-        "batch_size": config.batch_size,
-        "tau": config.tau,
-        "gamma": config.gamma,
-        "train_freq": config.window_length,
-        "gradient_steps": config.updates_per_window,
-        "target_update_interval": target_period,
-        "exploration_initial_eps": config.initial_epsilon,
-        "exploration_final_eps": config.epsilon,
-        "max_grad_norm": config.max_grad_norm,
-        "policy_kwargs": {"net_arch": list(config.hidden)},
-        "device": device,
-    } | arguments
-    return DQN("MlpPolicy", gymnasium.make(env), **arguments)
-
-
-def stable_baselines3(config: dqn.Config, target_period: int, device: str) -> Advance:
-    """Return stable-baselines3's DQN, past its warm-up."""
-    model = their_agent(config, "CartPole-v1", target_period, device, seed=0)
-    chunk = windows_at_once(config) * config.window_length
-
-    def advance() -> int:
-        before = model.num_timesteps
-        model.learn(chunk, reset_num_timesteps=False, log_interval=None)
-        return int(model.num_timesteps - before)
-
-    while model.num_timesteps < WARMUP + chunk:
-        advance()
-    return advance
-
-
-def funcrl(config: dqn.Config, lanes: int, device: str) -> tuple[Advance, float]:
-    """Return funcrl's DQN, compiled and past its warm-up; and the seconds that this took."""
-    began = time.perf_counter()
-    cycles = windows_at_once(config)
-    run = OffPolicyRun(dqn, envs.make("CartPole-v1"), config, range(lanes), device, num_cycles=cycles)
-
-    def advance() -> int:
-        run.iterate()
-        return lanes * run.steps_per_iteration
-
-    taken = 0
-    while taken < lanes * (WARMUP + run.steps_per_iteration):
-        taken += advance()
-    assert int(run.agent.step.min()) >= config.updates_per_window * cycles
-    return advance, time.perf_counter() - began
-
-
-def rate(advance: Advance, seconds: float, device: str) -> float:
-    """Return steps per second over at least so many seconds."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    wait()
-    steps, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        steps += advance()
-        wait()
-    return steps / (time.perf_counter() - began)
-
-
-def compare(name: str, repeats: int, seconds: float, device: str) -> dict[str, Any]:
-    """Return the rates under one reference's settings."""
-    config = settings(name)
-    contestants = {THEIRS: stable_baselines3(config, TARGET_PERIODS[name], device)}
-    preparing = {}
-    for lanes in LANES:
-        label = f"funcrl, {lanes} lane{'s' if lanes > 1 else ''}"
-        contestants[label], preparing[label] = funcrl(config, lanes, device)
-    rates: dict[str, list[float]] = {label: [] for label in contestants}
+def compare(
+    table: str,
+    lanes: Sequence[int],
+    cores: Sequence[int],
+    repos: Sequence[str],
+    repeats: int,
+    seconds: float,
+    learn: int,
+    device: str,
+) -> dict[str, Any]:
+    """Return the figures of one table, by who."""
+    running = entries(table, lanes, cores, repos, device)
     for _ in range(repeats):
-        for label, advance in contestants.items():
-            rates[label].append(rate(advance, seconds, device))
-    medians = {label: statistics.median(found) for label, found in rates.items()}
+        for entry in running:
+            entry.turns.append(rates(ask(entry.workers, "go", seconds)))
+    rows = {}
+    for entry in running:
+        found = figures(entry, reference(table, entry, running))
+        if learn and table == "ppo":
+            found |= learnt(ask(entry.workers, "learn", learn))
+        rows[label(entry, repos, len(cores))] = found
+        for worker in entry.workers:
+            worker.close()
+    return rows
+
+
+def rates(answers: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return steps per second and per second of CPU time of one turn, over all cores."""
     return {
-        label: {
-            "steps_per_second": round(medians[label]),
-            "range": [round(min(found)), round(max(found))],
-            "times_theirs": round(medians[label] / medians[THEIRS], 2),
-            **({"compile_and_warmup_seconds": round(preparing[label], 1)} if label in preparing else {}),
-        }
-        for label, found in rates.items()
+        "wall": sum(answer["steps"] / answer["seconds"] for answer in answers),
+        "cpu": sum(answer["steps"] / answer["cpu_seconds"] for answer in answers),
     }
 
 
-def measure(repeats: int, seconds: float, device: str) -> dict[str, Any]:
-    """Return all figures, or what to install."""
-    if importlib.util.find_spec(THEIRS) is None:
-        return {"skipped": "stable-baselines3 is not installed: pip install 'funcrl[peers]'"}
-    import stable_baselines3 as theirs
+def reference(table: str, entry: Entry, running: Sequence[Entry]) -> Entry:
+    """Return whom an entry is compared with: the reference at as many lanes, or at one."""
+    own = [other for other in running if other.system == REFERENCE[table]]
+    return next((other for other in own if other.lanes == entry.lanes), own[0])
 
+
+def figures(entry: Entry, base: Entry) -> dict[str, Any]:
+    """Return medians and spreads over the rounds."""
+    wall = [turn["wall"] for turn in entry.turns]
+    found = {
+        "steps_per_second": round(statistics.median(wall)),
+        "range": [round(min(wall)), round(max(wall))],
+        "compared_with": f"{base.system}, {base.lanes}",
+        "start_and_compile_seconds": round(max(worker.start_seconds for worker in entry.workers), 1),
+    }
+    for kind in ("wall", "cpu"):
+        ratios = [one[kind] / other[kind] for one, other in zip(entry.turns, base.turns, strict=True)]
+        found[f"times_{kind}"] = round(statistics.median(ratios), 2)
+        found[f"times_{kind}_range"] = [round(min(ratios), 2), round(max(ratios), 2)]
+    return found
+
+
+def learnt(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what was learnt, over the lanes of all cores."""
+    returns = torch.tensor([value for answer in answers for value in answer["returns"]])
     return {
-        "version": {THEIRS: theirs.__version__},
-        "threads_of_each": torch.get_num_threads(),
-        **{name: compare(name, repeats, seconds, device) for name in SETTINGS},
+        "return_iqm": round(float(ops.iqm(returns)), 1),
+        "return_range": [round(float(returns.min()), 1), round(float(returns.max()), 1)],
+        "steps_of_a_lane": max(answer["steps_of_a_lane"] for answer in answers),
     }
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Return the figures as a table, a row for each contestant."""
-    if "skipped" in figures:
-        return f"peers: {figures['skipped']}"
-    lines = [
-        f"DQN on CartPole-v1, {figures['threads_of_each']} thread(s) each, {figures['version']}",
-        "| settings | who | steps/s, all lanes | lowest to highest | times theirs |",
-        "|---|---|---|---|---|",
-    ]
-    for name in SETTINGS:
-        for label, row in figures[name].items():
+def label(entry: Entry, repos: Sequence[str], cores: int) -> str:
+    """Return an entry's name for the table."""
+    lanes = f"{entry.lanes} lane{'s' if entry.lanes > 1 else ''}"
+    where = f" of {entry.repo}" if len(repos) > 1 and entry.system == "funcrl" else ""
+    return f"{entry.system}{where}, {f'{cores} × ' if cores > 1 else ''}{lanes}"
+
+
+def measure(
+    groups: Sequence[str],
+    repeats: int,
+    seconds: float,
+    device: str,
+    lanes: Sequence[int] = LANES,
+    cores: Sequence[int] | None = None,
+    repos: Sequence[str] = (),
+    learn: int = NUM_STEPS,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Return all figures, or what to install; each table is said as soon as it is measured."""
+    missing = [name for package, name in DISTRIBUTIONS.items() if importlib.util.find_spec(package) is None]
+    if missing:
+        return {"skipped": f"{', '.join(missing)} not installed: pip install 'funcrl[peers]'"}
+    cores = available_cores()[-1:] if cores is None else cores
+    versions = {name: metadata.version(name) for name in ("torch", "jax", *DISTRIBUTIONS.values())}
+    results: dict[str, Any] = {"versions": versions, "cores": list(cores), "rounds": repeats}
+    for name in (table for group in groups for table in GROUPS[group]):
+        results[name] = compare(name, lanes, cores, [HERE, *map(str, repos)], repeats, seconds, learn, device)
+        say(table({name: results[name]}))
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the figures as tables, a row for each contestant."""
+    if "skipped" in results:
+        return f"peers: {results['skipped']}"
+    lines = []
+    for name in (name for group in GROUPS.values() for name in group if name in results):
+        lines += [
+            "",
+            f"| {name} on CartPole-v1 | steps/s, all lanes | lowest to highest | times {REFERENCE[name]} "
+            "| the same by CPU time | start and compile | return IQM [lowest, highest] |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for who, row in results[name].items():
             low, high = row["range"]
+            earned = f"{row['return_iqm']} {row['return_range']}" if "return_iqm" in row else "–"
             lines.append(
-                f"| {name} | {label} | {row['steps_per_second']:,} | {low:,} to {high:,} | {row['times_theirs']} |"
+                f"| {who} | {row['steps_per_second']:,} | {low:,} to {high:,} "
+                f"| {row['times_wall']} {row['times_wall_range']} | {row['times_cpu']} {row['times_cpu_range']} "
+                f"| {row['start_and_compile_seconds']} s | {earned} |"
             )
-    return "\n".join(lines)
+    return "\n".join(lines[1:])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("--lanes", type=int, nargs="+", default=list(LANES))
+    parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each turn of each contestant")
-    parser.add_argument("--threads", type=int, default=None, help="of both; all cores by default")
+    parser.add_argument("--cores", type=int, nargs="+", help="a process each; the last one by default")
+    parser.add_argument("--repo", type=Path, nargs="+", default=[], help="other checkouts of funcrl")
+    parser.add_argument("--learn", type=int, default=NUM_STEPS, help="steps a lane; 0 for only rates")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
-    print(table(measure(given.repeats, given.seconds, given.device)))
+    if unknown := set(given.groups) - set(GROUPS):
+        parser.error(f"there are {', '.join(GROUPS)}, got {', '.join(unknown)}")
+    found = measure(
+        given.groups or list(GROUPS),
+        given.repeats,
+        given.seconds,
+        given.device,
+        given.lanes,
+        given.cores,
+        [repo.resolve() for repo in given.repo],
+        given.learn,
+    )
+    if "skipped" in found:
+        print(table(found))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from learning import GREEDY, TRAINING, figures
-from peers import THEIRS, their_agent
+from peers_dqn import THEIRS, their_agent
 
 from funcrl.algos import presets
 

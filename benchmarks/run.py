@@ -94,7 +94,7 @@ def main() -> None:
         "seconds_to_compile_a_step": lambda: compile_times.measure(given.device),
         "learning": lambda: [learning.measure(row, given.seeds, given.device) for row in rows],
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
-        "peers": lambda: peers.measure(5, 3.0, given.device),
+        "peers": lambda: peers.measure(list(peers.GROUPS), 5, 3.0, given.device),
         "peers_learning": lambda: peers_learning.measure(
             list(peers_learning.TARGET_PERIODS), given.seeds, os.cpu_count() or 1, given.device
         ),
