@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.fx import GraphModule
 
-__all__ = ["compile_graph", "decompositions", "fake", "fake_mode", "pytree", "warm_up"]
+__all__ = ["Generated", "compile_graph", "decompositions", "fake", "fake_mode", "pytree", "warm_up", "watch_compiler"]
 
 Program = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled graph: takes a list of tensors, which it empties, and returns those that are not donated."""
@@ -116,6 +117,48 @@ def _compile_publicly(graph: GraphModule) -> Program:
             return compiled(*leaves)  # type: ignore[no-any-return]
 
     return run
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the compiler wrote for one program."""
+
+    kernels: int
+    """functions that loop over tensors"""
+    source_bytes: int
+    """length of the code, wrapper included"""
+    allocated_bytes: int
+    """bytes of what is neither an input nor written into one: intermediate results and outputs"""
+
+
+@contextlib.contextmanager
+def watch_compiler() -> Iterator[list[Generated]]:
+    """Collect what is written for each program compiled in this context, which reads no cache."""
+    from torch._inductor import config, metrics
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.virtualized import V
+
+    found: list[Generated] = []
+    before, kernels = GraphLowering.save_output_code, metrics.generated_kernel_count
+
+    def save(code: str) -> None:
+        nonlocal kernels
+        buffers = V.graph.scheduler.name_to_buf.values()
+        own = [x.get_name() for x in buffers if not x.get_mutations() and not x.get_aliases()]
+        sizes = [_buffer_bytes(V.graph, name) for name in own if name not in V.graph.removed_buffers]
+        found.append(Generated(metrics.generated_kernel_count - kernels, len(code.encode()), sum(sizes)))
+        kernels = metrics.generated_kernel_count
+
+    GraphLowering.save_output_code = save
+    try:
+        with config.patch(force_disable_caches=True):
+            yield found
+    finally:
+        GraphLowering.save_output_code = before
+
+
+def _buffer_bytes(graph: Any, name: str) -> int:
+    return int(graph.get_numel(name)) * int(graph.get_dtype(name).itemsize)
 
 
 @functools.cache
