@@ -29,6 +29,7 @@ import peers
 import peers_learning
 import startup
 import torch
+import tracking
 
 import funcrl
 
@@ -58,7 +59,7 @@ def speed(device: str) -> list[dict[str, Any]]:
     """Run the benchmarks of speed and return a row for each."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        names = ("test_speed.py", "test_environments.py", "test_buffers.py")
+        names = ("test_speed.py", "test_environments.py", "test_buffers.py", "test_compiling.py")
         files = [str(HERE / name) for name in names]
         command = [sys.executable, "-m", "pytest", "-q", *files, "--device", device]
         subprocess.run([*command, f"--benchmark-json={report}", "--benchmark-quiet"], check=True)
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--out", type=Path, default=None, help="file; benchmarks/results/ by default")
     names = ("speed", "seconds_to_first_update", "seconds_to_compile_a_step", "learning", "bandits")
-    names = (*names, "peers", "peers_learning")
+    names = (*names, "peers", "peers_learning", "compiled")
     parser.add_argument("--only", nargs="+", choices=names, help="parts to measure; all by default")
     parser.add_argument("--rows", nargs="+", default=[], help="of learning; all by default")
     given = parser.parse_args()
@@ -98,6 +99,7 @@ def main() -> None:
         "peers_learning": lambda: peers_learning.measure(
             list(peers_learning.TARGET_PERIODS), given.seeds, os.cpu_count() or 1, given.device
         ),
+        "compiled": tracking.measure,
     }
     here = machine(given.device)
     label = "cpu" if given.device == "cpu" else here["gpu"].replace(" ", "-").lower()
@@ -119,9 +121,10 @@ def show(results: dict[str, Any]) -> None:
     for item in results.get("speed", []):
         rates = ", ".join(f"{value:,} {name}" for name, value in item.items() if name.endswith("_per_second"))
         print(f"{item['name']:<44}{item['median_us']:>12,.1f} µs   {rates}")
-    for name in ("seconds_to_first_update", "seconds_to_compile_a_step"):
-        if name in results:
-            print(f"\n{name}: {results[name]}")
+    if "seconds_to_first_update" in results:
+        print(f"\n{startup.table(results['seconds_to_first_update'], [startup.HERE])}")
+    if "seconds_to_compile_a_step" in results:
+        print(f"\nseconds_to_compile_a_step: {results['seconds_to_compile_a_step']}")
     for name, figures in results.get("bandits", {}).items():
         print(f"\n{name}: {figures}")
     if "learning" in results:
@@ -130,6 +133,8 @@ def show(results: dict[str, Any]) -> None:
         print(f"\n{peers.table(results['peers'])}")
     if "peers_learning" in results:
         print(f"\n{results['peers_learning']}")
+    if "compiled" in results:
+        print(f"\n{tracking.table(results['compiled'], json.loads(tracking.BASELINE.read_text()))}")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class Generated:
 
 @contextlib.contextmanager
 def watch_compiler() -> Iterator[list[Generated]]:
-    """Collect what is written for each program compiled in this context, which reads no cache."""
+    """Collect what is written for each program compiled in this context, for one thread and without a cache."""
     from torch._inductor import config, metrics
     from torch._inductor.graph import GraphLowering
     from torch._inductor.virtualized import V
@@ -151,7 +151,7 @@ def watch_compiler() -> Iterator[list[Generated]]:
 
     GraphLowering.save_output_code = save
     try:
-        with config.patch(force_disable_caches=True):
+        with config.patch({"force_disable_caches": True, "cpp.threads": 1}):
             yield found
     finally:
         GraphLowering.save_output_code = before
