@@ -21,7 +21,16 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.fx import GraphModule
 
-__all__ = ["Generated", "compile_graph", "decompositions", "fake", "fake_mode", "pytree", "warm_up", "watch_compiler"]
+__all__ = [
+    "Generated",
+    "compile_graph",
+    "decompositions",
+    "fake",
+    "fake_mode",
+    "pytree",
+    "warm_up",
+    "watch_compiler",
+]
 
 Program = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled graph: takes a list of tensors, which it empties, and returns those that are not donated."""

@@ -11,7 +11,7 @@ import torch
 
 from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
-from funcrl.core import jit, tree
+from funcrl.core import background, jit, tree
 from funcrl.io import Recorder
 from funcrl.train import Report, WorkerError, cores, forks, history, make_plan, shards, train, workers
 from tests.probes import Counter
@@ -195,7 +195,7 @@ def test_environments_on_the_host_are_made_anew_in_each_process(vectorization):
 
 
 def test_how_many_processes_there_are(monkeypatch):
-    monkeypatch.setattr(cores, "cores", lambda: 4)
+    monkeypatch.setattr(background, "num_cores", lambda: 4)
     plan = lambda seeds=9, **kwargs: make_plan("ppo", "CartPole-v1", seeds=range(seeds), **kwargs)
     assert plan().processes == 4
     assert plan().lanes_per_process == 3
