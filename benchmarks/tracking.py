@@ -89,6 +89,8 @@ def watched(compiled: Sequence[str] = ()) -> Iterator[Figures]:
         began = _cpu_seconds()
         with internals.watch_compiler() if is_compiled else contextlib.nullcontext([]) as generated:
             program = compile_before(function, leaves, spec, donate, "inductor" if is_compiled else backend)
+            if is_compiled:
+                program.run.finish()
         seconds = _cpu_seconds() - began
         figures: dict[str, float] = counts(graphs.pop())
         for one in generated:

@@ -154,4 +154,5 @@ def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
     """Begin to compile a flat graph that was traced in a mode; return what waits for it."""
     keep_freed_memory()
     internals.warm_up()
-    return background.beforehand(lambda: internals.compile_graph(graph, mode))
+    work = lambda: internals.compile_graph(graph, mode)
+    return background.beforehand(work) if internals.keeps_programs() else work

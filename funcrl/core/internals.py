@@ -27,6 +27,7 @@ __all__ = [
     "decompositions",
     "fake",
     "fake_mode",
+    "keeps_programs",
     "pytree",
     "warm_up",
     "watch_compiler",
@@ -78,6 +79,16 @@ def warm_up() -> None:
         import torch._inductor.compile_fx
         import torch._inductor.lowering
         import torch._inductor.scheduler  # noqa: F401
+
+
+def keeps_programs() -> bool:
+    """Return whether the compiler keeps on the disk what it has compiled, as it does unless told otherwise."""
+    try:
+        from torch._inductor import config
+
+        return bool(config.fx_graph_cache and not config.force_disable_caches)
+    except (ImportError, AttributeError):
+        return False
 
 
 def compile_graph(graph: GraphModule, mode: Any) -> Program:

@@ -33,6 +33,7 @@ def save(path: str | Path, state: object, metadata: dict[str, str] | None = None
         OSError: When it cannot be written.
 
     >>> import tempfile
+    >>> import torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/x.safetensors", {"a": torch.ones(2)})
     ...     load(f"{folder}/x.safetensors", like={"a": torch.zeros(2)})

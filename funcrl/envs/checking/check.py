@@ -242,7 +242,7 @@ def _require_close(
 
 
 def _stack(trees: list[Any]) -> Any:
-    return tree.map(lambda *leaves: torch.stack(leaves), *trees)
+    return tree.map(lambda *leaves: torch.stack([tree.as_tensor(leaf) for leaf in leaves]), *trees)
 
 
 def _to_meta(value: Any) -> Any:
