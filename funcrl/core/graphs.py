@@ -17,6 +17,36 @@ from funcrl.core import background, internals, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory
 
+_CHANGE_NOTHING = frozenset(
+    [
+        "_reshape_alias",
+        "_to_copy",
+        "_unsafe_view",
+        "alias",
+        "cat",
+        "clone",
+        "contiguous",
+        "copy",
+        "detach",
+        "expand",
+        "lift_fresh_copy",
+        "movedim",
+        "permute",
+        "repeat",
+        "reshape",
+        "select",
+        "slice",
+        "squeeze",
+        "stack",
+        "t",
+        "to",
+        "transpose",
+        "unsqueeze",
+        "view",
+    ]
+)
+"""Operations of which at least some uses hand on what they are given."""
+
 
 @torch.library.custom_op("funcrl::copy", mutates_args=())
 def _copy(x: Tensor) -> Tensor:
@@ -129,21 +159,42 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
     check_donation(leaves, donated, [node.meta["val"] for node in outputs])
     storages = {_storage(node) for node in inputs}
 
+    def may_alias(node: Node) -> bool:
+        return _storage(node) in storages or _unchanged(node) in inputs
+
     def copy(node: Node) -> Node:
         return graph.graph.call_function(torch.ops.funcrl.copy.default, (node,))
 
     with graph.graph.inserting_before(end):
         sources = []
         for position, source in zip(donated, outputs, strict=False):
-            # An output that is (a view of) some input must be read before any input is written.
-            aliases = source is not inputs[position] and _storage(source) in storages
+            # An output that is some input, or a view or a copy of it, must be read before any input is written.
+            aliases = source is not inputs[position] and may_alias(source)
             sources.append(copy(source) if aliases else source)
-        fresh = [copy(node) if _storage(node) in storages else node for node in outputs[len(donated) :]]
+        fresh: list[Node] = []
+        for node in outputs[len(donated) :]:
+            # Nor may two outputs be one where the function made a copy: its caller may write into either.
+            twice = any(node is not other and _unchanged(node) is _unchanged(other) for other in fresh)
+            fresh.append(copy(node) if twice or (donated and may_alias(node)) else node)
         for position, source in zip(donated, sources, strict=True):
             if source is not inputs[position]:
                 graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))
-    end.args = (fresh if donated else outputs,)
+    end.args = (fresh,)
     graph.recompile()
+
+
+def _unchanged(node: Node) -> Node:
+    """Return what a node's values are taken from without a change, by operations that a compiler drops.
+
+    It takes a copy of an input, or the concatenation of one tensor, for the input itself.
+    """
+    while node.op == "call_function" and _name(node) in _CHANGE_NOTHING and len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+    return node
+
+
+def _name(node: Node) -> str:
+    return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
 def _storage(node: Node) -> int:

@@ -61,6 +61,23 @@ def test_donated_fields_may_change_places(backend):
 
 
 @pytest.mark.parametrize("backend", ALL)
+def test_what_is_kept_of_a_donated_field_is_what_it_was(backend):
+    for keep in (torch.clone, lambda x: torch.cat([x]), lambda x: torch.stack([x]).clone()[0]):
+        p = Pair(torch.arange(3.0), torch.zeros(3))
+        _, shown = jit.jit(lambda p: (Pair(p.a + 10, keep(p.a)), keep(p.b)), donate=(0,), backend=backend)(p)  # noqa: B023
+        assert p.a.tolist() == [10.0, 11.0, 12.0]
+        assert p.b.tolist() == [0.0, 1.0, 2.0]
+        assert shown.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_an_output_and_its_copy_are_two(backend):
+    one, other = jit.jit(lambda x: ((y := x * 2), y.clone()), backend=backend)(torch.ones(3))
+    one.zero_()
+    assert other.tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("backend", ALL)
 def test_bound_calls_read_what_the_tensors_hold(backend):
     p, x = pair(), torch.ones(3)
     call = jit.jit(lambda p, x: Pair(p.a + x, p.b), donate=(0,), backend=backend).bind(p, x)
