@@ -171,15 +171,11 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
             # An output that is some input, or a view or a copy of it, must be read before any input is written.
             aliases = source is not inputs[position] and may_alias(source)
             sources.append(copy(source) if aliases else source)
-        fresh: list[Node] = []
-        for node in outputs[len(donated) :]:
-            # Nor may two outputs be one where the function made a copy: its caller may write into either.
-            twice = any(node is not other and _unchanged(node) is _unchanged(other) for other in fresh)
-            fresh.append(copy(node) if twice or (donated and may_alias(node)) else node)
+        fresh = [copy(node) if may_alias(node) else node for node in outputs[len(donated) :]]
         for position, source in zip(donated, sources, strict=True):
             if source is not inputs[position]:
                 graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))
-    end.args = (fresh,)
+    end.args = (fresh if donated else outputs,)
     graph.recompile()
 
 
