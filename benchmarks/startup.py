@@ -55,7 +55,8 @@ def run(script: str, repo: str, cache: str, temporary: str | None = None) -> tup
     if temporary is not None:
         folders |= {"TMPDIR": temporary}
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | folders)
+    # Python looks for modules in the folder where it starts before anywhere else.
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | folders, cwd=repo)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import background, internals, tree
+from funcrl.core import background, internals, operators, store, tree
 from funcrl.core.checks import require
-from funcrl.core.memory import keep_freed_memory
+from funcrl.core.memory import keep_freed_memory, without_collection
 
 _CHANGE_NOTHING = frozenset(
     [
@@ -48,7 +48,6 @@ _CHANGE_NOTHING = frozenset(
 """Operations of which at least some uses hand on what they are given."""
 
 
-@torch.library.custom_op("funcrl::copy", mutates_args=())
 def _copy(x: Tensor) -> Tensor:
     """Copy a tensor, in a way that no compiler pass takes for nothing.
 
@@ -58,9 +57,7 @@ def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
-@_copy.register_fake
-def _(x: Tensor) -> Tensor:
-    return x.new_empty(x.shape)
+operators.add("copy(Tensor x) -> Tensor", _copy, lambda x: x.new_empty(x.shape))
 
 
 def flatten(value: Any) -> tuple[list[Tensor], Any]:
@@ -198,8 +195,20 @@ def _storage(node: Node) -> int:
 
 
 def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
-    """Begin to compile a flat graph that was traced in a mode; return what waits for it."""
+    """Begin to compile a flat graph that was traced in a mode, or load it where it is kept; return what waits for it."""
     keep_freed_memory()
+    path = store.place(graph)
+    if path and (kept := store.load(path)):
+        return lambda: kept
     internals.warm_up()
-    work = lambda: internals.compile_graph(graph, mode)
+
+    def work() -> internals.Program:
+        program = path and store.load(path)
+        if not program:
+            with without_collection():
+                program = internals.compile_graph(graph, mode, store.folder())
+            if path:
+                store.keep(path, program)
+        return program
+
     return background.beforehand(work) if internals.keeps_programs() else work

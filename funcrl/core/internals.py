@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import importlib.util
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +28,13 @@ from torch.fx import GraphModule
 __all__ = [
     "Generated",
     "compile_graph",
+    "compiler_settings",
     "decompositions",
     "fake",
     "fake_mode",
     "keeps_programs",
+    "library",
+    "load_library",
     "pytree",
     "warm_up",
     "watch_compiler",
@@ -48,6 +55,9 @@ _CPU_OPTIONS: dict[str, Any] = {
     "aot_inductor.enable_frame_pointer": False,
     "aot_inductor.enable_line_tables": False,
 }
+
+_ENTRY = "inductor_entry_cpp"
+"""Name of the function that the compiler writes into a library."""
 
 
 def fake_mode() -> Any:
@@ -91,24 +101,104 @@ def keeps_programs() -> bool:
         return False
 
 
-def compile_graph(graph: GraphModule, mode: Any) -> Program:
+def compiler_settings() -> str:
+    """Return all settings of the compiler, those of the user's included, as a text to compare."""
+    from torch._inductor import config
+
+    settings = config.save_config_portable(ignore_private_configs=False)
+    return repr((sorted(settings.items()), _OPTIONS, _CPU_OPTIONS))
+
+
+def library(program: Program) -> Path | None:
+    """Return the file of a compiled program that is all in one C++ library; None for any other."""
+    entry = getattr(program, "__globals__", {}).get("inductor_entry")
+    file = getattr(getattr(entry, "__self__", None), "__file__", None)
+    return Path(file) if file else None
+
+
+def load_library(path: Path) -> Program:
+    """Load a compiled program from its C++ library, without the compiler.
+
+    Raises:
+        ImportError: When it is not one, or one for another torch or Python.
+    """
+    handles_of = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors
+    tensors_of = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs
+    address = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]
+    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(address)
+    spec = importlib.util.spec_from_file_location(f"{path.stem}.{_ENTRY}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no library")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    entry = getattr(module, _ENTRY)
+
+    def program(leaves: list[Tensor]) -> Sequence[Tensor]:
+        handles = handles_of(leaves)
+        leaves.clear()
+        return tensors_of(entry(handles))
+
+    return program
+
+
+@contextlib.contextmanager
+def _quick_checks(folder: Path | None) -> Iterator[None]:
+    """Remember in a folder what the C++ compiler can do for this processor, which is asked in every process.
+
+    The compiler is asked about each set of vector instructions, by a program a question, the widest
+    set first; one that can do that can do the narrower ones. Where this torch asks in another way,
+    it asks as it likes.
+    """
+    try:
+        from torch._inductor.cpu_vec_isa import VecISA, _get_isa_dry_compile_fingerprint
+
+        ask = VecISA.check_build
+    except (ImportError, AttributeError):
+        yield
+        return
+    widest: set[str] = set()
+
+    def check_build(isa: VecISA, code: str) -> bool:
+        instructions = set(str(isa).split())
+        if instructions < widest:
+            return True
+        question = _get_isa_dry_compile_fingerprint(isa.build_arch_flags()) + code
+        path = folder / f"processor-{hashlib.sha256(question.encode()).hexdigest()[:16]}" if folder else None
+        answer = (path is not None and path.exists()) or ask(isa, code)
+        if answer:
+            widest.update(instructions)
+            if path:
+                with contextlib.suppress(OSError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()
+        return answer
+
+    setattr(VecISA, "check_build", check_build)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(VecISA, "check_build", ask)  # noqa: B010
+
+
+def compile_graph(graph: GraphModule, mode: Any, folder: Path | None = None) -> Program:
     """Compile a flat graph that `graphs.trace` made, whose only writes are into its inputs at its end.
 
     Args:
         graph: From tensors to a list of tensors.
         mode: The `fake_mode` in which it was traced.
+        folder: Where to remember what the C++ compiler can do; nothing is remembered without one.
 
     Raises:
         RuntimeError: When torch's compiler cannot be used at all; it says what to write instead.
     """
     try:
-        return _compile_directly(graph, mode)
+        return _compile_directly(graph, mode, folder)
     except (ImportError, AttributeError, TypeError) as error:
         _say_that_it_changed(f"{type(error).__name__}: {error}")
     return _compile_publicly(graph)
 
 
-def _compile_directly(graph: GraphModule, mode: Any) -> Program:
+def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None) -> Program:
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx_inner
@@ -119,7 +209,11 @@ def _compile_directly(graph: GraphModule, mode: Any) -> Program:
     end.meta["user_visible_output_idxs"] = list(range(len(end.args[0])))
     on_cpu = all(value.device.type == "cpu" for value in inputs)
     options = _OPTIONS | (_CPU_OPTIONS if on_cpu else {})
-    with torch.no_grad(), tracing(TracingContext(mode)), V.set_fake_mode(mode), config.patch(options):
+    with contextlib.ExitStack() as contexts:
+        for context in (torch.no_grad(), tracing(TracingContext(mode)), V.set_fake_mode(mode)):
+            contexts.enter_context(context)
+        contexts.enter_context(config.patch(options))
+        contexts.enter_context(_quick_checks(folder))
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     return compiled.current_callable  # type: ignore[no-any-return]
 
@@ -153,7 +247,10 @@ class Generated:
 
 @contextlib.contextmanager
 def watch_compiler() -> Iterator[list[Generated]]:
-    """Collect what is written for each program compiled in this context, for one thread and without a cache."""
+    """Collect what is written for each program compiled in this context.
+
+    It is written for one thread and 256-bit vectors, whatever this machine has, and not kept.
+    """
     from torch._inductor import config, metrics
     from torch._inductor.graph import GraphLowering
     from torch._inductor.virtualized import V
@@ -171,7 +268,7 @@ def watch_compiler() -> Iterator[list[Generated]]:
 
     GraphLowering.save_output_code = save
     try:
-        with config.patch({"force_disable_caches": True, "cpp.threads": 1}):
+        with config.patch({"force_disable_caches": True, "cpp.threads": 1, "cpp.simdlen": 256}):
             yield found
     finally:
         GraphLowering.save_output_code = before

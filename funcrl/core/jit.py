@@ -25,6 +25,7 @@ from torch import Tensor
 from funcrl.core import internals, rewrites
 from funcrl.core.checks import require
 from funcrl.core.graphs import check_donation, flatten, inductor, no_fallback, trace, unflatten, write_back
+from funcrl.core.memory import without_collection
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 """`inductor` compiles, `aot_eager` traces and runs the graph as it is, `eager` calls the function."""
@@ -140,7 +141,8 @@ class Jit:
         program = self._programs.get(signature)
         if program is None:
             began = time.perf_counter()
-            program = _compile(self.function, leaves, spec, self.donate, self.backend)
+            with without_collection():
+                program = _compile(self.function, leaves, spec, self.donate, self.backend)
             self._programs[signature] = program
             _global_stats.num_graphs += 1
             _global_stats.seconds += time.perf_counter() - began

@@ -1,11 +1,15 @@
-"""Keeping freed memory, so that a compiled program finds the pages of its last call again."""
+"""Keeping freed memory for compiled programs, and Python's collector away from the compiler's objects."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import functools
+import gc
 import os
 import sys
+from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_ON_THE_HEAP = 32 << 20
@@ -38,3 +42,27 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_MMAP_THRESHOLD, _LARGEST_ON_THE_HEAP), (_TRIM_THRESHOLD, _KEPT))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Do without Python's cyclic garbage collector, as it was before where that is off already.
+
+    Tracing and compiling make a million objects that stay. The collector would look at all of them
+    again and again, for a sixth of the time, and for a second at the end of the process, where
+    nothing needs to be collected any more: that is left out too.
+    """
+    _leave_at_once()
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@functools.cache
+def _leave_at_once() -> None:
+    atexit.register(gc.freeze)

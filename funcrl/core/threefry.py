@@ -4,7 +4,8 @@ The block function is written twice. `threefry2x32` is its definition, in int32 
 anywhere. On the CPU the operators `funcrl::threefry` and `funcrl::threefry_keys` do the same in
 twenty lines of C: a compiler that meets one operator where there were a hundred operations needs half
 the time, and the loop uses the processor's vector instructions whatever the shapes. The bits are the
-same; where there is no C compiler, and on a GPU, the definition runs.
+same; on a GPU the definition is traced like any other code, and where there is no C compiler the
+operators run it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from funcrl.core import operators, store
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -118,58 +121,46 @@ def words(key: Tensor, counter: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
     Returns:
         Two `[C]` int32.
     """
-    if key.device.type == "cpu" and has_native():
+    if _has_operator(key):
         return torch.ops.funcrl.threefry(key, counter, purpose)  # type: ignore[no-any-return]
     return threefry2x32((key[0], key[1]), (counter, torch.full_like(counter, purpose)))
 
 
 def keys(key: Tensor, counter: Tensor, purpose: int) -> Tensor:
     """Return the blocks of several counters as keys, `[C, 2]` int32; see `words`."""
-    if key.device.type == "cpu" and has_native():
+    if _has_operator(key):
         return torch.ops.funcrl.threefry_keys(key, counter, purpose)  # type: ignore[no-any-return]
     return torch.stack(threefry2x32((key[0], key[1]), (counter, torch.full_like(counter, purpose))), dim=-1)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def has_native() -> bool:
-    """Return whether this machine runs the block function in C; it is built on the first call."""
-    return _native() is not None
+def _has_operator(key: Tensor) -> bool:
+    return key.device.type == "cpu"
 
 
 @functools.cache
 def _native() -> Callable[..., None] | None:
     """Return the C function, built once for all processes; None where that cannot be done."""
-    name = f"threefry-{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}.so"
-    for folder in _folders():
-        path = folder / name
-        try:
-            if not path.exists():
-                _build(path)
-            function = ctypes.CDLL(str(path)).threefry
-        except (OSError, subprocess.SubprocessError):
-            continue
-        function.restype = None
-        number, pointer = ctypes.c_int64, ctypes.c_void_p
-        function.argtypes = [
-            pointer,
-            number,
-            pointer,
-            number,
-            number,
-            ctypes.c_uint32,
-            pointer,
-            pointer,
-            number,
-        ]
-        return function
-    return None
-
-
-def _folders() -> list[Path]:
-    """Return where the built library may be kept, the best place first: beside torch's own programs."""
-    kept = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [Path(kept) / "funcrl"] if kept else [home / "funcrl"]
+    path = store.folder() / f"threefry-{hashlib.sha256(_SOURCE.encode()).hexdigest()[:16]}.so"
+    try:
+        if not path.exists():
+            _build(path)
+        function = ctypes.CDLL(str(path)).threefry
+    except (OSError, subprocess.SubprocessError):
+        return None
+    function.restype = None
+    number, pointer = ctypes.c_int64, ctypes.c_void_p
+    function.argtypes = [
+        pointer,
+        number,
+        pointer,
+        number,
+        number,
+        ctypes.c_uint32,
+        pointer,
+        pointer,
+        number,
+    ]
+    return function
 
 
 def _build(path: Path) -> None:
@@ -193,17 +184,23 @@ def _build(path: Path) -> None:
 
 
 def _call(key: Tensor, counter: Tensor, purpose: int, first: Tensor, second: Tensor, step: int) -> None:
+    """Write the blocks to where `step` says, in C or by the definition."""
     function = _native()
-    assert function is not None
     key, counter = key.contiguous(), counter.contiguous()
     count = counter.shape[-1]
-    own = count if counter.ndim > 1 else 0
+    if function is None:
+        k0, k1 = key.unsqueeze(-2).unbind(dim=-1)
+        x, y = threefry2x32((k0, k1), (counter, torch.full_like(counter, purpose)))
+        flat = first.view(-1)
+        flat[::step] = x.reshape(-1)
+        (second.view(-1) if step == 1 else flat[1:])[::step] = y.reshape(-1)
+        return
     function(
         key.data_ptr(),
         key.numel() // 2,
         counter.data_ptr(),
         count,
-        own,
+        count if counter.ndim > 1 else 0,
         purpose,
         first.data_ptr(),
         second.data_ptr(),
@@ -211,31 +208,26 @@ def _call(key: Tensor, counter: Tensor, purpose: int, first: Tensor, second: Ten
     )
 
 
-@torch.library.custom_op("funcrl::threefry", mutates_args=(), device_types="cpu")
 def _threefry(key: Tensor, counter: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
     """Key `[*B, 2]`, counter `[*B, C]` or `[C]`; two `[*B, C]`."""
-    shape = (*key.shape[:-1], counter.shape[-1])
-    first, second = key.new_empty(shape), key.new_empty(shape)
+    first, second = _empty_words(key, counter, purpose)
     _call(key, counter, purpose, first, second, 1)
     return first, second
 
 
-@torch.library.custom_op("funcrl::threefry_keys", mutates_args=(), device_types="cpu")
 def _threefry_keys(key: Tensor, counter: Tensor, purpose: int) -> Tensor:
     """Key `[*B, 2]`, counter `[*B, C]` or `[C]`; `[*B, C, 2]`."""
-    out = key.new_empty((*key.shape[:-1], counter.shape[-1], 2))
+    out = _empty_keys(key, counter, purpose)
     _call(key, counter, purpose, out, out, 2)
     return out
 
 
-@_threefry.register_fake
-def _(key: Tensor, counter: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
+def _empty_words(key: Tensor, counter: Tensor, purpose: int) -> tuple[Tensor, Tensor]:
     shape = (*key.shape[:-1], counter.shape[-1])
     return key.new_empty(shape), key.new_empty(shape)
 
 
-@_threefry_keys.register_fake
-def _(key: Tensor, counter: Tensor, purpose: int) -> Tensor:
+def _empty_keys(key: Tensor, counter: Tensor, purpose: int) -> Tensor:
     return key.new_empty((*key.shape[:-1], counter.shape[-1], 2))
 
 
@@ -254,11 +246,20 @@ def _lead(info: Any, in_dims: Any, key: Tensor, counter: Tensor) -> tuple[Tensor
     return key, counter
 
 
-@_threefry.register_vmap
-def _(info: Any, in_dims: Any, key: Tensor, counter: Tensor, purpose: int) -> Any:
+def _map_words(info: Any, in_dims: Any, key: Tensor, counter: Tensor, purpose: int) -> Any:
     return torch.ops.funcrl.threefry(*_lead(info, in_dims, key, counter), purpose), (0, 0)
 
 
-@_threefry_keys.register_vmap
-def _(info: Any, in_dims: Any, key: Tensor, counter: Tensor, purpose: int) -> Any:
+def _map_keys(info: Any, in_dims: Any, key: Tensor, counter: Tensor, purpose: int) -> Any:
     return torch.ops.funcrl.threefry_keys(*_lead(info, in_dims, key, counter), purpose), 0
+
+
+operators.add(
+    "threefry(Tensor key, Tensor counter, int purpose) -> (Tensor, Tensor)",
+    _threefry,
+    _empty_words,
+    _map_words,
+)
+operators.add(
+    "threefry_keys(Tensor key, Tensor counter, int purpose) -> Tensor", _threefry_keys, _empty_keys, _map_keys
+)

@@ -32,7 +32,7 @@ def test_a_graph_is_compiled_at_the_compilers_back_end():
 
 @pytest.mark.compiled
 def test_a_torch_that_moved_something_compiles_by_the_public_way_and_says_so(monkeypatch):
-    def moved(graph, mode):
+    def moved(graph, mode, folder):
         raise ImportError("no such thing as compile_fx_inner")
 
     monkeypatch.setattr(internals, "_compile_directly", moved)
@@ -44,9 +44,59 @@ def test_a_torch_that_moved_something_compiles_by_the_public_way_and_says_so(mon
 
 
 def test_what_goes_wrong_in_a_function_of_ones_own_is_not_taken_for_a_new_torch(monkeypatch):
-    def broken(graph, mode):
+    def broken(graph, mode, folder):
         raise RuntimeError("no compiler on this machine")
 
     monkeypatch.setattr(internals, "_compile_directly", broken)
     with pytest.raises(RuntimeError, match="no compiler"):
         internals.compile_graph(*traced(lambda x: [x + 1], torch.ones(3)))
+
+
+def test_what_the_processor_can_do_is_asked_once_and_remembered(tmp_path, monkeypatch):
+    from torch._inductor.cpu_vec_isa import VecAVX2, VecAVX512, VecISA
+
+    asked = []
+    monkeypatch.setattr(VecISA, "check_build", lambda isa, code: asked.append(str(isa)) or str(isa) != "none")
+    before = VecISA.check_build
+    for _ in range(2):
+        with internals._quick_checks(tmp_path):
+            assert VecAVX2().check_build("code")
+            assert VecAVX2().check_build("other code")
+    assert asked == ["avx2", "avx2"]
+    with internals._quick_checks(tmp_path):
+        assert VecAVX512().check_build("code")
+    assert asked == ["avx2", "avx2", "avx512"]
+    assert VecISA.check_build is before
+
+
+def test_narrower_instructions_are_not_asked_about_and_a_no_is_not_remembered(tmp_path, monkeypatch):
+    from torch._inductor.cpu_vec_isa import VecAVX512, VecAVX512VNNI, VecISA
+
+    asked = []
+    monkeypatch.setattr(VecISA, "check_build", lambda isa, code: asked.append(str(isa)) or len(asked) > 1)
+    with internals._quick_checks(tmp_path):
+        assert not VecAVX512VNNI().check_build("code")
+        assert VecAVX512VNNI().check_build("code")
+        assert VecAVX512().check_build("code")
+    assert asked == ["avx512 avx512_vnni"] * 2
+
+
+@pytest.mark.compiled
+def test_a_compiled_program_is_a_library_that_loads_without_the_compiler():
+    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    path = internals.library(internals._compile_directly(graph, mode))
+    assert path is not None
+    leaves = [torch.ones(3)]
+    assert internals.load_library(path)(leaves)[0].tolist() == [3.0] * 3
+    assert leaves == []
+    with pytest.raises(ImportError):
+        internals.load_library(path.with_suffix(".txt"))
+
+
+def test_the_compilers_settings_are_those_of_the_moment():
+    from torch._inductor import config
+
+    before = internals.compiler_settings()
+    assert internals.compiler_settings() == before
+    with config.patch({"cpp.simdlen": 256}):
+        assert internals.compiler_settings() != before

@@ -1,0 +1,32 @@
+"""Operators of funcrl's own, which no compiler looks into.
+
+They are registered with the dispatcher itself: a call costs a third of one through
+`torch.library.custom_op`, whose wrapper checks for aliases and gradients that there are none of here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_library: Any = torch.library.Library("funcrl", "DEF")  # type: ignore[no-untyped-call]
+
+
+def add(
+    schema: str, run: Callable[..., Any], fake: Callable[..., Any], lanes: Callable[..., Any] | None = None
+) -> None:
+    """Add the operator `torch.ops.funcrl.<name>`.
+
+    Args:
+        schema: Name, arguments and results as torch writes them.
+        run: What it does to tensors on any device; results are new tensors.
+        fake: Returns empty tensors of the results' shapes.
+        lanes: Its rule for vmap, as `torch.library.register_vmap` takes it.
+    """
+    name = f"funcrl::{_library.define(schema)}"
+    _library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(name, fake, lib=_library)
+    if lanes is not None:
+        torch.library.register_vmap(name, lanes, lib=_library)

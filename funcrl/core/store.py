@@ -1,0 +1,102 @@
+"""Compiled programs on the disk: a program that was compiled once is loaded from then on.
+
+torch's compiler has a cache of its own, which takes half a second to import and a tenth of a second a
+program; here a program is one file, named by a hash of all that its code depends on, and loading it
+is the dynamic linker's work. It holds the CPU's programs; others stay with torch's cache alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.fx import GraphModule, Node
+
+from funcrl.core import internals
+
+
+def folder() -> Path:
+    """Return where what funcrl compiles is kept: beside torch's own programs where a place for them is named."""
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "funcrl"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcrl"
+
+
+def place(graph: GraphModule) -> Path | None:
+    """Return the file that holds the program of a flat graph, whether it is there or not.
+
+    Returns:
+        None where programs are not kept: on a GPU, where caches are turned off, and where the graph
+        has a large constant, which is no part of the compiled code.
+    """
+    nodes = list(graph.graph.nodes)
+    inputs = [node.meta["val"] for node in nodes if node.op == "placeholder"]
+    if not internals.keeps_programs() or any(value.device.type != "cpu" for value in inputs):
+        return None
+    constants = [getattr(graph, str(node.target)) for node in nodes if node.op == "get_attr"]
+    if any(not isinstance(x, torch.Tensor) or x.ndim > 0 for x in constants):
+        return None
+    text = "\n".join(
+        [
+            graph.code,
+            *(repr(constant.item()) for constant in constants),
+            *(_layout(node) for node in nodes),
+            _surroundings(),
+            internals.compiler_settings(),
+            str(torch.get_num_threads()),
+        ]
+    )
+    return folder() / "programs" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
+
+
+def _layout(node: Node) -> str:
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return ""
+    return f"{node.name} {tuple(value.shape)} {value.stride()} {value.dtype}"
+
+
+@functools.cache
+def _surroundings() -> str:
+    """Return what compiled code depends on and no graph says: versions, and the processor's instructions."""
+    processor = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        processor = "".join(sorted(x for x in lines if x.startswith(("model name", "flags", "Features"))))
+    compiler = shutil.which(os.environ.get("CXX") or "g++") or ""
+    changed = Path(compiler).stat().st_mtime_ns if compiler else 0
+    versions = (torch.__version__, torch.version.git_version, sys.implementation.cache_tag)
+    return repr(
+        (versions, platform.machine(), processor, os.environ.get("ATEN_CPU_CAPABILITY"), compiler, changed)
+    )
+
+
+def load(path: Path) -> internals.Program | None:
+    """Return the program in a file; None where there is none, or none that can be loaded."""
+    if not path.exists():
+        return None
+    try:
+        return internals.load_library(path)
+    except (ImportError, AttributeError, OSError):
+        return None
+
+
+def keep(path: Path, program: internals.Program) -> None:
+    """Keep a program in a file where it has one of its own; a folder that cannot be written keeps nothing."""
+    library = internals.library(program)
+    if library is None:
+        return
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as own:
+            shutil.copy(library, Path(own) / path.name)
+            (Path(own) / path.name).replace(path)

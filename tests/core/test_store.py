@@ -1,0 +1,120 @@
+"""Compiled programs on the disk: loaded where they are, compiled where they are not or cannot be used."""
+
+import os
+import stat
+
+import pytest
+import torch
+
+from funcrl.core import background, internals, store
+from funcrl.core.jit import jit
+
+pytestmark = pytest.mark.compiled
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "folder", lambda: tmp_path)
+    monkeypatch.setattr(background, "num_cores", lambda: 1)
+    return tmp_path
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The graphs that were compiled."""
+    found, compile_graph = [], internals.compile_graph
+
+    def count(graph, mode, folder=None):
+        found.append(graph)
+        return compile_graph(graph, mode, folder)
+
+    monkeypatch.setattr(internals, "compile_graph", count)
+    return found
+
+
+def counting(state, x):
+    return {"count": state["count"] + 1, "sum": state["sum"] + x.sum()}, x.exp()
+
+
+def run():
+    state = {"count": torch.zeros((), dtype=torch.int64), "sum": torch.tensor(0.5)}
+    program = jit(counting, donate=(0,))
+    for _ in range(2):
+        state, y = program(state, torch.arange(20.0) / 7)
+    return state["count"], state["sum"], y
+
+
+def files(folder):
+    return list(folder.rglob("*.so"))
+
+
+def test_a_program_is_compiled_once_and_loaded_from_then_on(folder, compiled):
+    first, second = run(), run()
+    assert len(compiled) == 1
+    assert len(files(folder)) == 1
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    assert first[0] == 2
+
+
+def test_other_code_shapes_settings_and_threads_are_other_programs(folder, compiled):
+    from torch._inductor import config
+
+    x = torch.ones(4)
+    jit(lambda x: x * 2)(x)
+    jit(lambda x: x * 3)(x)
+    jit(lambda x: x * 2)(torch.ones(5))
+    jit(lambda x: x * 2)(x.double())
+    with config.patch({"cpp.simdlen": 256}):
+        jit(lambda x: x * 2)(x)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    jit(lambda x: x * 2)(x)
+    torch.set_num_threads(threads)
+    assert len(compiled) == len(files(folder)) == 6
+
+
+def test_numbers_in_the_code_are_part_of_it_and_tables_are_not_kept(folder, compiled):
+    numbers = [jit(lambda x, c=c: x + torch.tensor(c))(torch.zeros(2)).tolist() for c in (1.5, 2.5)]
+    assert numbers == [[1.5] * 2, [2.5] * 2]
+    assert len(files(folder)) == 2
+    for c in (1.0, 2.0):
+        table = torch.arange(20.0) * c
+        assert jit(lambda x, t=table: x + t)(torch.zeros(20)).tolist() == table.tolist()
+    assert len(files(folder)) == 2
+
+
+def test_a_damaged_file_is_compiled_anew_and_mended(folder, compiled):
+    first = run()
+    (file,) = files(folder)
+    file.write_bytes(b"no program")
+    assert torch.equal(run()[1], first[1])
+    assert len(compiled) == 2
+    run()
+    assert len(compiled) == 2
+
+
+def test_where_nothing_can_be_written_it_compiles_all_the_same(folder, compiled, monkeypatch):
+    file = folder / "file"
+    file.touch()
+    monkeypatch.setattr(store, "folder", lambda: file)
+    assert torch.equal(run()[1], run()[1])
+    assert len(compiled) == 2
+
+
+def test_caches_that_are_turned_off_stay_empty(folder, compiled):
+    from torch._inductor import config
+
+    with config.patch({"force_disable_caches": True}):
+        run()
+        run()
+    assert len(compiled) == 2
+    assert not files(folder)
+
+
+def test_a_file_is_for_its_owner_and_lies_there_whole_or_not_at_all(folder, compiled):
+    run()
+    (file,) = files(folder)
+    assert file.stat().st_uid == os.getuid()
+    assert not file.stat().st_mode & stat.S_IWOTH
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
