@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import background, internals, operators, store, tree
+from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory, without_collection
 
@@ -197,7 +197,8 @@ def _storage(node: Node) -> int:
 def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
     """Begin to compile a flat graph that was traced in a mode, or load it where it is kept; return what waits for it."""
     keep_freed_memory()
-    path = store.place(graph)
+    native.library()  # so that programs find what they call
+    path = store.place(graph, native.version())
     if path and (kept := store.load(path)):
         return lambda: kept
     internals.warm_up()
@@ -206,9 +207,34 @@ def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
         program = path and store.load(path)
         if not program:
             with without_collection():
+                if native.library() is not None:
+                    internals.call_natively(tuple(operators.names))
                 program = internals.compile_graph(graph, mode, store.folder())
             if path:
                 store.keep(path, program)
         return program
 
-    return background.beforehand(work) if internals.keeps_programs() else work
+    return background.beforehand(work) if path else work
+
+
+def lift_constants(graph: GraphModule, mode: Any) -> list[Tensor]:
+    """Make the tensors that a traced graph holds its last inputs, and return them.
+
+    Compiled code is the same whatever they hold, and can be kept without them. Single numbers stay:
+    the compiler writes them into the code.
+    """
+    constants: list[Tensor] = []
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
+    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
+        value = getattr(graph, str(node.target))
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            continue
+        with graph.graph.inserting_after(*last) if last else graph.graph.inserting_before():
+            lifted = graph.graph.placeholder(f"constant_{len(constants)}")
+        lifted.meta["val"] = internals.fake(mode, value)
+        node.replace_all_uses_with(lifted)
+        graph.graph.erase_node(node)
+        last = [lifted]
+        constants.append(value)
+    graph.recompile()
+    return constants

@@ -27,6 +27,7 @@ from torch.fx import GraphModule
 
 __all__ = [
     "Generated",
+    "call_natively",
     "compile_graph",
     "compiler_settings",
     "decompositions",
@@ -54,6 +55,8 @@ _CPU_OPTIONS: dict[str, Any] = {
     # Debugging symbols, which nobody reads and the compiler writes for a tenth of its time.
     "aot_inductor.enable_frame_pointer": False,
     "aot_inductor.enable_line_tables": False,
+    # `store` keeps them, under a name that says which functions of `native.cpp` they call.
+    "fx_graph_cache": False,
 }
 
 _ENTRY = "inductor_entry_cpp"
@@ -178,6 +181,53 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         setattr(VecISA, "check_build", ask)  # noqa: B010
+
+
+@functools.cache
+def call_natively(names: tuple[str, ...]) -> None:
+    """Let programs written in C++ call the functions `aoti_torch_funcrl_<name>` for the operators `funcrl::<name>`.
+
+    Args:
+        names: Operators that take tensors and integers, and return one contiguous tensor. The function
+            takes handles of the output and of the inputs, and the integers; only bmm takes inputs
+            that are not contiguous.
+    """
+    from torch._inductor import ir, lowering
+    from torch._inductor.virtualized import V
+
+    class Call(ir.ExternKernelOut):
+        def codegen(self, wrapper: Any) -> None:
+            handles, integers = (
+                ["AtenTensorHandle"] * (1 + len(self.inputs)),
+                ["int64_t"] * len(self.constant_args),
+            )
+            line = f'extern "C" AOTITorchError {self.cpp_kernel_name}({", ".join(handles + integers)});'
+            if line not in wrapper.header.getvalue():
+                wrapper.header.writeline(line)
+            super().codegen(wrapper)
+
+    def lower(name: str) -> None:
+        operator = getattr(torch.ops.funcrl, name).default
+        otherwise: Any = lowering.fallback_handler(operator, add_to_fallback_set=False)  # type: ignore[no-untyped-call]
+
+        def call(*arguments: Any) -> Any:
+            if not V.graph.cpp_wrapper:
+                return otherwise(*arguments)
+            value = V.graph.current_node.meta["val"]
+            prepare = ir.ExternKernel.realize_input if name == "bmm" else ir.ExternKernel.require_contiguous
+            found = Call(
+                layout=ir.FixedLayout(value.device, value.dtype, list(value.shape)),
+                inputs=[prepare(x) for x in arguments if isinstance(x, ir.TensorBox)],
+                constant_args=[x for x in arguments if isinstance(x, int)],
+                cpp_kernel_name=f"aoti_torch_funcrl_{name}",
+                op_overload=operator,
+            )
+            return ir.TensorBox.create(found)
+
+        lowering.register_lowering(operator, type_promotion_kind=None)(call)
+
+    for name in names:
+        lower(name)
 
 
 def compile_graph(graph: GraphModule, mode: Any, folder: Path | None = None) -> Program:

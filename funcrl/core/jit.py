@@ -24,7 +24,16 @@ from torch import Tensor
 
 from funcrl.core import internals, rewrites
 from funcrl.core.checks import require
-from funcrl.core.graphs import check_donation, flatten, inductor, no_fallback, trace, unflatten, write_back
+from funcrl.core.graphs import (
+    check_donation,
+    flatten,
+    inductor,
+    lift_constants,
+    no_fallback,
+    trace,
+    unflatten,
+    write_back,
+)
 from funcrl.core.memory import without_collection
 
 BACKENDS = ("inductor", "aot_eager", "eager")
@@ -69,8 +78,11 @@ class _Compiled:
 class _WhenCompiled:
     """A program that is being compiled; the first call, or `finish`, waits for it."""
 
-    def __init__(self, compiled: Callable[[], Callable[[list[Tensor]], Sequence[Tensor]]]) -> None:
+    def __init__(
+        self, compiled: Callable[[], Callable[[list[Tensor]], Sequence[Tensor]]], constants: list[Tensor]
+    ) -> None:
         self._compiled = compiled
+        self._constants = constants
         self._run: Callable[[list[Tensor]], Sequence[Tensor]] | None = None
 
     def finish(self) -> Callable[[list[Tensor]], Sequence[Tensor]]:
@@ -82,7 +94,7 @@ class _WhenCompiled:
         return self._run
 
     def __call__(self, *leaves: Tensor) -> Sequence[Tensor]:
-        return (self._run or self.finish())(list(leaves))
+        return (self._run or self.finish())([*leaves, *self._constants])
 
 
 class Jit:
@@ -235,9 +247,10 @@ def _compile(
         on_cpu = all(leaf.device.type == "cpu" for leaf in leaves)
         decompositions = rewrites.for_cpu() if on_cpu else internals.decompositions()
     graph, output_spec = trace(function, leaves, spec, mode, decompositions)
+    constants = lift_constants(graph, mode) if backend == "inductor" else []
     write_back(graph, leaves, donated)
     if backend == "inductor":
-        return _Compiled(_WhenCompiled(inductor(graph, mode)), output_spec, donated)
+        return _Compiled(_WhenCompiled(inductor(graph, mode), constants), output_spec, donated)
     return _Compiled(graph, output_spec, donated)
 
 

@@ -1,4 +1,4 @@
-"""Operators of funcrl's own, which no compiler looks into.
+"""Operators of funcrl's own, which no compiler looks into; compiled programs call their bodies in `native.cpp`.
 
 They are registered with the dispatcher itself: a call costs a third of one through
 `torch.library.custom_op`, whose wrapper checks for aliases and gradients that there are none of here.
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 _library: Any = torch.library.Library("funcrl", "DEF")  # type: ignore[no-untyped-call]
+names: list[str] = []
+"""Those added so far."""
 
 
 def add(
@@ -26,6 +28,7 @@ def add(
         lanes: Its rule for vmap, as `torch.library.register_vmap` takes it.
     """
     name = f"funcrl::{_library.define(schema)}"
+    names.append(name.removeprefix("funcrl::"))
     _library.impl(name, run, "CompositeExplicitAutograd")
     torch.library.register_fake(name, fake, lib=_library)
     if lanes is not None:

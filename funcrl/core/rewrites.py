@@ -12,11 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.core import internals
+from funcrl.core import internals, native, operators
 
 THIN = 4
 """Matrices this narrow are multiplied by loops that fuse with what follows: the libraries' kernels for
 products run at a tenth of their rate there."""
+
+SMALL = 1 << 18
+"""Elements of a second factor that stays in the processor's cache, of 1 MiB; the libraries know how to
+multiply larger ones piece by piece, and take longer to begin."""
 
 _TANH_CLAMP = 7.90531110763549805
 _TANH_NUMERATOR = (
@@ -55,15 +59,14 @@ def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
 
 
 def bmm(a: Tensor, b: Tensor) -> Tensor:
-    """Return a · b for batches of matrices of which one is thin.
+    """Return a · b for batches of matrices that are thin or small.
 
     Args:
         a: `[B, M, K]`.
         b: `[B, K, N]`.
 
     Returns:
-        `[B, M, N]`; NotImplemented where no dimension is thin, or where a loop would walk through
-        memory in large steps.
+        `[B, M, N]`; NotImplemented where the compiler knows better.
     """
     if not a.is_floating_point():
         return NotImplemented  # type: ignore[no-any-return]
@@ -74,6 +77,8 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
     if a.shape[2] <= THIN and b.stride(2) == 1 and min(a.shape[1], b.shape[2]) > THIN:
         products = [a[:, :, k : k + 1] * b[:, k : k + 1, :] for k in range(a.shape[2])]
         return _sum(products)
+    if a.dtype == torch.float32 and b.shape[1] * b.shape[2] <= SMALL and native.library() is not None:
+        return torch.ops.funcrl.bmm(a, b)  # type: ignore[no-any-return]
     return NotImplemented  # type: ignore[no-any-return]
 
 
@@ -92,6 +97,14 @@ def _sum(terms: list[Tensor]) -> Tensor:
     return total
 
 
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
+    """The operator: `[B, M, K]` times `[B, K, N]`; `native.cpp` has what compiled programs run."""
+    return torch.bmm(a, b)
+
+
+operators.add("bmm(Tensor a, Tensor b) -> Tensor", _bmm, lambda a, b: a.new_empty((*a.shape[:2], b.shape[2])))
+
+
 def _as_it_is(*arguments: Any, **options: Any) -> Any:
     return NotImplemented
 
@@ -101,9 +114,14 @@ def for_cpu() -> dict[Any, Callable[..., Any]]:
     table = internals.decompositions()
     aten = torch.ops.aten
     otherwise = table.get(aten.bmm.default, _as_it_is)
+    one_otherwise = table.get(aten.mm.default, _as_it_is)
 
     def product(a: Tensor, b: Tensor, **options: Any) -> Tensor:
         result = NotImplemented if options else bmm(a, b)
         return otherwise(a, b, **options) if result is NotImplemented else result
 
-    return table | {aten.tanh.default: tanh, aten.bmm.default: product}
+    def one_product(a: Tensor, b: Tensor, **options: Any) -> Tensor:
+        result = NotImplemented if options else bmm(a.unsqueeze(0), b.unsqueeze(0))
+        return one_otherwise(a, b, **options) if result is NotImplemented else result.squeeze(0)
+
+    return table | {aten.tanh.default: tanh, aten.bmm.default: product, aten.mm.default: one_product}

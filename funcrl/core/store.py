@@ -22,35 +22,45 @@ from torch.fx import GraphModule, Node
 
 from funcrl.core import internals
 
+_CHOSEN = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+"""What the user said; torch sets the variable itself later."""
+
 
 def folder() -> Path:
     """Return where what funcrl compiles is kept: beside torch's own programs where a place for them is named."""
-    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    if chosen:
-        return Path(chosen) / "funcrl"
+    if _CHOSEN:
+        return Path(_CHOSEN) / "funcrl"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcrl"
 
 
-def place(graph: GraphModule) -> Path | None:
+def compiler() -> str | None:
+    """Return the path of the C++ compiler; None where there is none."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def place(graph: GraphModule, also: str = "") -> Path | None:
     """Return the file that holds the program of a flat graph, whether it is there or not.
 
+    Args:
+        graph: Its constants are single numbers.
+        also: What its code depends on besides the graph, torch and this machine.
+
     Returns:
-        None where programs are not kept: on a GPU, where caches are turned off, and where the graph
-        has a large constant, which is no part of the compiled code.
+        None where programs are not kept: on a GPU, and where caches are turned off.
     """
     nodes = list(graph.graph.nodes)
     inputs = [node.meta["val"] for node in nodes if node.op == "placeholder"]
     if not internals.keeps_programs() or any(value.device.type != "cpu" for value in inputs):
         return None
     constants = [getattr(graph, str(node.target)) for node in nodes if node.op == "get_attr"]
-    if any(not isinstance(x, torch.Tensor) or x.ndim > 0 for x in constants):
-        return None
     text = "\n".join(
         [
             graph.code,
             *(repr(constant.item()) for constant in constants),
             *(_layout(node) for node in nodes),
-            _surroundings(),
+            surroundings(),
+            also,
             internals.compiler_settings(),
             str(torch.get_num_threads()),
         ]
@@ -66,17 +76,17 @@ def _layout(node: Node) -> str:
 
 
 @functools.cache
-def _surroundings() -> str:
+def surroundings() -> str:
     """Return what compiled code depends on and no graph says: versions, and the processor's instructions."""
     processor = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         processor = "".join(sorted(x for x in lines if x.startswith(("model name", "flags", "Features"))))
-    compiler = shutil.which(os.environ.get("CXX") or "g++") or ""
-    changed = Path(compiler).stat().st_mtime_ns if compiler else 0
+    path = compiler()
+    changed = Path(path).stat().st_mtime_ns if path else 0
     versions = (torch.__version__, torch.version.git_version, sys.implementation.cache_tag)
     return repr(
-        (versions, platform.machine(), processor, os.environ.get("ATEN_CPU_CAPABILITY"), compiler, changed)
+        (versions, platform.machine(), processor, os.environ.get("ATEN_CPU_CAPABILITY"), path, changed)
     )
 
 

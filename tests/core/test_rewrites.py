@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcrl.core import random, rewrites
+from funcrl.core import graphs, native, random, rewrites
 
 SIZES = st.integers(1, 9)
 
@@ -25,10 +25,30 @@ def test_thin_products_are_products(batch, m, k, n, first_transposed, second_tra
     assert torch.allclose(found.double(), torch.bmm(a.double(), b.double()), atol=1e-5)
 
 
+def operators_in(a, b):
+    """The operations by which the compiler is given a · b."""
+    graph, _ = graphs.trace(lambda a, b: [a @ b], [a, b], graphs.flatten((a, b))[1], None, rewrites.for_cpu())
+    return {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+
+
 @pytest.mark.parametrize(("m", "k", "n"), [(128, 64, 2), (2, 128, 64), (64, 128, 4), (128, 2, 64)])
-def test_thin_products_of_a_network_are_rewritten_and_wide_ones_are_not(m, k, n):
-    assert rewrites.bmm(torch.ones(2, m, k), torch.ones(2, k, n)) is not NotImplemented
-    assert rewrites.bmm(torch.ones(2, 8, 8), torch.ones(2, 8, 8)) is NotImplemented
+def test_thin_products_of_a_network_are_loops(m, k, n):
+    assert not {"funcrl.bmm.default", "aten.bmm.default"} & operators_in(
+        torch.ones(2, m, k), torch.ones(2, k, n)
+    )
+
+
+def test_small_products_are_funcrls_own_and_large_and_double_ones_the_librarys():
+    small, large = torch.ones(2, 64, 64), torch.ones(2, 1024, 1024)
+    assert "funcrl.bmm.default" in operators_in(small, small)
+    assert "funcrl.bmm.default" in operators_in(small[0], small[0])
+    assert "aten.bmm.default" in operators_in(large, large)
+    assert "aten.bmm.default" in operators_in(small.double(), small.double())
+
+
+def test_without_a_cpp_compiler_they_are_the_librarys(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert "aten.bmm.default" in operators_in(torch.ones(2, 64, 64), torch.ones(2, 64, 64))
 
 
 def test_tanh_is_within_four_times_ten_to_the_minus_seven_and_never_beyond_one():

@@ -45,7 +45,7 @@ def run():
 
 
 def files(folder):
-    return list(folder.rglob("*.so"))
+    return list((folder / "programs").glob("*.so"))
 
 
 def test_a_program_is_compiled_once_and_loaded_from_then_on(folder, compiled):
@@ -74,14 +74,21 @@ def test_other_code_shapes_settings_and_threads_are_other_programs(folder, compi
     assert len(compiled) == len(files(folder)) == 6
 
 
-def test_numbers_in_the_code_are_part_of_it_and_tables_are_not_kept(folder, compiled):
+def test_numbers_in_the_code_are_part_of_it_and_tables_are_given_to_it(folder, compiled):
     numbers = [jit(lambda x, c=c: x + torch.tensor(c))(torch.zeros(2)).tolist() for c in (1.5, 2.5)]
     assert numbers == [[1.5] * 2, [2.5] * 2]
-    assert len(files(folder)) == 2
+    assert len(compiled) == len(files(folder)) == 2
     for c in (1.0, 2.0):
-        table = torch.arange(20.0) * c
-        assert jit(lambda x, t=table: x + t)(torch.zeros(20)).tolist() == table.tolist()
-    assert len(files(folder)) == 2
+        tables = torch.arange(20.0) * c, torch.arange(3) + int(c)
+
+        def look_up(state, index, tables=tables):
+            return state + tables[0][index], tables[1]
+
+        state, other = jit(look_up, donate=(0,))(torch.zeros(2), torch.tensor([3, 7]))
+        assert state.tolist() == [3 * c, 7 * c]
+        assert other.tolist() == tables[1].tolist()
+        assert other.data_ptr() != tables[1].data_ptr()
+    assert len(compiled) == len(files(folder)) == 3
 
 
 def test_a_damaged_file_is_compiled_anew_and_mended(folder, compiled):

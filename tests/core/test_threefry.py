@@ -1,21 +1,19 @@
-"""The generator's three ways: in C, by its definition inside the operator, and by its definition traced."""
-
-import shutil
+"""The generator's three ways: in C++, by its definition inside the operator, and by its definition traced."""
 
 import pytest
 import torch
 
 from funcrl.algos import ppo
-from funcrl.core import random, store, threefry, tree
+from funcrl.core import native, random, store, threefry, tree
 from funcrl.core.jit import jit
 from funcrl.train import train
 
 
-def without_c(monkeypatch, tmp_path):
-    """No C compiler, and nothing that one left."""
+def without_compiler(monkeypatch, tmp_path):
+    """No C++ compiler, and nothing that one left."""
     monkeypatch.setattr(store, "folder", lambda: tmp_path)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    threefry._native.cache_clear()
+    monkeypatch.setattr(store, "compiler", lambda: None)
+    native.library.cache_clear()
 
 
 def without_operator(monkeypatch, tmp_path):
@@ -23,14 +21,14 @@ def without_operator(monkeypatch, tmp_path):
     monkeypatch.setattr(threefry, "_has_operator", lambda key: False)
 
 
-@pytest.fixture(params=[without_c, without_operator])
+@pytest.fixture(params=[without_compiler, without_operator])
 def other_way(request, monkeypatch, tmp_path):
     def take():
         request.param(monkeypatch, tmp_path)
 
     yield take
     monkeypatch.undo()
-    threefry._native.cache_clear()
+    native.library.cache_clear()
 
 
 def draws():
@@ -50,8 +48,8 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True))
 
 
-def test_here_it_runs_in_c():
-    assert threefry._native() is not None
+def test_here_there_is_a_library():
+    assert native.library() is not None
 
 
 def test_the_bits_are_the_same(other_way):
@@ -79,8 +77,8 @@ def test_training_has_the_same_bits(other_way):
     assert same(run(), before)
 
 
-def test_without_a_compiler_there_is_no_c_function_and_no_error(monkeypatch, tmp_path):
-    without_c(monkeypatch, tmp_path)
-    assert threefry._native() is None
+def test_without_a_compiler_there_is_no_library_and_no_error(monkeypatch, tmp_path):
+    without_compiler(monkeypatch, tmp_path)
+    assert native.library() is None
     monkeypatch.undo()
-    threefry._native.cache_clear()
+    native.library.cache_clear()

@@ -1,0 +1,54 @@
+"""The library of functions in C++ that compiled programs call on a CPU; `native.cpp` is its source.
+
+It is built once for a processor and a C++ compiler, which torch's own compiler needs as well, and kept
+beside the compiled programs. Where there is no compiler there is no library: everything that it does
+is defined in tensor operations too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from funcrl.core import store
+
+_SOURCE = Path(__file__).with_suffix(".cpp")
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Return the library, built and loaded on the first call; None where that cannot be done."""
+    try:
+        path = store.folder() / f"native-{version()[:16]}.so"
+        if not path.exists():
+            _build(path)
+        # Programs find its functions by their names, as they find torch's.
+        return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@functools.cache
+def version() -> str:
+    """Return a hash of the source and of what it is built for."""
+    return hashlib.sha256(f"{_SOURCE.read_text()} {store.surroundings()}".encode()).hexdigest()
+
+
+def _build(path: Path) -> None:
+    compiler = store.compiler()
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler")
+    torchs = Path(torch.__file__).parent / "lib"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / path.name
+        command = [compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", str(_SOURCE)]
+        command += ["-o", str(built), f"-L{torchs}", "-ltorch_cpu", f"-Wl,-rpath,{torchs}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        built.replace(path)

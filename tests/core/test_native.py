@@ -1,0 +1,97 @@
+"""The functions of `native.cpp` against torch's own."""
+
+import ctypes
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcrl.core import native, random, tree
+from funcrl.core.jit import jit
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+
+
+def call(name, *arguments):
+    """Call a function with handles of tensors, as a compiled program does."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors([x for x in arguments if torch.is_tensor(x)])
+    given = [ctypes.c_void_p(pointer(handle, None)) for handle in handles]
+    given += [ctypes.c_int64(x) for x in arguments if not torch.is_tensor(x)]
+    assert getattr(native.library(), f"aoti_torch_funcrl_{name}")(*given) == 0
+
+
+def matrices(seed, batch, rows, columns, layout):
+    """Some layout of the same numbers: by rows, by columns, one for the whole batch, or with gaps."""
+    x = random.normal(random.key(seed), (batch, rows, columns))
+    if layout == "columns":
+        return x.transpose(1, 2).contiguous().transpose(1, 2)
+    if layout == "one":
+        return x[:1].expand(batch, rows, columns)
+    if layout == "gaps":
+        return random.normal(random.key(seed), (batch, rows, 2, columns + 3))[:, :, 1, 1 : columns + 1]
+    return x
+
+
+LAYOUTS = st.sampled_from(["rows", "columns", "one", "gaps"])
+SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 64, 100, 130]))
+
+
+@given(st.integers(1, 3), SIZES, SIZES, SIZES, LAYOUTS, LAYOUTS)
+def test_a_product_is_one_whatever_its_sizes_and_layouts(batch, m, k, n, first, second):
+    a, b = matrices(1, batch, m, k, first), matrices(2, batch, k, n, second)
+    out = torch.full((batch, m, n), torch.nan)
+    call("bmm", out, a, b)
+    assert torch.allclose(out.double(), torch.bmm(a.double(), b.double()), atol=2e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(0, 1))
+def test_an_element_has_the_same_bits_wherever_it_stands(m, n, lane):
+    a, b = matrices(1, 2, 40, 33, "rows"), matrices(2, 2, 33, 70, "columns")
+    whole, part = torch.empty(2, 40, 70), torch.empty(1, m, n)
+    call("bmm", whole, a, b)
+    call("bmm", part, a[lane : lane + 1, 40 - m :], b[lane : lane + 1, :, 70 - n :])
+    assert torch.equal(part[0], whole[lane, 40 - m :, 70 - n :])
+
+
+def test_what_is_not_finite_stays_where_it_is():
+    a, b = torch.ones(1, 9, 5), torch.ones(1, 5, 40)
+    a[0, 3, 2], b[0, 1, 33] = torch.nan, torch.inf
+    out = torch.empty(1, 9, 40)
+    call("bmm", out, a, b)
+    assert torch.equal(out.isnan(), torch.bmm(a, b).isnan())
+    assert torch.equal(out.isinf(), torch.bmm(a, b).isinf())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.float64, torch.uint8])
+def test_a_copy_is_one(dtype):
+    x = torch.arange(30).reshape(5, 6).to(dtype)
+    out = torch.empty_like(x)
+    call("copy", out, x)
+    assert torch.equal(out, x)
+
+
+@pytest.mark.compiled
+def test_a_compiled_program_calls_them_without_python():
+    def function(state, key, w):
+        x = random.normal(key, (8, 64))
+        return (state[1], state[0]), torch.tanh(x @ w), random.split(key)
+
+    state, key = (torch.ones(3), torch.zeros(3)), random.key(1)
+    w = random.normal(random.key(2), (64, 48))
+    expected = function(state, key, w)
+    program = jit(function, donate=(0,))
+    program((state[0].clone(), state[1].clone()), key, w)
+    called = set()
+    sys.setprofile(lambda frame, event, _: called.add(frame.f_code.co_name))
+    try:
+        found = program((state[0].clone(), state[1].clone()), key, w)
+    finally:
+        sys.setprofile(None)
+    assert "flatten" in called
+    assert not called & {"_bmm", "_copy", "_call", "_threefry", "_threefry_keys"}
+    for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
