@@ -60,6 +60,11 @@ def _copy(x: Tensor) -> Tensor:
 operators.add("copy(Tensor x) -> Tensor", _copy, lambda x: x.new_empty(x.shape))
 
 
+def copy(x: Tensor) -> Tensor:
+    """Return a copy that stays one, however many equal ones a compiled program makes; not under vmap."""
+    return torch.ops.funcrl.copy(x)  # type: ignore[no-any-return]
+
+
 def flatten(value: Any) -> tuple[list[Tensor], Any]:
     """Return the leaves of a tree and its structure, by optree: five times as fast as torch's."""
     return optree.tree_flatten(value, namespace=tree.OPTREE_NAMESPACE)
@@ -159,7 +164,7 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
     def may_alias(node: Node) -> bool:
         return _storage(node) in storages or _unchanged(node) in inputs
 
-    def copy(node: Node) -> Node:
+    def copied(node: Node) -> Node:
         return graph.graph.call_function(torch.ops.funcrl.copy.default, (node,))
 
     with graph.graph.inserting_before(end):
@@ -167,8 +172,8 @@ def write_back(graph: GraphModule, leaves: list[Tensor], donated: tuple[int, ...
         for position, source in zip(donated, outputs, strict=False):
             # An output that is some input, or a view or a copy of it, must be read before any input is written.
             aliases = source is not inputs[position] and may_alias(source)
-            sources.append(copy(source) if aliases else source)
-        fresh = [copy(node) if may_alias(node) else node for node in outputs[len(donated) :]]
+            sources.append(copied(source) if aliases else source)
+        fresh = [copied(node) if may_alias(node) else node for node in outputs[len(donated) :]]
         for position, source in zip(donated, sources, strict=True):
             if source is not inputs[position]:
                 graph.graph.call_function(torch.ops.aten.copy_.default, (inputs[position], source))

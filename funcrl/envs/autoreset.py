@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import random, tree
+from funcrl.core.graphs import copy
 from funcrl.core.lanes import Lanes
 from funcrl.envs.stepping import Env, EnvState, advance, advance_all, reset, reset_all, restart
 
@@ -34,8 +35,9 @@ class VectorState:
 class Stepping:
     """The programs of a `TorchVectorEnv`; `values` are the numbers in which its environments differ.
 
-    Each of the three steps takes `(values, state, actions)` and returns the state after, the
-    `(obs, reward, terminated, truncated)` to hand out, and a dict of infos.
+    Each of the steps takes `(values, state, actions)` and returns the state after, the
+    `(obs, reward, terminated, truncated)` to hand out, and a dict of infos. `bare_step` and `idle_step`
+    leave to others what costs less outside of a program: masks of infos, and beginning episodes.
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -75,43 +77,83 @@ class Stepping:
         one = lambda v, e, k: restart(self._lanes.one(v), e, k)
         return torch.vmap(one)(values, envs, keys)
 
-    def plain_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
-        """DISABLED: stay where the episode ended."""
+    def bare_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """Stay where the episode ended, with infos that have no masks."""
         envs, rows = self._advance(values, state.envs, actions, _keys(state.key, state.count))
         after = tree.replace(state, envs=envs, count=state.count + 1, ended=rows.terminated | rows.truncated)
         outputs = (rows.next_obs, rows.reward, rows.terminated, rows.truncated)
-        return after, outputs, _statistics(rows)
+        infos = {"episode_return": rows.episode_return, "episode_length": rows.episode_length}
+        return after, outputs, tree.map(torch.clone, infos)
+
+    def plain_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """DISABLED: stay where the episode ended."""
+        after, outputs, infos = self.bare_step(values, state, actions)
+        return after, outputs, masked(infos, torch.ones_like(after.ended))
 
     def same_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """SAME_STEP: begin the next episode at once and keep what the last step led to."""
-        after, (final_obs, *figures), infos = self.plain_step(values, state, actions)
+        after, (final_obs, *figures), infos = self.bare_step(values, state, actions)
         ended = after.ended
-        fresh = self._begin_again(values, after.envs, _keys(after.key, after.count))
-        envs = tree.where(ended, fresh, after.envs)
-        after = tree.replace(after, envs=envs, count=after.count + ended, ended=torch.zeros_like(ended))
-        infos = _final(final_obs, ended, infos)
-        return after, (tree.map(torch.clone, envs.obs), *figures), infos
+        after = self.restart_some(values, after, ended)
+        return after, (tree.map(torch.clone, after.envs.obs), *figures), final(final_obs, ended, infos)
 
     def next_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """NEXT_STEP: where the last step ended an episode, begin the next one in place of a step."""
         begins = state.ended
         fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
-        after, (obs, reward, *flags), infos = self.plain_step(values, state, actions)
-        envs = tree.where(begins, fresh, after.envs)
-        after = tree.replace(after, envs=envs, ended=after.ended & ~begins)
-        outputs = (
-            tree.where(begins, fresh.obs, obs),
-            torch.where(begins, 0.0, reward),
-            *(flag & ~begins for flag in flags),
+        after, (_, *figures), infos = self.idle_step(values, state, actions)
+        after = tree.replace(after, envs=tree.where(begins, fresh, after.envs))
+        return after, (tree.map(torch.clone, after.envs.obs), *figures), masked(infos, ~begins)
+
+    def idle_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """NEXT_STEP but for the beginning: report no step where the last one ended an episode."""
+        begins = state.ended
+        after, (obs, reward, *flags), infos = self.bare_step(values, state, actions)
+        after = tree.replace(after, ended=after.ended & ~begins)
+        figures = (torch.where(begins, 0.0, reward), *(flag & ~begins for flag in flags))
+        return after, (obs, *figures), tree.where(begins, tree.map(torch.zeros_like, infos), infos)
+
+    def begin_here(self, state: VectorState, values: list[Tensor], index: Tensor) -> VectorState:
+        """Begin an episode in the environments that are listed.
+
+        Args:
+            state: `[N]`, which is overwritten.
+            values: `[N]` each.
+            index: `[K]` int64; one may be there more than once.
+        """
+        rows = tree.index(state, index)
+        return self._put(state, rows, values, index, rows.count + 1)
+
+    def begin_instead(
+        self, after: VectorState, before: VectorState, values: list[Tensor], index: Tensor
+    ) -> VectorState:
+        """Begin an episode in the environments that are listed, instead of the step from `before` to `after`."""
+        rows = tree.index(before, index)
+        return self._put(after, rows, values, index, rows.count + 1)
+
+    def _put(
+        self, state: VectorState, rows: VectorState, values: list[Tensor], index: Tensor, count: Tensor
+    ) -> VectorState:
+        fresh = self._begin_again([v[index] for v in values], rows.envs, _keys(rows.key, rows.count))
+        put: Any = lambda whole, part: whole.index_put((index,), part)
+        return tree.replace(
+            state,
+            envs=tree.map(put, state.envs, fresh),
+            count=put(state.count, count),
+            ended=put(state.ended, torch.zeros_like(rows.ended)),
         )
-        zero = {name: torch.zeros_like(value) for name, value in infos.items()}
-        return after, outputs, tree.where(begins, zero, infos)
 
     def restart_some(self, values: list[Tensor], state: VectorState, mask: Tensor) -> VectorState:
         """Begin an episode in the environments of a mask, `[N]` boolean."""
         fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
         envs = tree.where(mask, fresh, state.envs)
         return tree.replace(state, envs=envs, count=state.count + mask, ended=state.ended & ~mask)
+
+
+def owned(step: Callable[..., Any], values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+    """Take a step whose state shares no tensor, neither within itself nor with what is handed out."""
+    after, *rest = step(values, state, actions)
+    return tree.map(copy, after), *rest
 
 
 def unrolled(step: Callable[..., Any], values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
@@ -127,17 +169,12 @@ def _keys(key: Tensor, count: Tensor) -> Tensor:
     return torch.vmap(random.fold_in)(key, count)
 
 
-def _statistics(rows: Any) -> dict[str, Tensor]:
-    """Return the figures of the episodes; as in Gymnasium `_name` says which environments have `name`."""
-    there = torch.ones_like(rows.terminated)
-    infos = {"episode_return": rows.episode_return, "episode_length": rows.episode_length}
-    return {k: v.clone() for name, value in infos.items() for k, v in ((name, value), (f"_{name}", there))}
+def masked(infos: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:
+    """Return infos with a mask each; as in Gymnasium `_name` says which environments have `name`."""
+    return {k: v for name, value in infos.items() for k, v in ((name, value), (f"_{name}", there.clone()))}
 
 
-def _final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
+def final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
     """Return the infos of a step that also resets, with those of the episodes that ended apart."""
-    masks = {name for name in infos if name.startswith("_")}
-    final = {name: (ended if name in masks else value).clone() for name, value in infos.items()}
-    going_on = {name: value & ~ended if name in masks else value for name, value in infos.items()}
-    kept = {"final_obs": final_obs, "final_info": final}
-    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **going_on}
+    kept = {"final_obs": final_obs, "final_info": masked(tree.map(torch.clone, infos), ended)}
+    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **masked(infos, ~ended)}

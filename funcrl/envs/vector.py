@@ -14,10 +14,13 @@ from torch import Tensor
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.actions import as_numbers, check_actions
-from funcrl.envs.autoreset import Stepping, VectorState, unrolled
+from funcrl.envs.autoreset import Stepping, VectorState, final, masked, owned, unrolled
 from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
+
+EPISODES_AT_A_TIME = 16
+"""One N-th of the environments begin an episode in one call of a program, on a CPU."""
 
 
 class TorchVectorEnv(VectorEnv):
@@ -83,20 +86,30 @@ class TorchVectorEnv(VectorEnv):
         self._make_programs()
 
     def _make_programs(self) -> None:
-        backend = self._backend
-        steps = {
-            AutoresetMode.SAME_STEP: self._stepping.same_step,
-            AutoresetMode.NEXT_STEP: self._stepping.next_step,
-            AutoresetMode.DISABLED: self._stepping.plain_step,
-        }
-        one_step = steps[self.autoreset_mode]
-        self._step = jit.jit(one_step, backend=backend)
-        self._unroll = jit.jit(lambda *arguments: unrolled(one_step, *arguments), backend=backend)
-        self._restart = jit.jit(self._stepping.restart_some, backend=backend)
+        stepping, backend = self._stepping, self._backend
+        whole = {
+            AutoresetMode.SAME_STEP: stepping.same_step,
+            AutoresetMode.NEXT_STEP: stepping.next_step,
+            AutoresetMode.DISABLED: stepping.plain_step,
+        }[self.autoreset_mode]
+        self._step, self._begin = jit.jit(whole, backend=backend), None
+        if self.device.type == "cpu" and self.autoreset_mode != AutoresetMode.DISABLED:
+            # Here asking which episodes ended costs nothing, and beginning only those a small part of
+            # beginning them all; on a GPU it is the other way round.
+            only: Any
+            begin: Any
+            only, begin = {
+                AutoresetMode.SAME_STEP: (stepping.bare_step, stepping.begin_here),
+                AutoresetMode.NEXT_STEP: (stepping.idle_step, stepping.begin_instead),
+            }[self.autoreset_mode]
+            self._step = jit.jit(lambda *arguments: owned(only, *arguments), backend=backend)
+            self._begin = jit.jit(begin, donate=(0,), backend=backend)
+        self._unroll = jit.jit(lambda *arguments: unrolled(whole, *arguments), backend=backend)
+        self._restart = jit.jit(stepping.restart_some, backend=backend)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all but the compiled programs, which belong to a process; a copy makes its own."""
-        programs = ("_step", "_unroll", "_restart")
+        programs = ("_step", "_begin", "_unroll", "_restart")
         return {name: value for name, value in self.__dict__.items() if name not in programs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -231,11 +244,29 @@ class TorchVectorEnv(VectorEnv):
                 over,
                 "Write env.reset(options={'reset_mask': terminated | truncated}).",
             )
-        self._state, outputs, infos = self._step(self._values, state, actions)
+        after, outputs, infos = self._step(self._values, state, actions)
+        if self._begin is not None:
+            same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
+            begins = after.ended if same_step else state.ended
+            infos = final(outputs[0], begins, infos) if same_step else masked(infos, ~begins)
+            after = self._begin_episodes(after, state, begins)
+            outputs = (after.envs.obs, *outputs[1:])
+        self._state = after
         # What is handed out may be changed by whoever gets it; the state must not be.
-        if self.autoreset_mode != AutoresetMode.SAME_STEP:
-            outputs = (tree.map(torch.clone, outputs[0]), *outputs[1:])
-        return (*outputs, infos)
+        return (tree.map(torch.clone, outputs[0]), *outputs[1:], infos)
+
+    def _begin_episodes(self, after: VectorState, before: VectorState, where: Tensor) -> VectorState:
+        """Begin an episode in the environments of a mask, as many at a time as the program is made for."""
+        assert self._begin is not None
+        size = max(1, self.num_envs // EPISODES_AT_A_TIME)
+        sources = () if self.autoreset_mode == AutoresetMode.SAME_STEP else (before,)
+        index = where.nonzero().flatten()
+        for begin in range(0, len(index), size):
+            some = index[begin : begin + size]
+            # The last few are filled up with one of them again, which changes nothing.
+            filled = torch.cat([some, some[:1].expand(size - len(some))]) if len(some) < size else some
+            after = self._begin(after, *sources, self._values, filled)
+        return after
 
     def unroll(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Take T steps in one compiled call: what T calls of `step` return, stacked.

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from funcrl.core import random, tree
+from funcrl.envs.cartpole import CartPole
 from funcrl.envs.single import TorchEnv
-from funcrl.envs.vector import TorchVectorEnv
+from funcrl.envs.vector import EPISODES_AT_A_TIME, TorchVectorEnv
 
 NUM = 3
 MASKS = st.lists(st.booleans(), min_size=NUM, max_size=NUM).filter(any)
@@ -176,3 +177,25 @@ def test_a_chunk_needs_resets_of_its_own():
     env.reset(seed=0)
     with pytest.raises(ValueError, match="autoreset_mode must be SameStep or NextStep"):
         env.unroll(torch.zeros(2, NUM, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
+def test_beginning_the_episodes_that_are_needed_equals_beginning_all_and_taking_some(mode, backend):
+    """`step` asks which ended and begins those, some at a time; `unroll` begins all of them."""
+    num = 3 * EPISODES_AT_A_TIME + 1
+    by_step, at_once = (
+        TorchVectorEnv(CartPole(max_episode_steps=12), num, backend=backend, autoreset_mode=mode)
+        for _ in range(2)
+    )
+    assert torch.equal(by_step.reset(seed=3)[0], at_once.reset(seed=3)[0])
+    actions = torch.stack([(torch.arange(num) * 7 + t) % 3 % 2 for t in range(26)])
+    rows = [by_step.step(row) for row in actions]
+    ended = torch.stack([row[2] | row[3] for row in rows]).sum(dim=1)
+    assert 0 in ended.tolist()
+    assert int(ended.max()) > num // EPISODES_AT_A_TIME  # more than begin in one call
+    for a, b in zip(tree.leaves(tree.stack(rows)), tree.leaves(at_once.unroll(actions)), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-5)
+    for a, b in zip(tree.leaves(by_step._state), tree.leaves(at_once._state), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-5)
+    assert by_step._begin.num_graphs == 1
