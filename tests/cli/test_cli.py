@@ -39,6 +39,17 @@ def test_version_help_and_list(capsys):
     assert "CartPole-v1" in out
 
 
+@pytest.mark.parametrize("words", [["--version"], ["list"], ["train", "ppo", "--help"]])
+def test_what_only_tells_starts_no_compiler(words):
+    script = (
+        f"import sys; from funcrl.cli import main; main({words}); print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout
+    assert "torch._dynamo" not in done.stderr
+    assert "torch._inductor" not in done.stderr
+
+
 def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
     _, out, _ = run(capsys, "train", "ppo", "--help")
     out = " ".join(out.replace("│", " ").split())

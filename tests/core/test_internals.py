@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._inductor.graph import GraphLowering
 
-from funcrl.core import graphs, internals
+from funcrl.core import graphs, internals, native, operators
 
 
 def traced(function, *leaves):
@@ -100,3 +101,22 @@ def test_the_compilers_settings_are_those_of_the_moment():
     assert internals.compiler_settings() == before
     with config.patch({"cpp.simdlen": 256}):
         assert internals.compiler_settings() != before
+
+
+@pytest.mark.compiled
+def test_a_program_calls_functions_by_name_and_other_compilers_the_operators():
+    if native.library() is None:
+        pytest.skip("needs a C++ compiler")
+    internals.call_natively(tuple(operators.names))
+    graph, mode = traced(lambda x: [graphs.copy(x) + 1], torch.ones(3))
+    sources = []
+    with internals.watch_compiler():
+        save = GraphLowering.save_output_code
+        GraphLowering.save_output_code = lambda code: sources.append(code)
+        try:
+            program = internals._compile_directly(graph, mode)
+        finally:
+            GraphLowering.save_output_code = save
+    assert "AOTITorchError aoti_torch_funcrl_copy(AtenTensorHandle, AtenTensorHandle)" in sources[0]
+    assert program([torch.ones(3)])[0].tolist() == [2.0] * 3
+    assert torch.compile(lambda x: graphs.copy(x) + 1, fullgraph=True)(torch.ones(3)).tolist() == [2.0] * 3

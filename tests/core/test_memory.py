@@ -1,10 +1,13 @@
-"""Freed memory is kept, unless the environment says otherwise."""
+"""Freed memory is kept, unless the environment says otherwise; the collector rests while programs are made."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+
+from funcrl.core import memory
 
 SCRIPT = """
 import resource, torch
@@ -42,3 +45,30 @@ def test_the_environment_has_the_last_word():
     kept, faults = run(MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
     assert faults > 10_000
+
+
+def test_the_collector_rests_and_is_as_it_was_afterwards():
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="out"), memory.without_collection():
+        assert not gc.isenabled()
+        raise ValueError("out")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with memory.without_collection():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_process_that_compiled_does_not_collect_at_its_end():
+    script = """
+import atexit, gc
+from funcrl.core import memory
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what was registered later
+with memory.without_collection():
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
