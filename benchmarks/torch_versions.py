@@ -31,7 +31,7 @@ QUICK = [
 ]
 RUNS = {
     "ppo": ("CartPole-v1", 20_480),
-    "dqn": ("CartPole-v1", 3_000),
+    "dqn": ("CartPole-v1", 12_000),
     "q_learning": ("CliffWalking-v1", 3_000),
 }
 SCRIPT = """

@@ -258,7 +258,7 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
     (end,) = (node for node in graph.graph.nodes if node.op == "output")
     end.meta["user_visible_output_idxs"] = list(range(len(end.args[0])))
     on_cpu = all(value.device.type == "cpu" for value in inputs)
-    options = _OPTIONS | (_CPU_OPTIONS if on_cpu else {})
+    options = _known(_OPTIONS | (_CPU_OPTIONS if on_cpu else {}))
     with contextlib.ExitStack() as contexts:
         for context in (torch.no_grad(), tracing(TracingContext(mode)), V.set_fake_mode(mode)):
             contexts.enter_context(context)
@@ -268,9 +268,23 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
     return compiled.current_callable  # type: ignore[no-any-return]
 
 
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options that this torch does not have: they only save time."""
+    from torch._inductor import config
+
+    def is_known(name: str) -> bool:
+        try:
+            functools.reduce(getattr, name.split("."), config)
+        except AttributeError:
+            return False
+        return True
+
+    return {name: value for name, value in options.items() if is_known(name)}
+
+
 def _compile_publicly(graph: GraphModule) -> Program:
     try:
-        compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=_OPTIONS)
+        compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=_known(_OPTIONS))
     except RuntimeError as error:
         raise RuntimeError(
             f"jit: torch {torch.__version__} must be able to compile, got {error}. Write backend='eager'."

@@ -41,11 +41,17 @@ def test_version_help_and_list(capsys):
 
 @pytest.mark.parametrize("words", [["--version"], ["list"], ["train", "ppo", "--help"]])
 def test_what_only_tells_starts_no_compiler(words):
-    script = (
-        f"import sys; from funcrl.cli import main; main({words}); print(sorted(sys.modules), file=sys.stderr)"
-    )
+    script = f"""
+import sys
+from funcrl.cli import main
+try:
+    main({words})
+finally:
+    print(sorted(sys.modules), file=sys.stderr)
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout
+    assert "funcrl.cli" in done.stderr
     assert "torch._dynamo" not in done.stderr
     assert "torch._inductor" not in done.stderr
 

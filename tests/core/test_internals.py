@@ -94,6 +94,14 @@ def test_a_compiled_program_is_a_library_that_loads_without_the_compiler():
         internals.load_library(path.with_suffix(".txt"))
 
 
+def test_options_that_a_torch_does_not_have_are_left_out():
+    assert internals._known({"cpp_wrapper": True, "cpp.threads": 1, "cpp.no_such_thing": 1}) == {
+        "cpp_wrapper": True,
+        "cpp.threads": 1,
+    }
+    assert internals._known(internals._OPTIONS) == internals._OPTIONS
+
+
 def test_the_compilers_settings_are_those_of_the_moment():
     from torch._inductor import config
 

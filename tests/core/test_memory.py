@@ -1,5 +1,6 @@
 """Freed memory is kept, unless the environment says otherwise; the collector rests while programs are made."""
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -49,9 +50,9 @@ def test_the_environment_has_the_last_word():
 
 def test_the_collector_rests_and_is_as_it_was_afterwards():
     assert gc.isenabled()
-    with pytest.raises(ValueError, match="out"), memory.without_collection():
+    with contextlib.suppress(ValueError), memory.without_collection():
         assert not gc.isenabled()
-        raise ValueError("out")
+        raise ValueError("whatever goes wrong")
     assert gc.isenabled()
     gc.disable()
     try:
