@@ -3,9 +3,12 @@
 // They take torch's handles of tensors, by the C interface that torch promises to keep, so that a program
 // calls them as it calls torch's own: without Python, and without knowing where they are.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 extern "C" {
 typedef struct Opaque *Handle;
@@ -192,6 +195,43 @@ void product(const float *a, int64_t am, int64_t ak, const float *b, int64_t bk,
   }
 }
 
+// ---------------------------------------------------------------------------------------------------
+// The order of random numbers: they fall into as many buckets as there are numbers, about one into each.
+
+constexpr int64_t FEW = 32;
+
+void order(const int64_t *x, int64_t n, int64_t *places) {
+  static thread_local std::vector<int64_t> ends;
+  static thread_local std::vector<std::pair<int64_t, int64_t>> sorted;  // numbers and where they stood
+  int64_t least = x[0], greatest = x[0];
+  for (int64_t i = 1; i < n; i++) {
+    least = std::min(least, x[i]);
+    greatest = std::max(greatest, x[i]);
+  }
+  uint64_t range = static_cast<uint64_t>(greatest) - static_cast<uint64_t>(least);
+  int shift = 0;
+  while ((range >> shift) >= static_cast<uint64_t>(n)) shift++;
+  auto bucket = [&](int64_t value) {
+    return (static_cast<uint64_t>(value) - static_cast<uint64_t>(least)) >> shift;
+  };
+  ends.assign(n + 1, 0);
+  sorted.resize(n);
+  for (int64_t i = 0; i < n; i++) ends[bucket(x[i]) + 1]++;
+  for (int64_t b = 0; b < n; b++) ends[b + 1] += ends[b];
+  for (int64_t i = 0; i < n; i++) sorted[ends[bucket(x[i])]++] = {x[i], i};
+  // ends[b] is now where bucket b ends and the next one begins.
+  for (int64_t b = 0, begin = 0; b < n; begin = ends[b++]) {
+    int64_t end = ends[b];
+    if (end - begin > FEW) {
+      std::sort(sorted.begin() + begin, sorted.begin() + end);
+      continue;
+    }
+    for (int64_t i = begin + 1; i < end; i++)
+      for (int64_t j = i; j > begin && sorted[j] < sorted[j - 1]; j--) std::swap(sorted[j], sorted[j - 1]);
+  }
+  for (int64_t i = 0; i < n; i++) places[i] = sorted[i].second;
+}
+
 }  // namespace
 
 extern "C" {
@@ -228,6 +268,13 @@ int32_t aoti_torch_funcrl_bmm(Handle out, Handle a, Handle b) {
   for (int64_t i = 0; i < batch; i++)
     product(data<float>(a) + i * stride(a, 0), stride(a, 1), stride(a, 2), data<float>(b) + i * stride(b, 0),
             stride(b, 1), stride(b, 2), data<float>(out) + i * rows * width, rows, depth, width);
+  return 0;
+}
+
+// x [*B, N] int64; out [*B, N] int64, places in the order of what stands there, equal ones as they come.
+int32_t aoti_torch_funcrl_argsort(Handle out, Handle x) {
+  int64_t n = size(x, dim(x) - 1);
+  for (int64_t begin = 0; begin < numel(x); begin += n) order(data<int64_t>(x) + begin, n, data<int64_t>(out) + begin);
   return 0;
 }
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from funcrl.core import loops, threefry
+from funcrl.core import loops, operators, threefry
 from funcrl.core.checks import require
 
 _DRAW, _SPLIT, _FOLD = 0, 1, 2
@@ -247,8 +247,23 @@ def permutation(key: Tensor, num: int) -> Tensor:
     """
     require(num >= 1, "random.permutation", "num", "be at least 1", num)
     first, second = _words(key, num, _DRAW)
-    return torch.argsort(((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second))
+    numbers = ((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second)
+    if numbers.device.type == "cpu":
+        return torch.ops.funcrl.argsort(numbers)  # type: ignore[no-any-return]
+    return _argsort(numbers)
 
+
+def _argsort(numbers: Tensor) -> Tensor:
+    """Return places in the order of the numbers, along the last axis: `[*B, N]` int64."""
+    return torch.argsort(numbers, dim=-1, stable=True)
+
+
+operators.add(
+    "argsort(Tensor numbers) -> Tensor",
+    _argsort,
+    torch.empty_like,
+    lambda info, in_dims, numbers: (torch.ops.funcrl.argsort(numbers.movedim(in_dims[0], 0)), 0),
+)
 
 _ATTEMPTS = 4
 

@@ -66,6 +66,28 @@ def test_what_is_not_finite_stays_where_it_is():
     assert torch.equal(out.isinf(), torch.bmm(a, b).isinf())
 
 
+EDGES = st.sampled_from([0, 1, -1, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)])
+
+
+@given(
+    st.integers(1, 3), st.lists(st.one_of(EDGES, st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=90)
+)
+def test_an_order_is_torchs_whatever_the_numbers(rows, numbers):
+    x = torch.tensor([numbers[i:] + numbers[:i] for i in range(rows)])
+    out = torch.empty_like(x)
+    call("argsort", out, x)
+    assert torch.equal(out, torch.argsort(x, dim=-1, stable=True))
+
+
+@pytest.mark.parametrize("spread", [1, 3, 1000, 2**30])
+def test_an_order_of_crowded_numbers_is_torchs(spread):
+    x = random.randint(random.key(3), (2, 500), 0, spread) + torch.tensor([[0], [-(2**50)]])
+    x[:, ::7] = 2**61  # one far away: all others fall into one bucket
+    out = torch.empty_like(x)
+    call("argsort", out, x)
+    assert torch.equal(out, torch.argsort(x, dim=-1, stable=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.float64, torch.uint8])
 def test_a_copy_is_one(dtype):
     x = torch.arange(30).reshape(5, 6).to(dtype)
