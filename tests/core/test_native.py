@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funcrl.core import native, random, tree
@@ -40,6 +40,7 @@ LAYOUTS = st.sampled_from(["rows", "columns", "one", "gaps"])
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 64, 100, 130]))
 
 
+@settings(deadline=None)  # an example is quick, unless other work keeps the core
 @given(st.integers(1, 3), SIZES, SIZES, SIZES, LAYOUTS, LAYOUTS)
 def test_a_product_is_one_whatever_its_sizes_and_layouts(batch, m, k, n, first, second):
     a, b = matrices(1, batch, m, k, first), matrices(2, batch, k, n, second)
@@ -48,6 +49,7 @@ def test_a_product_is_one_whatever_its_sizes_and_layouts(batch, m, k, n, first, 
     assert torch.allclose(out.double(), torch.bmm(a.double(), b.double()), atol=2e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 70), st.integers(0, 1))
 def test_an_element_has_the_same_bits_wherever_it_stands(m, n, lane):
     a, b = matrices(1, 2, 40, 33, "rows"), matrices(2, 2, 33, 70, "columns")
