@@ -7,6 +7,7 @@ is the dynamic linker's work. It holds the CPU's programs; others stay with torc
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -26,11 +27,30 @@ _CHOSEN = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
 """What the user said; torch sets the variable itself later."""
 
 
+@functools.cache
 def folder() -> Path:
-    """Return where what funcrl compiles is kept: beside torch's own programs where a place for them is named."""
+    """Return where what funcrl compiles is kept, which is a folder of the user's own that can be written.
+
+    Beside torch's own programs where `TORCHINDUCTOR_CACHE_DIR` names a place for them, else
+    `~/.cache/funcrl`; where that cannot be, one among temporary files, of this process alone if need be.
+    """
+    places = []
     if _CHOSEN:
-        return Path(_CHOSEN) / "funcrl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcrl"
+        places.append(Path(_CHOSEN).absolute() / "funcrl")
+    else:
+        with contextlib.suppress(RuntimeError):  # a user without a home
+            places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcrl")
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    places.append(Path(tempfile.gettempdir()) / f"funcrl-{user}")
+    for candidate in places:
+        with contextlib.suppress(OSError):
+            candidate.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Libraries are loaded from here: nobody else may put any.
+            if os.access(candidate, os.W_OK) and (user == "user" or candidate.stat().st_uid == user):
+                return candidate
+    own = tempfile.mkdtemp(prefix="funcrl-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 
 def compiler() -> str | None:

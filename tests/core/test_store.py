@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -125,3 +127,40 @@ def test_a_file_is_for_its_owner_and_lies_there_whole_or_not_at_all(folder, comp
     assert file.stat().st_uid == os.getuid()
     assert not file.stat().st_mode & stat.S_IWOTH
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": ""},
+        {"XDG_CACHE_HOME": "/dev/null"},
+        {"TORCHINDUCTOR_CACHE_DIR": "/dev/null/x"},
+    ],
+)
+def test_where_the_usual_folder_cannot_be_there_is_another_of_ones_own(variables, tmp_path):
+    script = "from funcrl.core import store; print(store.folder())"
+    mine = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=mine | {"TMPDIR": str(tmp_path)} | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(tmp_path / f"funcrl-{os.getuid()}")
+
+
+def test_a_folder_that_others_own_is_not_taken(tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("only root gives folders away")
+    (tmp_path / "funcrl").mkdir()
+    os.chown(tmp_path / "funcrl", 12345, 12345)
+    script = "from funcrl.core import store; print(store.folder())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(tmp_path / "funcrl-0")
