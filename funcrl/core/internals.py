@@ -183,6 +183,35 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
         setattr(VecISA, "check_build", ask)  # noqa: B010
 
 
+@contextlib.contextmanager
+def _writes_wait_for_reads() -> Iterator[None]:
+    """Keep what torch before 2.12 forgets: that a write into an input waits for calls that read the input.
+
+    There, fitting a loop to others that it is fused with finds its dependencies anew from its body,
+    which knows nothing of them; a copy of the old value then got the new one.
+    """
+    if tuple(int(x) for x in torch.__version__.split(".")[:2]) >= (2, 12):
+        yield
+        return
+    from torch._inductor.dependencies import StarDep, WeakDep
+    from torch._inductor.scheduler import SchedulerNode
+    from torch.utils._ordered_set import OrderedSet
+
+    refit = SchedulerNode.recompute_size_and_body
+
+    def recompute_size_and_body(node: Any, *arguments: Any, **options: Any) -> None:
+        order = OrderedSet(dep for dep in node.read_writes.reads if isinstance(dep, (WeakDep, StarDep)))
+        refit(node, *arguments, **options)
+        if order:
+            node.set_read_writes(node.read_writes.with_read(order).rename(node.mutation_renames))
+
+    setattr(SchedulerNode, "recompute_size_and_body", recompute_size_and_body)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(SchedulerNode, "recompute_size_and_body", refit)  # noqa: B010
+
+
 @functools.cache
 def call_natively(names: tuple[str, ...]) -> None:
     """Let programs written in C++ call the functions `aoti_torch_funcrl_<name>` for the operators `funcrl::<name>`.
@@ -264,6 +293,7 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
             contexts.enter_context(context)
         contexts.enter_context(config.patch(options))
         contexts.enter_context(_quick_checks(folder))
+        contexts.enter_context(_writes_wait_for_reads())
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     return compiled.current_callable  # type: ignore[no-any-return]
 

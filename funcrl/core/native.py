@@ -37,7 +37,9 @@ def library() -> ctypes.CDLL | None:
 @functools.cache
 def version() -> str:
     """Return a hash of the source and of what it is built for."""
-    return hashlib.sha256(f"{_SOURCE.read_text()} {store.surroundings()}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{_SOURCE.read_text(encoding='utf-8')} {store.surroundings()}".encode()
+    ).hexdigest()
 
 
 def _build(path: Path) -> None:
