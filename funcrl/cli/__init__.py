@@ -60,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
+        from funcrl.core.internals import CompilerError
         from funcrl.envs import HostError
         from funcrl.train import WorkerError
 
-        if not isinstance(error, (HostError, WorkerError)):
+        if not isinstance(error, (CompilerError, HostError, WorkerError)):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1

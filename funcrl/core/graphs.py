@@ -225,14 +225,15 @@ def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
 def lift_constants(graph: GraphModule, mode: Any) -> list[Tensor]:
     """Make the tensors that a traced graph holds its last inputs, and return them.
 
-    Compiled code is the same whatever they hold, and can be kept without them. Single numbers stay:
-    the compiler writes them into the code.
+    Compiled code is the same whatever they hold, and can be kept without them. Single numbers that
+    the function makes itself stay: the compiler writes them into the code.
     """
     constants: list[Tensor] = []
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
     for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
         value = getattr(graph, str(node.target))
-        if not isinstance(value, Tensor) or value.ndim == 0:
+        made_inside = all("lift_fresh_copy" in str(user.target) for user in node.users)
+        if not isinstance(value, Tensor) or (value.ndim == 0 and made_inside):
             continue
         with graph.graph.inserting_after(*last) if last else graph.graph.inserting_before():
             lifted = graph.graph.placeholder(f"constant_{len(constants)}")

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 __all__ = [
+    "CompilerError",
     "Generated",
     "call_natively",
     "compile_graph",
@@ -43,6 +44,11 @@ __all__ = [
 
 Program = Callable[[list[Tensor]], Sequence[Tensor]]
 """A compiled graph: takes a list of tensors, which it empties, and returns those that are not donated."""
+
+
+class CompilerError(RuntimeError):
+    """There is no C++ compiler, which torch's compiler needs on a CPU."""
+
 
 _OPTIONS: dict[str, Any] = {
     # Storing intermediate results earlier compiles several times faster and runs as fast.
@@ -274,6 +280,13 @@ def compile_graph(graph: GraphModule, mode: Any, folder: Path | None = None) -> 
         return _compile_directly(graph, mode, folder)
     except (ImportError, AttributeError, TypeError) as error:
         _say_that_it_changed(f"{type(error).__name__}: {error}")
+    except RuntimeError as error:
+        if "InvalidCxxCompiler" in f"{type(error).__name__} {error}":
+            raise CompilerError(
+                f"jit: a C++ compiler must be there, got none by the name {os.environ.get('CXX', 'g++')!r}. "
+                "Install g++, or set CXX to the name of one program; or write backend='eager'."
+            ) from None
+        raise
     return _compile_publicly(graph)
 
 

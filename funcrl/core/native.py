@@ -11,7 +11,7 @@ import ctypes
 import functools
 import hashlib
 import subprocess
-import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -24,14 +24,40 @@ _SOURCE = Path(__file__).with_suffix(".cpp")
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Return the library, built and loaded on the first call; None where that cannot be done."""
-    try:
-        path = store.folder() / f"native-{version()[:16]}.so"
-        if not path.exists():
-            _build(path)
-        # Programs find its functions by their names, as they find torch's.
-        return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-    except (OSError, subprocess.SubprocessError):
+    if store.compiler() is None:
         return None
+    path = store.folder() / f"native-{version()[:16]}.so"
+    try:
+        if not store.is_whole(path):
+            _build(path)
+        return _load(path)
+    except OSError:
+        return _mended(path)
+    except subprocess.SubprocessError as error:
+        _say(error)
+        return None
+
+
+def _mended(path: Path) -> ctypes.CDLL | None:
+    try:
+        _build(path)
+        return _load(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(error)
+        return None
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    # Programs find its functions by their names, as they find torch's.
+    return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def _say(error: Exception) -> None:
+    said = getattr(error, "stderr", b"") or b""
+    warnings.warn(
+        f"funcrl does without its C++ library, which takes longer: {error} {said.decode(errors='replace')[-300:]}",
+        stacklevel=3,
+    )
 
 
 @functools.cache
@@ -47,10 +73,7 @@ def _build(path: Path) -> None:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler")
     torchs = Path(torch.__file__).parent / "lib"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
+    with store.new_file(path) as built:
         command = [compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", str(_SOURCE)]
         command += ["-o", str(built), f"-L{torchs}", "-ltorch_cpu", f"-Wl,-rpath,{torchs}"]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
-        built.replace(path)

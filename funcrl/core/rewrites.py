@@ -68,7 +68,7 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         `[B, M, N]`; NotImplemented where the compiler knows better.
     """
-    if not a.is_floating_point():
+    if not a.is_floating_point() or not _fits(a, b) or 0 in (*a.shape, *b.shape):
         return NotImplemented  # type: ignore[no-any-return]
     if b.shape[2] <= THIN < a.shape[2]:
         return _thin_columns(a, b)
@@ -80,6 +80,13 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype == torch.float32 and b.shape[1] * b.shape[2] <= SMALL and native.library() is not None:
         return torch.ops.funcrl.bmm(a, b)  # type: ignore[no-any-return]
     return NotImplemented  # type: ignore[no-any-return]
+
+
+def _fits(a: Tensor, b: Tensor) -> bool:
+    """Return whether these are factors; what says so where they are not is the operation that is replaced."""
+    if a.ndim != 3 or b.ndim != 3 or a.dtype != b.dtype:
+        return False
+    return a.shape[0] == b.shape[0] and a.shape[2] == b.shape[1]
 
 
 def _thin_columns(a: Tensor, b: Tensor) -> Tensor:

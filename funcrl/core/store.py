@@ -14,8 +14,10 @@ import hashlib
 import os
 import platform
 import shutil
+import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -119,7 +121,7 @@ def surroundings() -> str:
 
 def load(path: Path) -> internals.Program | None:
     """Return the program in a file; None where there is none, or none that can be loaded."""
-    if not path.exists():
+    if not is_whole(path):
         return None
     try:
         return internals.load_library(path)
@@ -132,8 +134,34 @@ def keep(path: Path, program: internals.Program) -> None:
     library = internals.library(program)
     if library is None:
         return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as own:
-            shutil.copy(library, Path(own) / path.name)
-            (Path(own) / path.name).replace(path)
+    with contextlib.suppress(OSError), new_file(path) as copied:
+        shutil.copy(library, copied)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a file to write, which then takes its place whole, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as own:
+        written = Path(own) / path.name
+        yield written
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        written.replace(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a library is there, and as long as its header says (of those of Linux).
+
+    To load a shorter one would end the process.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(64)
+    except OSError:
+        return False
+    if header[:5] != b"\x7fELF\x02":
+        return sys.platform != "linux"
+    table, entry, entries = struct.unpack_from("<Q", header, 40)[0], *struct.unpack_from("<HH", header, 58)
+    return bool(size >= table + entry * entries)

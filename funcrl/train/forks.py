@@ -9,7 +9,6 @@ parent's is flushed or closed when it ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -21,9 +20,9 @@ from typing import Any, NoReturn
 
 import torch
 
+from funcrl.core import background
 from funcrl.train import errors
 
-_PR_SET_PDEATHSIG = 1
 _GO_ON, _STOP = b"+", b"-"
 
 
@@ -175,10 +174,7 @@ def _settle(strangers: list[int], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before that line
-        os._exit(1)
+    background.die_with(parent)
     for descriptor in strangers:
         os.close(descriptor)
     torch.set_num_threads(1)

@@ -1,8 +1,10 @@
 """Work done beforehand by a child: the result, the child's silence, and what goes wrong."""
 
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,33 @@ def test_an_error_is_raised_here_and_the_child_says_nothing(capfd):
     with pytest.raises(ValueError, match="it cannot be done"):
         finish()
     assert capfd.readouterr().out.count("a word") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are made on Linux")
+@pytest.mark.parametrize(
+    "end", ["raise SystemExit", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+)
+def test_children_end_with_the_process(end, cores):
+    script = f"""
+import time
+from pathlib import Path
+from funcrl.core import background
+background.num_cores = lambda: 2
+background.beforehand(lambda: time.sleep(60))
+print(*background._running, flush=True)
+{end}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    (child,) = (int(word) for word in done.stdout.split())
+    limit = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def is_running(child):
+    try:
+        state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funcrl.core import graphs, native, random, rewrites
+from funcrl.core.jit import jit
 
 SIZES = st.integers(1, 9)
 
@@ -67,3 +68,26 @@ def test_the_compiler_is_given_the_rewrites():
     a, b = torch.ones(1, 8, 16), torch.ones(1, 16, 2)
     assert torch.equal(table[torch.ops.aten.bmm.default](a, b), torch.bmm(a, b))
     assert table[torch.ops.aten.tanh.default] is rewrites.tanh
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((2, 7, 17), (2, 18, 9)),
+        ((3, 7, 17), (1, 17, 9)),
+        ((2, 7, 17), (2, 1, 3)),
+        ((2, 7, 3), (2, 4, 9)),
+        ((2, 7, 1), (2, 4, 9)),
+    ],
+)
+def test_factors_that_do_not_fit_are_refused_as_ever(a, b):
+    assert rewrites.bmm(torch.ones(a), torch.ones(b)) is NotImplemented
+    with pytest.raises(RuntimeError, match="Expected size"):
+        jit(torch.bmm)(torch.ones(a), torch.ones(b))
+
+
+def test_other_types_and_what_is_empty_are_left_to_torch():
+    a = torch.ones(2, 7, 17)
+    assert rewrites.bmm(a, torch.ones(2, 17, 9, dtype=torch.float64)) is NotImplemented
+    assert rewrites.bmm(a, torch.ones(2, 17, 0)) is NotImplemented
+    assert rewrites.bmm(torch.ones(2, 0, 17), torch.ones(2, 17, 9)) is NotImplemented

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from funcrl.core import background, internals, store
+from funcrl.core import background, internals, native, store
 from funcrl.core.jit import jit
 
 pytestmark = pytest.mark.compiled
@@ -164,3 +164,55 @@ def test_a_folder_that_others_own_is_not_taken(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == str(tmp_path / "funcrl-0")
+
+
+def test_a_number_that_a_function_captures_may_be_used_like_any_tensor(compiled):
+    c = torch.tensor(5.0)
+    x = torch.arange(4.0)
+    program = jit(lambda x: (x * c, c.clone(), torch.searchsorted(x, c), torch.stack([x[0], c])))
+    for value in (5.0, 2.0):
+        c.fill_(value)
+        for found, expected in zip(
+            program(x), (x * c, c, torch.searchsorted(x, c), torch.stack([x[0], c])), strict=True
+        ):
+            assert torch.equal(found, expected)
+    made_inside = jit(lambda x: (x + torch.tensor(3), torch.tensor(2.0)))
+    assert [y.tolist() for y in made_inside(x)] == [[3.0, 4.0, 5.0, 6.0], 2.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries of Linux say how long they are")
+def test_what_was_cut_short_is_made_anew(folder, compiled):
+    first = run()
+    (program,) = files(folder)
+    for length in (0, 100, 4096, program.stat().st_size // 2):
+        whole = program.read_bytes()
+        program.unlink()  # what this process has loaded stays as it is
+        program.write_bytes(whole[:length])
+        assert not store.is_whole(program)
+        assert torch.equal(run()[1], first[1])
+        assert store.is_whole(program)
+
+
+def test_a_damaged_library_is_built_anew(folder, monkeypatch):
+    native.library.cache_clear()
+    assert native.library() is not None
+    (file,) = folder.glob("native-*.so")
+    for content in (file.read_bytes()[:4096], b"", b"no library"):
+        file.unlink()
+        file.write_bytes(content)
+        native.library.cache_clear()
+        assert native.library() is not None
+        assert store.is_whole(file)
+    native.library.cache_clear()
+
+
+def test_without_a_cpp_compiler_it_says_what_to_write_instead(folder, monkeypatch):
+    monkeypatch.setattr(internals, "_compile_directly", no_compiler)
+    with pytest.raises(internals.CompilerError, match=r"Install g\+\+, .* or write backend='eager'"):
+        jit(lambda x: x + 1)(torch.ones(2))
+
+
+def no_compiler(graph, mode, folder):
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    raise InvalidCxxCompiler

@@ -142,7 +142,7 @@ def test_without_any_worker_there_is_no_result(children):
         pytest.warns(RuntimeWarning, match="was killed by SIGKILL"),
         pytest.raises(WorkerError, match="train: at least one worker process must stay alive"),
     ):
-        run(num_steps=160, processes=2, callback=callback)
+        run(num_steps=1600, processes=2, callback=callback)
 
 
 PARENT = os.getpid()
