@@ -153,6 +153,17 @@ def load_library(path: Path) -> Program:
 
 
 @contextlib.contextmanager
+def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let a function of torch's be another one in this context."""
+    before = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
 def _quick_checks(folder: Path | None) -> Iterator[None]:
     """Remember in a folder what the C++ compiler can do for this processor, which is asked in every process.
 
@@ -184,11 +195,8 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
                     path.touch()
         return answer
 
-    setattr(VecISA, "check_build", check_build)  # noqa: B010
-    try:
+    with _replaced(VecISA, "check_build", check_build):
         yield
-    finally:
-        setattr(VecISA, "check_build", ask)  # noqa: B010
 
 
 @contextlib.contextmanager
@@ -213,11 +221,8 @@ def _writes_wait_for_reads() -> Iterator[None]:
         if order:
             node.set_read_writes(node.read_writes.with_read(order).rename(node.mutation_renames))
 
-    setattr(SchedulerNode, "recompute_size_and_body", recompute_size_and_body)  # noqa: B010
-    try:
+    with _replaced(SchedulerNode, "recompute_size_and_body", recompute_size_and_body):
         yield
-    finally:
-        setattr(SchedulerNode, "recompute_size_and_body", refit)  # noqa: B010
 
 
 @functools.cache
@@ -365,7 +370,7 @@ def watch_compiler() -> Iterator[list[Generated]]:
     from torch._inductor.virtualized import V
 
     found: list[Generated] = []
-    before, kernels = GraphLowering.save_output_code, metrics.generated_kernel_count
+    kernels = metrics.generated_kernel_count
 
     def save(code: str) -> None:
         nonlocal kernels
@@ -375,12 +380,9 @@ def watch_compiler() -> Iterator[list[Generated]]:
         found.append(Generated(metrics.generated_kernel_count - kernels, len(code.encode()), sum(sizes)))
         kernels = metrics.generated_kernel_count
 
-    GraphLowering.save_output_code = save
-    try:
-        with config.patch({"force_disable_caches": True, "cpp.threads": 1, "cpp.simdlen": 256}):
-            yield found
-    finally:
-        GraphLowering.save_output_code = before
+    options = {"force_disable_caches": True, "cpp.threads": 1, "cpp.simdlen": 256}
+    with _replaced(GraphLowering, "save_output_code", save), config.patch(options):
+        yield found
 
 
 def _buffer_bytes(graph: Any, name: str) -> int:

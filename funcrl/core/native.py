@@ -7,6 +7,7 @@ is defined in tensor operations too.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -24,40 +25,27 @@ _SOURCE = Path(__file__).with_suffix(".cpp")
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Return the library, built and loaded on the first call; None where that cannot be done."""
-    if store.compiler() is None:
+    compiler = store.compiler()
+    if compiler is None:
         return None
     path = store.folder() / f"native-{version()[:16]}.so"
+    if store.is_whole(path):
+        with contextlib.suppress(OSError):  # it is no library after all
+            return _load(path)
     try:
-        if not store.is_whole(path):
-            _build(path)
-        return _load(path)
-    except OSError:
-        return _mended(path)
-    except subprocess.SubprocessError as error:
-        _say(error)
-        return None
-
-
-def _mended(path: Path) -> ctypes.CDLL | None:
-    try:
-        _build(path)
+        _build(compiler, path)
         return _load(path)
     except (OSError, subprocess.SubprocessError) as error:
-        _say(error)
+        said = (getattr(error, "stderr", b"") or b"").decode(errors="replace")[-300:]
+        warnings.warn(
+            f"funcrl does without its C++ library, which takes longer: {error} {said}", stacklevel=2
+        )
         return None
 
 
 def _load(path: Path) -> ctypes.CDLL:
     # Programs find its functions by their names, as they find torch's.
     return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-
-
-def _say(error: Exception) -> None:
-    said = getattr(error, "stderr", b"") or b""
-    warnings.warn(
-        f"funcrl does without its C++ library, which takes longer: {error} {said.decode(errors='replace')[-300:]}",
-        stacklevel=3,
-    )
 
 
 @functools.cache
@@ -68,10 +56,7 @@ def version() -> str:
     ).hexdigest()
 
 
-def _build(path: Path) -> None:
-    compiler = store.compiler()
-    if compiler is None:
-        raise FileNotFoundError("no C++ compiler")
+def _build(compiler: str, path: Path) -> None:
     torchs = Path(torch.__file__).parent / "lib"
     with store.new_file(path) as built:
         command = [compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", str(_SOURCE)]
