@@ -10,6 +10,7 @@ slower to start, and says so once.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -32,11 +33,14 @@ __all__ = [
     "compile_graph",
     "compiler_settings",
     "decompositions",
+    "entry_address",
     "fake",
     "fake_mode",
+    "handles",
     "keeps_programs",
     "library",
     "load_library",
+    "look_alike",
     "pytree",
     "warm_up",
     "watch_compiler",
@@ -70,6 +74,9 @@ _CPU_OPTIONS: dict[str, Any] = {
 _ENTRY = "inductor_entry_cpp"
 """Name of the function that the compiler writes into a library."""
 
+_ENTRY_IN_CPP = "_Z19inductor_entry_implPP16AtenTensorOpaqueS1_"
+"""Name of the function that it calls: `inductor_entry_impl(AtenTensorOpaque**, AtenTensorOpaque**)`."""
+
 
 def fake_mode() -> Any:
     """Return a mode in which tensors have shapes and no numbers, all shapes being constants."""
@@ -83,6 +90,24 @@ def fake_mode() -> Any:
 def fake(mode: Any, leaf: Tensor) -> Tensor:
     """Return a tensor without numbers that looks like `leaf`."""
     return mode.from_tensor(leaf, static_shapes=True)  # type: ignore[no-any-return]
+
+
+def look_alike(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    """Return a function that tells whether as many tensors have shapes, strides, dtypes and devices of these.
+
+    A no may be wrong, as for tensors with a gradient to come; a yes is not. Where this torch has no
+    quick way to tell, it always says no.
+    """
+    try:
+        from torch._C._dynamo.guards import TensorGuards
+
+        sizes: list[Any] = [list(x.shape) for x in tensors]
+        strides: list[Any] = [list(x.stride()) for x in tensors]
+        guards = TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+        check: Callable[..., bool] = guards.check
+    except (ImportError, AttributeError, TypeError, RuntimeError):
+        return lambda *others: False
+    return check
 
 
 @functools.cache
@@ -122,9 +147,29 @@ def compiler_settings() -> str:
 
 def library(program: Program) -> Path | None:
     """Return the file of a compiled program that is all in one C++ library; None for any other."""
-    entry = getattr(program, "__globals__", {}).get("inductor_entry")
+    entry = getattr(program, "inductor_entry", None) or getattr(program, "__globals__", {}).get(
+        "inductor_entry"
+    )
     file = getattr(getattr(entry, "__self__", None), "__file__", None)
     return Path(file) if file else None
+
+
+def entry_address(program: Program) -> int | None:
+    """Return where a compiled program begins in its C++ library; None where it has none, or begins otherwise.
+
+    What begins there takes an array of handles of tensors, which it then owns, and one to write those
+    of its outputs into; it lets Python's lock go, which the caller must hold.
+    """
+    path = library(program)
+    function = getattr(ctypes.CDLL(str(path)), _ENTRY_IN_CPP, None) if path else None
+    return ctypes.cast(function, ctypes.c_void_p).value if function else None
+
+
+def handles(tensors: Sequence[Tensor]) -> list[int]:
+    """Return handles of tensors, as the C interface of torch takes them; they keep the tensors alive."""
+    address = ctypes.pythonapi.PyCapsule_GetPointer
+    address.restype, address.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return [address(x, None) for x in torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(tensors))]
 
 
 def load_library(path: Path) -> Program:
@@ -149,6 +194,7 @@ def load_library(path: Path) -> Program:
         leaves.clear()
         return tensors_of(entry(handles))
 
+    program.inductor_entry = entry  # type: ignore[attr-defined]
     return program
 
 

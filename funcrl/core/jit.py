@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.core import internals, rewrites
+from funcrl.core import internals, native, rewrites
 from funcrl.core.checks import require
 from funcrl.core.graphs import (
     check_donation,
@@ -75,6 +75,15 @@ class _Compiled:
     """for each leading output leaf, the position of the input leaf that holds it"""
 
 
+@dataclass(frozen=True)
+class _Last:
+    """The program of the last call, for the next one is mostly alike."""
+
+    spec: Any
+    alike: Callable[..., bool]
+    program: _Compiled
+
+
 class _WhenCompiled:
     """A program that is being compiled; the first call, or `finish`, waits for it."""
 
@@ -96,6 +105,10 @@ class _WhenCompiled:
     def __call__(self, *leaves: Tensor) -> Sequence[Tensor]:
         return (self._run or self.finish())([*leaves, *self._constants])
 
+    def bind(self, leaves: list[Tensor]) -> Callable[[], Any]:
+        """Return a function that runs it on these tensors; it must write all its outputs into them."""
+        return native.bind(self.finish(), [*leaves, *self._constants]) or (lambda: self(*leaves))
+
 
 class Jit:
     """A compiled function; see `jit`."""
@@ -105,6 +118,7 @@ class Jit:
         self.donate = donate
         self.backend = backend
         self._programs: dict[Signature, _Compiled] = {}
+        self._last: _Last | None = None
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -128,9 +142,14 @@ class Jit:
         if len(program.donated) < program.output_spec.num_leaves:
             return lambda: _assemble(program, leaves, program.run(*leaves))
         result = _assemble(program, leaves, [])
+        run = program.run
+        call: Callable[[], Any] | None = None
 
         def replay() -> Any:
-            program.run(*leaves)
+            nonlocal call
+            if call is None:  # the first call waits for the compiler, not `bind`
+                call = run.bind(leaves) if isinstance(run, _WhenCompiled) else lambda: run(*leaves)
+            call()
             return result
 
         return replay
@@ -142,6 +161,13 @@ class Jit:
                 program.run.finish()
 
     def _program(self, leaves: list[Tensor], spec: Any) -> _Compiled:
+        last = self._last
+        if last is None or last.spec != spec or not last.alike(*leaves):
+            program = self._find(leaves, spec)
+            self._last = last = _Last(spec, internals.look_alike(leaves), program)
+        return last.program
+
+    def _find(self, leaves: list[Tensor], spec: Any) -> _Compiled:
         try:
             signature = (spec, tuple([(x.shape, x.dtype, x.device, x.stride()) for x in leaves]))
         except AttributeError:

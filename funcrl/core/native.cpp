@@ -7,11 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <string>
 #include <utility>
 #include <vector>
 
 extern "C" {
 typedef struct Opaque *Handle;
+int32_t aoti_torch_new_tensor_handle(Handle, Handle *);
+int32_t aoti_torch_delete_tensor_object(Handle);
 int32_t aoti_torch_get_data_ptr(Handle, void **);
 int32_t aoti_torch_get_dtype(Handle, int32_t *);
 size_t aoti_torch_dtype_element_size(int32_t);
@@ -232,9 +236,46 @@ void order(const int64_t *x, int64_t n, int64_t *places) {
   for (int64_t i = 0; i < n; i++) places[i] = sorted[i].second;
 }
 
+// ---------------------------------------------------------------------------------------------------
+// A program bound to its tensors: a call makes no list of them in Python.
+
+// Takes handles that it then owns, and writes those of its outputs.
+typedef void (*Program)(Handle *, Handle *);
+
+struct Bound {
+  Program program;
+  std::vector<Handle> tensors, handed;
+  std::string error;
+};
+
 }  // namespace
 
 extern "C" {
+
+// The handles are given away to what is returned. A program that is run must have no outputs.
+Bound *funcrl_bind(Program program, Handle *tensors, int64_t count) {
+  return new Bound{program, {tensors, tensors + count}, std::vector<Handle>(count), ""};
+}
+
+// Returns what went wrong, or nothing. The caller holds Python's lock, which the program lets go.
+const char *funcrl_run(Bound *bound) {
+  for (size_t i = 0; i < bound->tensors.size(); i++)
+    if (aoti_torch_new_tensor_handle(bound->tensors[i], &bound->handed[i])) return "no handle of a tensor";
+  try {
+    bound->program(bound->handed.data(), nullptr);
+  } catch (const std::exception &error) {
+    bound->error = error.what();
+    return bound->error.c_str();
+  } catch (...) {
+    return "an unknown error";
+  }
+  return nullptr;
+}
+
+void funcrl_unbind(Bound *bound) {
+  for (Handle tensor : bound->tensors) aoti_torch_delete_tensor_object(tensor);
+  delete bound;
+}
 
 void funcrl_threefry(const uint32_t *key, int64_t num_keys, const uint32_t *counter, int64_t count,
                      int64_t counter_step, uint32_t purpose, uint32_t *first, uint32_t *second, int64_t step) {

@@ -13,11 +13,13 @@ import functools
 import hashlib
 import subprocess
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from funcrl.core import store
+from funcrl.core import internals, store
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 
@@ -46,6 +48,46 @@ def library() -> ctypes.CDLL | None:
 def _load(path: Path) -> ctypes.CDLL:
     # Programs find its functions by their names, as they find torch's.
     return ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def bind(program: internals.Program, tensors: Sequence[Tensor]) -> Callable[[], None] | None:
+    """Return a function that runs a compiled program on these very tensors, without a list of them.
+
+    A call then costs a third of a microsecond of Python, whatever the number of tensors.
+
+    Args:
+        program: All its outputs are written into its inputs.
+        tensors: Its inputs, which are kept alive.
+
+    Returns:
+        None where there is no library, or the program is not in one.
+    """
+    functions = library()
+    address = internals.entry_address(program) if functions else None
+    return _Bound(functions, address, tensors) if functions and address else None
+
+
+class _Bound:
+    """A program in C++ with handles of its tensors."""
+
+    def __init__(self, functions: ctypes.CDLL, address: int, tensors: Sequence[Tensor]) -> None:
+        # Unlike CDLL, this keeps Python's lock for the program to let go.
+        own = ctypes.PyDLL(None, handle=functions._handle)
+        self._run, self._unbind = own.funcrl_run, own.funcrl_unbind
+        own.funcrl_bind.restype, self._run.restype = ctypes.c_void_p, ctypes.c_char_p
+        handles = internals.handles(tensors)
+        array = (ctypes.c_void_p * len(handles))(*handles)
+        self._bound = ctypes.c_void_p(
+            own.funcrl_bind(ctypes.c_void_p(address), array, ctypes.c_int64(len(handles)))
+        )
+
+    def __call__(self) -> None:
+        error = self._run(self._bound)
+        if error:
+            raise RuntimeError(error.decode(errors="replace"))
+
+    def __del__(self) -> None:
+        self._unbind(self._bound)
 
 
 @functools.cache

@@ -74,19 +74,23 @@ def as_numbers(actions: Any, device: torch.device) -> Tensor:
     return tensor.detach()
 
 
-def _integer_bounds(space: Any) -> tuple[Tensor, Tensor]:
+def _integer_bounds(space: Any) -> tuple[Any, Any]:
+    """Return the least and the greatest value: numbers, or arrays with one for each component."""
     if isinstance(space, spaces.Discrete):
-        start = torch.tensor(int(space.start), dtype=torch.int64, device="cpu")
-        return start, start + int(space.n) - 1
+        return int(space.start), int(space.start + space.n - 1)
     if isinstance(space, spaces.MultiDiscrete):
-        begin = torch.from_numpy(np.asarray(space.start))
-        return begin, begin + torch.from_numpy(np.asarray(space.nvec)) - 1
-    return tuple(torch.tensor(x, dtype=torch.int64, device="cpu") for x in (0, 1))  # type: ignore[return-value]
+        return space.start, space.start + space.nvec - 1
+    return 0, 1
 
 
-def _check_values(function: str, actions: Tensor, low: Tensor, high: Tensor) -> None:
+def _check_values(function: str, actions: Tensor, low: Any, high: Any) -> None:
     if actions.device.type != "cpu":  # reading values would make the host wait for a GPU
         return
+    if isinstance(low, int) and actions.numel():
+        least, most = actions.aminmax()
+        if least.item() >= low and most.item() <= high:
+            return
+    low, high = (torch.as_tensor(bound, dtype=torch.int64, device="cpu") for bound in (low, high))
     inside = (actions >= low) & (actions <= high)
     if not bool(inside.all()):
         first = (

@@ -19,7 +19,7 @@ from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
 
-EPISODES_AT_A_TIME = 16
+EPISODES_AT_A_TIME = 20
 """One N-th of the environments begin an episode in one call of a program, on a CPU."""
 
 

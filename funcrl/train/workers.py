@@ -38,6 +38,10 @@ AHEAD = 4
 """Iterations that a worker may begin without the callback's word on the one before: enough for none to
 wait for another's slower moment."""
 
+_NEWS = 0.1
+"""seconds between two messages of a worker to a parent that only wants to know how far it came: each
+takes the parent, and so a core, for a moment"""
+
 _PATIENCE = 1.0
 """seconds without a message after which to see whether all workers live"""
 
@@ -222,14 +226,16 @@ def work(run: Run, plan: Plan, shard: Shard, room: Room, channel: Channel, watch
     try:
         run.reopen()
         put_lanes(run, plan, shard.members)
-        history = History(room.figures)
+        history, told = History(room.figures), time.perf_counter()
         for iteration in range(1, plan.num_iterations + 1):
             if len(kept) == AHEAD and not channel.may_go_on():
                 break
             history.append(run.iterate())
             if watched:
                 kept.append((run.agent, run.env_states))
-            channel.tell(iteration=iteration)
+            if watched or time.perf_counter() - told > _NEWS:
+                channel.tell(iteration=iteration)
+                told = time.perf_counter()
         else:
             while len(kept) > 1 and channel.may_go_on():
                 kept.popleft()

@@ -5,6 +5,7 @@ import torch
 from torch._inductor.graph import GraphLowering
 
 from funcrl.core import graphs, internals, native, operators
+from funcrl.core.jit import jit
 
 
 def traced(function, *leaves):
@@ -22,6 +23,41 @@ def test_fake_tensors_have_shapes_and_no_numbers():
 
 def test_the_compiler_has_decompositions():
     assert torch.ops.aten.bmm.default in internals.decompositions()
+
+
+def test_tensors_that_look_alike_are_told_from_others():
+    x, y = torch.ones(4, 5), torch.tensor(2.0)
+    alike = internals.look_alike([x, y])
+    assert alike(torch.zeros(4, 5), y)
+    others = [
+        torch.ones(5, 4),
+        torch.ones(5, 4).T,
+        x.double(),
+        x[None],
+        torch.empty_like(x, device="meta"),
+        3.0,
+    ]
+    assert not any(alike(other, y) for other in others)
+
+
+def test_without_a_quick_way_to_tell_nothing_looks_alike(monkeypatch):
+    monkeypatch.delattr(torch._C._dynamo.guards, "TensorGuards")
+    alike = internals.look_alike([torch.ones(3)])
+    assert not alike(torch.ones(3))
+    program = jit(lambda x: x + 1, backend="aot_eager")
+    assert [program(torch.ones(2)).tolist() for _ in range(2)] == [[2.0] * 2] * 2
+    assert program.num_graphs == 1
+
+
+@pytest.mark.compiled
+def test_a_compiled_program_is_entered_at_an_address_in_its_library(monkeypatch):
+    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    program = internals._compile_directly(graph, mode)
+    loaded = internals.load_library(internals.library(program))
+    assert internals.entry_address(program) == internals.entry_address(loaded) != 0
+    assert internals.entry_address(lambda leaves: leaves) is None
+    monkeypatch.setattr(internals, "_ENTRY_IN_CPP", "of_another_torch")
+    assert internals.entry_address(program) is None
 
 
 @pytest.mark.compiled

@@ -1,14 +1,18 @@
 """The functions of `native.cpp` against torch's own."""
 
 import ctypes
+import gc
+import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcrl.core import native, random, tree
+from funcrl.core import internals, native, random, tree
+from funcrl.core import jit as jit_module
 from funcrl.core.jit import jit
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
@@ -119,3 +123,58 @@ def test_a_compiled_program_calls_them_without_python():
     assert not called & {"_bmm", "_copy", "_call", "_threefry", "_threefry_keys"}
     for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.compiled
+def test_a_bound_program_runs_on_its_tensors_without_a_list_of_them(monkeypatch):
+    program = jit(lambda x, y: x + y, donate=(0,))
+    x, y = torch.zeros(3), torch.ones(3)
+    lists = []
+    address = internals.entry_address
+    monkeypatch.setattr(internals, "entry_address", lambda program: lists.append(program) or address(program))
+    replay = program.bind(x, y)
+    monkeypatch.setattr(jit_module._WhenCompiled, "__call__", None)
+    assert [replay().tolist() for _ in range(2)] == [[1.0] * 3, [2.0] * 3]
+    assert len(lists) == 1
+    y.fill_(5.0)
+    assert replay() is x
+    assert x.tolist() == [7.0] * 3
+    del y, program
+    gc.collect()
+    assert replay().tolist() == [12.0] * 3
+
+
+@pytest.mark.compiled
+def test_without_a_way_in_a_bound_program_runs_as_others_do(monkeypatch):
+    monkeypatch.setattr(internals, "entry_address", lambda program: None)
+    x = torch.zeros(3)
+    replay = jit(lambda x: x + 1, donate=(0,)).bind(x)
+    assert [replay().tolist() for _ in range(2)] == [[1.0] * 3, [2.0] * 3]
+
+
+@pytest.mark.compiled
+def test_a_bound_program_gives_back_the_memory_of_its_tensors():
+    x = torch.zeros(1 << 24)
+    jit(lambda x: x + 1, donate=(0,)).bind(x)()
+
+    def resident():
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before, size = resident(), 4 * x.numel()
+    replay = jit(lambda x: x + 1, donate=(0,)).bind(x)
+    replay()
+    del x
+    assert resident() > before - size / 2
+    del replay
+    assert resident() < before - size / 2
+
+
+@pytest.mark.compiled
+def test_what_a_bound_program_complains_about_is_an_error():
+    x, index = torch.tensor([4.0, 5.0]), torch.tensor([7, 0])
+    replay = jit(lambda x, index: x[index], donate=(0,)).bind(x, index)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        replay()
+    index[0] = 1
+    assert replay().tolist() == [5.0, 4.0]
