@@ -23,7 +23,8 @@ import torch
 from funcrl.core import background
 from funcrl.train import errors
 
-_GO_ON, _STOP = b"+", b"-"
+GO_ON, SAVE, STOP = b"+", b"s", b"-"
+"""The parent's words on an iteration: begin one more, save and begin one more, stop after this one."""
 
 
 @contextlib.contextmanager
@@ -56,12 +57,12 @@ class Channel:
         while data:
             data = data[os.write(self._messages, data) :]
 
-    def may_go_on(self) -> bool:
+    def word(self) -> bytes:
         """Wait for the parent's word on one more iteration; ends this process where the parent is gone."""
         word = os.read(self._permits, 1)
         if not word:
             os._exit(1)
-        return word == _GO_ON
+        return word
 
 
 @dataclass
@@ -78,10 +79,10 @@ class Child:
     status: int | None = None
     """exit status after the end, negative for a signal; None while it lives"""
 
-    def permit(self, go_on: bool) -> None:
-        """Say whether training goes on after one more iteration."""
+    def send(self, word: bytes) -> None:
+        """Say `GO_ON`, `SAVE` or `STOP`."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self.permits, _GO_ON if go_on else _STOP)
+            os.write(self.permits, word)
 
     def read(self) -> list[dict[str, Any]] | None:
         """Return the messages that have come, waiting for one; None where no more can come."""

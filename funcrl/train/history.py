@@ -69,16 +69,19 @@ def like_lanes(states: Any, num_lanes: int, make: Make = private) -> Any:
 class History:
     """Writes one report after the other into the columns of `figures`."""
 
-    def __init__(self, room: Report) -> None:
-        """Begin at the first column.
+    def __init__(self, room: Report, before: Report | None = None) -> None:
+        """Begin at the first column, or after what was reported before.
 
         Args:
             room: What `figures` returned, or some of its lanes.
+            before: `[S, I]` reports of iterations that are done already.
         """
         self.room = room
-        self.count = 0
+        self.count = 0 if before is None else before.returns.shape[1]
         """reports so far"""
         self._waiting: list[Report] = []
+        if before is not None:
+            tree.map(lambda all, first: all[:, : self.count].copy_(first), room, before)
 
     def append(self, report: Report) -> None:
         """Write a report, or keep it until there are several where that would wait for a GPU.

@@ -25,7 +25,12 @@ class Outcome:
 
 
 def make_result(
-    plan: Plan, seeds: tuple[int, ...], states: tuple[Any, Any], figures: Report, run_seconds: float
+    plan: Plan,
+    seeds: tuple[int, ...],
+    states: tuple[Any, Any],
+    figures: Report,
+    run_seconds: float,
+    before: int = 0,
 ) -> Result:
     """Return the result of some lanes, without the time that compiling took.
 
@@ -35,6 +40,7 @@ def make_result(
         states: Agents and environments, lane axis first.
         figures: `[S, I]` each.
         run_seconds: How long all of them took together.
+        before: How many of the iterations were done before, in another time.
     """
     num_lanes, num_iterations = figures.returns.shape
     return Result(
@@ -47,6 +53,6 @@ def make_result(
         steps=torch.arange(1, num_iterations + 1, device="cpu") * plan.steps_per_iteration,
         compile_seconds=0.0,
         run_seconds=run_seconds,
-        timed_steps=num_iterations * plan.steps_per_iteration * num_lanes,
+        timed_steps=(num_iterations - before) * plan.steps_per_iteration * num_lanes,
         placement=plan.placement,
     )

@@ -22,6 +22,7 @@ from funcrl.train.programs import make_run, put_lanes
 from funcrl.train.progress import Callback, Progress
 from funcrl.train.result import Result, concatenate
 from funcrl.train.run import Run
+from funcrl.train.saving import Part, Saver, Start, Starts, of_members
 from funcrl.train.shards import Shard
 from funcrl.train.workers import train_in_workers
 
@@ -94,12 +95,16 @@ def train(
     return execute(plan, callback)
 
 
-def execute(plan: Plan, callback: Callback | None = None) -> Result:
+def execute(
+    plan: Plan, callback: Callback | None = None, saver: Saver | None = None, starts: Starts | None = None
+) -> Result:
     """Do what a plan says; `train` is `execute(make_plan(...))`.
 
     Args:
         plan: From `make_plan`.
         callback: See `train`.
+        saver: Keeps the state of the run while it goes on, and at its end.
+        starts: Where the groups of lanes go on; by default they begin.
 
     Returns:
         A `Result`.
@@ -118,7 +123,7 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
             run = make_run(plan, first.members)
             run.compile()
             seconds = time.perf_counter() - began
-            return _together(plan, _each_group(run, plan, callback), seconds)
+            return _together(plan, _each_group(run, plan, callback, saver, starts), seconds)
     except Exception as error:
         if not isinstance(plan.env, envs.HostEnv) and not type(plan.env).__module__.startswith("funcrl."):
             error.add_note(
@@ -130,41 +135,60 @@ def execute(plan: Plan, callback: Callback | None = None) -> Result:
             run.close()
 
 
-def _each_group(run: Run, plan: Plan, callback: Callback | None) -> Iterator[Outcome]:
+def _each_group(
+    run: Run, plan: Plan, callback: Callback | None, saver: Saver | None, starts: Starts | None
+) -> Iterator[Outcome]:
     """Train one group after the other, until the callback has had enough."""
+    example = run.carry if starts is not None else None
     for group in groups_of(plan):
         shards = shards_of(plan, group)
+        start = starts(group, example) if starts is not None and example is not None else None
         if plan.processes == 1:
-            outcome = _train_here(run, plan, shards[0], callback)
+            outcome = _train_here(run, plan, shards[0], callback, saver, start)
         else:
-            outcome = train_in_workers(run, plan, shards, callback)
+            outcome = train_in_workers(run, plan, shards, callback, saver, start)
         yield outcome
         if outcome.stopped:
             return
 
 
-def _train_here(run: Run, plan: Plan, shard: Shard, callback: Callback | None) -> Outcome:
+def _train_here(
+    run: Run,
+    plan: Plan,
+    shard: Shard,
+    callback: Callback | None,
+    saver: Saver | None,
+    start: Start | None,
+) -> Outcome:
     """Train a group of lanes in this process."""
     if shard.lanes[0] > 0:  # the run was made with the first lanes
         put_lanes(run, plan, shard.members)
+    if start is not None:
+        run.restore(of_members(start, shard, shard.lanes[0]).carry)
     keep = len(shard.lanes)
     seeds = tuple(plan.seeds[lane] for lane in shard.lanes)
-    history = History(figures(run.report, keep, plan.num_iterations))
+    room = figures(run.report, keep, plan.num_iterations)
+    history = History(room, None if start is None else start.figures)
+    before = history.count
     began, stopped = time.perf_counter(), False
-    for iteration in range(1, plan.num_iterations + 1):
+    for iteration in range(before + 1, plan.num_iterations + 1):
         report = run.iterate()
         history.append(report)
         if callback is not None:
             # A copy: what a callback does to its report must not change the result.
             shown = tree.map(lambda x: x[:keep].clone(), report)
             step = iteration * plan.steps_per_iteration
-            if callback(Progress(seeds, iteration, plan.num_iterations, step, shown)):
-                stopped = True
-                break
+            stopped = bool(callback(Progress(seeds, iteration, plan.num_iterations, step, shown)))
+        if stopped:
+            break
+        if saver is not None and (iteration == plan.num_iterations or saver.wanted()):
+            saver.mark(shard.lanes, iteration)
+            part = Part(shard.lanes, iteration, tree.index(run.carry, slice(keep)))
+            saver.complete([saver.write(part)])
     rows = history.all()
     seconds = time.perf_counter() - began
     states = tree.index((run.agent, run.env_states), slice(keep))
-    return Outcome(make_result(plan, seeds, states, rows, seconds), (), stopped)
+    return Outcome(make_result(plan, seeds, states, rows, seconds, before), (), stopped)
 
 
 def _together(plan: Plan, each: Iterable[Outcome], compile_seconds: float) -> Result:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import jit, lanes
+from funcrl.core import jit, lanes, random
 from funcrl.envs.host_vector import HostVector
 from funcrl.train.collect import Collector, Window
 from funcrl.train.host_collect import HostCollector
-from funcrl.train.run import Run
+from funcrl.train.run import Carry, Run
 
 
 class WindowRun(Run):
@@ -25,6 +25,15 @@ class WindowRun(Run):
         super().restart(seeds, config, env)
         if isinstance(self.collector, HostCollector):
             self.collector.reset(self._seeds)
+
+    def restore(self, carry: Carry) -> None:
+        """Continue from a `carry` that was taken before; environments on the host begin new episodes."""
+        super().restore(carry)
+        if isinstance(self.env, envs.HostEnv):
+            self.compile()
+            assert isinstance(self.collector, HostCollector)
+            # Not the episodes of before once more.
+            self.collector.reset([_later(seed, int(carry.iteration[0])) for seed in self._seeds])
 
     def reopen(self) -> None:
         """Make environments on the host anew, for a process that inherited those of another by a fork.
@@ -84,3 +93,13 @@ class WindowRun(Run):
             captured()
 
         return run
+
+
+def _later(seed: int, iteration: int) -> int:
+    """Return a seed for the episodes that begin after an iteration.
+
+    >>> _later(0, 5) == _later(0, 5), _later(0, 5) == _later(0, 6)
+    (True, False)
+    """
+    first, second = random.fold_in(random.key(seed, "cpu"), iteration).tolist()
+    return (first % 2**32) << 32 | second % 2**32

@@ -24,7 +24,7 @@ import torch
 
 from funcrl.core import tree
 from funcrl.train import errors
-from funcrl.train.forks import Channel, Child, fork
+from funcrl.train.forks import GO_ON, SAVE, STOP, Channel, Child, fork
 from funcrl.train.history import History, cut, figures, like_lanes, shared
 from funcrl.train.outcome import Outcome, make_result
 from funcrl.train.plan import Plan
@@ -32,6 +32,7 @@ from funcrl.train.programs import put_lanes
 from funcrl.train.progress import Callback, Progress
 from funcrl.train.result import Result
 from funcrl.train.run import Report, Run
+from funcrl.train.saving import Part, Saver, Start, of_members
 from funcrl.train.shards import Shard, listed
 
 AHEAD = 4
@@ -72,6 +73,8 @@ class Worker:
     """places of its lanes in the group"""
     iteration: int = 0
     """iterations done"""
+    receipt: dict[str, Any] | None = None
+    """of what it saved last"""
     finished: bool = False
     lost: bool = False
 
@@ -81,7 +84,14 @@ class Crew:
     """All workers of a group."""
 
     plan: Plan
+    before: int = 0
+    """iterations that were done before it began"""
     workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def group(self) -> range:
+        """All its lanes, as places in `plan.seeds`."""
+        return range(self.workers[0].shard.lanes[0], self.workers[-1].shard.lanes[-1] + 1)
 
     @property
     def living(self) -> list[Worker]:
@@ -110,6 +120,7 @@ class Crew:
             where = f"the worker process of {listed(worker.seeds)}"
             raise errors.rebuild(message["error"], where)
         worker.iteration = message["iteration"]
+        worker.receipt = message.get("receipt", worker.receipt)
         worker.finished = message.get("finished", False)
 
     def _bury(self, worker: Worker) -> None:
@@ -124,7 +135,14 @@ class Crew:
         )
 
 
-def train_in_workers(run: Run, plan: Plan, shards: list[Shard], callback: Callback | None) -> Outcome:
+def train_in_workers(
+    run: Run,
+    plan: Plan,
+    shards: list[Shard],
+    callback: Callback | None,
+    saver: Saver | None = None,
+    start: Start | None = None,
+) -> Outcome:
     """Train a group of lanes in worker processes.
 
     Args:
@@ -132,6 +150,8 @@ def train_in_workers(run: Run, plan: Plan, shards: list[Shard], callback: Callba
         plan: What is to be done.
         shards: A group's lanes, one shard a worker.
         callback: See `train`.
+        saver: What keeps the run's state, if anything does.
+        start: Where the group goes on; None to begin.
 
     Returns:
         What the workers that lived have learnt, and whose seeds are lost.
@@ -141,31 +161,37 @@ def train_in_workers(run: Run, plan: Plan, shards: list[Shard], callback: Callba
         figures(run.report, num_lanes, plan.num_iterations, shared),
         like_lanes((run.agent, run.env_states), num_lanes, shared),
     )
-    crew = Crew(plan)
+    before = 0 if start is None else start.iteration
+    crew = Crew(plan, before)
+    watched = callback is not None or saver is not None
     began = time.perf_counter()
     try:
         for shard in shards:
             rows = [lane - begin for lane in shard.lanes]
             own = room.lanes(rows[0], rows[-1] + 1)
+            first = None if start is None else of_members(start, shard, begin)
 
-            def task(channel: Channel, shard: Shard = shard, own: Room = own) -> None:
-                work(run, plan, shard, own, channel, watched=callback is not None)
+            def task(
+                channel: Channel, shard: Shard = shard, own: Room = own, first: Start | None = first
+            ) -> None:
+                work(run, plan, shard, own, channel, watched, saver, first)
 
             child = fork(task, [worker.child for worker in crew.workers])
             seeds = tuple(plan.seeds[lane] for lane in shard.lanes)
-            crew.workers.append(Worker(child, shard, seeds, rows))
-        done, stopped = _attend(crew, room, callback)
+            crew.workers.append(Worker(child, shard, seeds, rows, before))
+        done, stopped = _attend(crew, room, callback, saver)
     finally:
         for worker in crew.workers:
             worker.child.end()
     lost = tuple(seed for worker in crew.workers if worker.lost for seed in worker.seeds)
     seconds = time.perf_counter() - began
-    return Outcome(_result(crew.living, plan, room, done, seconds), lost, stopped)
+    return Outcome(_result(crew, room, done, seconds), lost, stopped)
 
 
-def _attend(crew: Crew, room: Room, callback: Callback | None) -> tuple[int, bool]:
+def _attend(crew: Crew, room: Room, callback: Callback | None, saver: Saver | None) -> tuple[int, bool]:
     """Call back and wait until all workers have finished or died; return iterations and whether stopped."""
-    plan, told, stopped = crew.plan, 0, False
+    plan, told, stopped = crew.plan, crew.before, False
+    saving = None if saver is None else Saving(saver, crew)
     with selectors.DefaultSelector() as selector:
         for worker in crew.workers:
             selector.register(worker.child.messages, selectors.EVENT_READ, worker)
@@ -177,9 +203,59 @@ def _attend(crew: Crew, room: Room, callback: Callback | None) -> tuple[int, boo
                 told += 1
                 if callback is not None:
                     stopped = bool(callback(_progress(living, plan, room, told)))
+                word = STOP if stopped else GO_ON
+                if saving is not None:
+                    word = saving.after(told, word)
+                if callback is not None or saving is not None:
                     for worker in living:
-                        worker.child.permit(go_on=not stopped)
+                        worker.child.send(word)
+            if saving is not None:
+                saving.complete()
     return told, stopped
+
+
+class Saving:
+    """The parent's side of saving: it says when, and takes note once all workers have written."""
+
+    def __init__(self, saver: Saver, crew: Crew) -> None:
+        """Begin with nothing asked for.
+
+        Args:
+            saver: What is to keep the state.
+            crew: Whose; nothing is saved any more once one is lost, so that what has all lanes stays.
+        """
+        self._saver = saver
+        self._crew = crew
+        self._asked: int | None = None
+        """iteration of which the state has been asked for and is not complete yet"""
+        self._marked = False
+
+    def after(self, iteration: int, word: bytes) -> bytes:
+        """Return the word on an iteration that has been reported, which may be to save.
+
+        Workers hear it when they are `AHEAD - 1` iterations further, and save where they are then.
+        """
+        plan = self._crew.plan
+        if self._asked is None and iteration == plan.num_iterations:
+            self._asked = iteration  # unasked, at the end
+        if iteration == self._asked:
+            self._saver.mark(self._crew.group, iteration)
+            self._marked = True
+        at = iteration + AHEAD - 1
+        if word == GO_ON and self._asked is None and at < plan.num_iterations and self._saver.wanted():
+            self._asked = at
+            return SAVE
+        return word
+
+    def complete(self) -> None:
+        """Tell the saver when all workers have written what it marked."""
+        if not self._marked or any(worker.lost for worker in self._crew.workers):
+            return
+        receipts = [worker.receipt for worker in self._crew.workers]
+        written = [receipt for receipt in receipts if receipt and receipt["iteration"] == self._asked]
+        if len(written) == len(receipts):
+            self._saver.complete(written)
+            self._asked, self._marked = None, False
 
 
 def _progress(living: Sequence[Worker], plan: Plan, room: Room, iteration: int) -> Progress:
@@ -193,8 +269,9 @@ def _progress(living: Sequence[Worker], plan: Plan, room: Room, iteration: int) 
     )
 
 
-def _result(workers: Sequence[Worker], plan: Plan, room: Room, done: int, seconds: float) -> Result | None:
-    """Return what these workers have learnt; None where there are none."""
+def _result(crew: Crew, room: Room, done: int, seconds: float) -> Result | None:
+    """Return what the living workers have learnt; None where there are none."""
+    workers = crew.living
     if not workers:
         return None
     rows = torch.tensor([row for worker in workers for row in worker.rows], dtype=torch.int64, device="cpu")
@@ -202,15 +279,25 @@ def _result(workers: Sequence[Worker], plan: Plan, room: Room, done: int, second
     if len(rows) < len(room.figures.returns):
         figures = tree.index(figures, rows)
     return make_result(
-        plan,
+        crew.plan,
         seeds=tuple(seed for worker in workers for seed in worker.seeds),
         states=tree.index(room.states, rows),
         figures=figures,
         run_seconds=seconds,
+        before=crew.before,
     )
 
 
-def work(run: Run, plan: Plan, shard: Shard, room: Room, channel: Channel, watched: bool) -> None:
+def work(
+    run: Run,
+    plan: Plan,
+    shard: Shard,
+    room: Room,
+    channel: Channel,
+    watched: bool,
+    saver: Saver | None = None,
+    start: Start | None = None,
+) -> None:
     """Train a shard; what a worker does.
 
     Args:
@@ -220,16 +307,32 @@ def work(run: Run, plan: Plan, shard: Shard, room: Room, channel: Channel, watch
         room: Where their figures and final states go.
         channel: To the parent.
         watched: Whether the parent gives its word on every iteration.
+        saver: What keeps the state when the parent says so, and at the end.
+        start: Where the lanes of the program go on; None to begin.
     """
     kept: deque[Any] = deque(maxlen=AHEAD)
     """states after the iterations on which the callback's word has not come yet, oldest first"""
+    keep = len(shard.lanes)
+
+    def save(iteration: int) -> None:
+        assert saver is not None
+        receipt = saver.write(Part(shard.lanes, iteration, tree.index(run.carry, slice(keep))))
+        channel.tell(iteration=iteration, receipt={**receipt, "iteration": iteration})
+
     try:
         run.reopen()
         put_lanes(run, plan, shard.members)
-        history, told = History(room.figures), time.perf_counter()
-        for iteration in range(1, plan.num_iterations + 1):
-            if len(kept) == AHEAD and not channel.may_go_on():
-                break
+        if start is not None:
+            run.restore(start.carry)
+        history = History(room.figures, None if start is None else start.figures)
+        before, told = history.count, time.perf_counter()
+        for iteration in range(before + 1, plan.num_iterations + 1):
+            if len(kept) == AHEAD:
+                word = channel.word()
+                if word == STOP:
+                    break
+                if word == SAVE:
+                    save(iteration - 1)
             history.append(run.iterate())
             if watched:
                 kept.append((run.agent, run.env_states))
@@ -237,8 +340,10 @@ def work(run: Run, plan: Plan, shard: Shard, room: Room, channel: Channel, watch
                 channel.tell(iteration=iteration)
                 told = time.perf_counter()
         else:
-            while len(kept) > 1 and channel.may_go_on():
+            while len(kept) > 1 and channel.word() != STOP:
                 kept.popleft()
+            if saver is not None and history.count > before and len(kept) <= 1:
+                save(plan.num_iterations)
         states = kept[0] if kept else (run.agent, run.env_states)
         tree.map(lambda row, x: row.copy_(x[: len(row)]), room.states, states)
     finally:

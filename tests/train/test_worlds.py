@@ -201,9 +201,25 @@ def test_host_training_compiles_three_programs_and_no_more(backend):
         lanes.iterate()
     assert lanes.num_graphs == 3
     carry = lanes.carry
-    with pytest.raises(ValueError, match=r"OnPolicyRun\.restore: env must live on the device"):
-        lanes.restore(carry)
+    lanes.restore(carry)
+    lanes.iterate()
+    assert lanes.num_graphs == 3
+    assert int(lanes.carry.iteration[0]) == 5
     lanes.close()
+
+
+def test_what_runs_on_the_host_goes_on_with_the_agents_of_before_and_new_episodes():
+    one, other = (OnPolicyRun("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend="eager") for _ in "ab")
+    one.iterate()
+    carry = one.carry
+    other.restore(carry)
+    assert same(tree.leaves(other.carry.agent)[0], tree.leaves(carry.agent)[0])
+    seen = other.collector._next
+    assert not torch.equal(seen, one.collector.env.reset([0, 1]))
+    other.iterate()
+    assert int(other.carry.iteration[0]) == 2
+    one.close()
+    other.close()
 
 
 def test_host_agents_are_evaluated_on_the_host():
