@@ -1,4 +1,4 @@
-"""The command line: `funcrl train`, `funcrl plan`, `funcrl list`."""
+"""The command line: `funcrl train`, `funcrl resume`, `funcrl plan`, `funcrl list`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Reinforcement learning with many seeds at once.
 
 commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
+  resume DIR                    go on with a run that was cut off, or beyond its end
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `funcrl`; those of the process by default.
 
     Returns:
-        Exit status: 0 done, 1 not all of it, 2 bad input, 130 interrupted.
+        Exit status: 0 done, 1 not all of it, 2 bad input, 130 interrupted, 143 ended by SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -87,6 +88,10 @@ def _run(words: list[str]) -> int:
         from funcrl.cli.train import train_command
 
         return train_command(rest)
+    if command == "resume":
+        from funcrl.cli.resume import resume_command
+
+        return resume_command(rest)
     if command == "plan":
         from funcrl.cli.plan import plan_command
 
@@ -97,7 +102,7 @@ def _run(words: list[str]) -> int:
         return list_command(rest)
     from funcrl.core import checks
 
-    checks.known("funcrl", "command", command, ["train", "plan", "list"])
+    checks.known("funcrl", "command", command, ["train", "resume", "plan", "list"])
     return 2
 
 

@@ -31,22 +31,24 @@ def say(text: str, stream: TextIO | None = None) -> None:
 class ProgressBar:
     """A callback that draws a bar on a terminal and prints a line now and then elsewhere."""
 
-    def __init__(self, label: str, plan: Plan, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, label: str, plan: Plan, stream: TextIO = sys.stderr, done: int = 0) -> None:
         """Say that compiling begins.
 
         Args:
             label: What is being trained.
             plan: How much of it.
             stream: Where to write.
+            done: Environment steps of all seeds that were done before.
         """
         self.label = label
         self.stream = stream
         self.total = plan.num_steps * len(plan.seeds)
-        self.done = 0
+        self.done = done
+        self._is_first = True
         self._num_seeds = 0
         self.bar = None
         self.began = time.monotonic()
-        self._after_compiling = (0, self.began)
+        self._after_compiling = (done, self.began)
         self._last_line = self.began
         work = f"{plan.lanes_per_group} lanes"
         if plan.processes > 1:
@@ -59,8 +61,8 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         """Move on by one iteration."""
         new = progress.step // progress.iteration * len(progress.seeds)
-        first = self.done == 0
-        if progress.iteration > 1:  # seeds that were lost have nothing more to do
+        first, self._is_first = self._is_first, False
+        if progress.iteration > 1 and not first:  # seeds that were lost have nothing more to do
             left = progress.num_iterations - progress.iteration + 1
             self.total -= (
                 (self._num_seeds - len(progress.seeds)) * left * (progress.step // progress.iteration)

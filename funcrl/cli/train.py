@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,16 @@ from funcrl.buffers import memory
 from funcrl.cli.arguments import default_folder, parse
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
-from funcrl.io import Recorder, check_folder, learning_curve, regret_curve
+from funcrl.io import (
+    Checkpoint,
+    Checkpoints,
+    Recorder,
+    check_folder,
+    has_checkpoint,
+    learning_curve,
+    only_writer,
+    regret_curve,
+)
 from funcrl.train import Plan, Progress, Result, WorkerError, execute, make_plan, regret_lower_bound
 from funcrl.train.resolve import resolve_algorithm
 from funcrl.train.shards import listed
@@ -33,9 +43,9 @@ class Options:
 
     seeds: str = "30"
     """how many (16 means 0 to 15), a range (100:116), or a list (3,5,8,)"""
-    steps: int | None = None
-    """environment steps of each seed, rounded down to whole iterations; by default 500000, 50000 for
-    tables, 20000 and 10000 for bandits"""
+    steps: str | None = None
+    """environment steps of each seed (1000000, 1e6, 500k), rounded down to whole iterations; by default 500000,
+    50000 for tables, 20000 and 10000 for bandits"""
     preset: str | None = None
     """settings of a reference result as the defaults, and its number of steps: cleanrl, zoo or zoo-slow, for
     the environments that it has settings for"""
@@ -50,6 +60,12 @@ class Options:
     processes: int | None = None
     """share the seeds out to this many processes of one thread each, at least two seeds to each, with the
     same results; by default one a core, and 1 on a GPU or with environments on the host"""
+    checkpoint_every: float = 60.0
+    """seconds between two checkpoints, from which funcrl resume goes on; inf for none but at the end"""
+    keep_checkpoints: int = 2
+    """how many of the last checkpoints stay"""
+    save_replay: bool = True
+    """save replay buffers in checkpoints too; without them a run goes on with empty ones"""
 
 
 def train_command(words: list[str]) -> int:
@@ -75,7 +91,7 @@ def train_command(words: list[str]) -> int:
     name = words[0]
     algorithm = resolve_algorithm("train", name)
     env_name, config, options = _parse(name, algorithm.Config(), words[1:])
-    steps = options.steps
+    asked = steps = None if options.steps is None else parse_count("--steps", options.steps)
     if options.preset is not None:
         chosen = preset(name, options.preset, env_name)
         # Read again: what was written beside the preset counts more than what is in it.
@@ -95,7 +111,22 @@ def train_command(words: list[str]) -> int:
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
     settings = _settings(words, name, env_name, config, options, plan)
-    return _train_into(folder, f"{name} {env_name}", plan, settings, options.steps)
+    label = f"{name} {env_name}"
+    if asked is not None and asked != plan.num_steps:
+        iterations = f"whole iterations of {plan.steps_per_iteration}"
+        say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
+    with only_writer(folder):
+        recorder = Recorder(folder, settings)
+        saver = make_saver(recorder, plan, options)
+        return train_into(label, plan, recorder, saver)
+
+
+def make_saver(recorder: Recorder, plan: Plan, options: Any, before: Checkpoint | None = None) -> Checkpoints:
+    """Return what saves a run as the options say."""
+    every, keep = options.checkpoint_every, options.keep_checkpoints
+    require(every > 0, "train", "--checkpoint-every", "be above 0", every)
+    require(keep >= 1, "train", "--keep-checkpoints", "be at least 1", keep)
+    return Checkpoints(recorder, plan, every=every, keep=keep, with_replay=options.save_replay, before=before)
 
 
 def _parse(name: str, config: Any, words: list[str]) -> tuple[str, Any, Any]:
@@ -133,6 +164,28 @@ def parse_seeds(text: str) -> Sequence[int]:
     return seeds
 
 
+def parse_count(name: str, text: str) -> int:
+    """Return a number as people write it: `500000`, `500_000`, `5e5`, `500k`, `1.5M`.
+
+    Raises:
+        ValueError: When it is none, or not a whole one.
+
+    >>> parse_count("--steps", "1e6"), parse_count("--steps", "1.5k")
+    (1000000, 1500)
+    """
+    sizes = {"k": 10**3, "M": 10**6, "G": 10**9}
+    size = sizes.get(text[-1:], 1)
+    instead = "Write 500000, 5e5 or 500k."
+    try:
+        number = Decimal(text[:-1] if size > 1 else text) * size
+        whole = number == int(number)
+    except (ArithmeticError, ValueError):
+        whole = False
+    require(whole, "train", name, "be a whole number", text, instead)
+    require(abs(number) < 10**18, "train", name, "be below 1e18", text)
+    return int(number)
+
+
 def _settings(
     words: list[str], name: str, env_name: str, config: Any, options: Options, plan: Plan
 ) -> dict[str, Any]:
@@ -160,25 +213,38 @@ def _count(plan: Plan) -> int:
     return plan.lanes_per_group * int(plan.config.num_envs)
 
 
-class _Interrupt:
-    """Ctrl-C asks training to stop after the iteration that is running; a second one stops at once."""
+class Interrupt:
+    """Ctrl-C, and SIGTERM as schedulers send it, ask training to save and stop; a second one stops at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        """Begin with nothing asked."""
+        self.number: int | None = None
+        """the signal, once there was one"""
         self.measured = False
+        """whether an iteration has been done"""
 
-    def __enter__(self) -> _Interrupt:
-        self._previous = signal.signal(signal.SIGINT, self._handle)
+    def __enter__(self) -> Interrupt:
+        self._previous = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.measured:
+        again, self.number = self.number is not None, number
+        if again or not self.measured:
             raise KeyboardInterrupt
-        self.asked = True
-        say("\nstopping after this iteration; once more stops at once, without a checkpoint")
+        say("\nsaving, then stopping; once more stops at once")
+
+    @property
+    def status(self) -> int:
+        """The exit status that says which signal it was."""
+        return 128 + (self.number or signal.SIGINT)
+
+
+PATIENCE = 16
+"""Iterations after which to stop though nothing has been saved yet: a worker may have been lost."""
 
 
 def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
@@ -189,31 +255,48 @@ def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
     regret_curve(result, title, path, regret_lower_bound(plan.env, result.env_states))
 
 
-def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], asked: int | None) -> int:
+def train_into(
+    label: str, plan: Plan, recorder: Recorder, saver: Checkpoints, before: Checkpoint | None = None
+) -> int:
+    """Train, show progress, fill the folder of a run, and return the exit status.
+
+    Args:
+        label: What is trained, for the person who watches.
+        plan: What is to be done.
+        recorder: Writes the tables.
+        saver: Writes checkpoints.
+        before: The checkpoint from which the run goes on; None to begin.
+    """
+    folder, settings = recorder.folder, recorder.settings
     if plan.placement == "host":
         where = "this process" if plan.processes == 1 else f"{plan.processes} processes"
         say(f"{label}: Gymnasium's environments on the host, {_count(plan)} of them in {where}")
     if plan.replay_bytes:
         size = f"{plan.config.buffer_size:,} transitions for each of {plan.lanes_per_group} lanes"
         say(f"{label}: replay buffers of {memory.text(plan.replay_bytes)}, {size}")
-    if asked is not None and asked != plan.num_steps:
-        iterations = f"whole iterations of {plan.steps_per_iteration}"
-        say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
-    recorder = Recorder(folder, settings)
-    progress = ProgressBar(label, plan)
+    done = 0 if before is None else before.lane_steps
+    progress = ProgressBar(label, plan, done=done)
     result: Result | None = None
-    with _Interrupt() as interrupt:
+    with Interrupt() as interrupt:
+        asked_at: int | None = None
 
         def callback(now: Progress) -> bool:
+            nonlocal asked_at
             interrupt.measured = True
             recorder(now)
             progress(now)
-            return interrupt.asked
+            if interrupt.number is None:
+                return False
+            if asked_at is None:
+                asked_at = now.iteration
+                saver.ask()
+                return False
+            return saver.settled or now.iteration >= asked_at + PATIENCE
 
         try:
-            result = execute(plan, callback)
+            result = execute(plan, callback, saver, None if before is None else before.start)
         except KeyboardInterrupt:
-            interrupt.asked = True
+            interrupt.number = interrupt.number or signal.SIGINT
         except (envs.HostError, WorkerError, ValueError):
             if interrupt.measured:
                 say(f"stopped; what was measured until then is in {folder}")
@@ -224,19 +307,30 @@ def _train_into(folder: Path, label: str, plan: Plan, settings: dict[str, Any], 
     if result is not None:
         _draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
         say("\n" + summary(label, plan, result), sys.stdout)
-        say(f"  wrote {folder}: curve.png, returns.csv, metrics.jsonl, config.json, checkpoint/", sys.stdout)
-    return _last_words(folder, result, interrupt)
+        say(
+            f"  wrote {folder}: curve.png, returns.csv, metrics.csv, metrics.jsonl, config.json, checkpoint/",
+            sys.stdout,
+        )
+    return _last_words(folder, result, interrupt, saver)
 
 
-def _last_words(folder: Path, result: Result | None, interrupt: _Interrupt) -> int:
+def _last_words(folder: Path, result: Result | None, interrupt: Interrupt, saver: Checkpoints) -> int:
     """Say what is missing, and return the exit status."""
     lost = () if result is None else result.lost_seeds
+    go_on = f"Go on with: funcrl resume {folder}"
     if lost:
-        say(f"\nlost: {listed(lost)}, of which returns.csv ends early and the checkpoint has nothing")
-    if interrupt.asked:
-        measured = f"what was measured until then is in {folder}"
-        say(f"\ninterrupted: {measured if interrupt.measured else 'nothing was measured yet'}")
-        return 130
+        again = "" if saver.saved is None else f". {go_on} (from before they were lost)"
+        say(
+            f"\nlost: {listed(lost)}, of which returns.csv ends early and the final agents have nothing{again}"
+        )
+    if interrupt.number is not None:
+        if not interrupt.measured:
+            say("\ninterrupted: nothing was measured yet")
+        elif has_checkpoint(folder):
+            say(f"\ninterrupted: what was measured until then is in {folder}. {go_on}")
+        else:
+            say(f"\ninterrupted: what was measured until then is in {folder}; no checkpoint was made")
+        return interrupt.status
     return 1 if lost else 0
 
 

@@ -1,21 +1,31 @@
 """Every effect: checkpoints, tables and pictures."""
 
 from funcrl.io.checkpoint import load, save
+from funcrl.io.checkpoints import Checkpoint, Checkpoints, has_checkpoint, latest
 from funcrl.io.grids import draw_grid, grid_picture, grid_text, is_grid
+from funcrl.io.locks import only_writer
 from funcrl.io.plans import write_plan
 from funcrl.io.plots import learning_curve, picture, regret_curve
 from funcrl.io.recorder import Recorder, check_folder, free_folder
+from funcrl.io.runs import SavedRun, open_run
 
 __all__ = [
+    "Checkpoint",
+    "Checkpoints",
     "Recorder",
+    "SavedRun",
     "check_folder",
     "draw_grid",
     "free_folder",
     "grid_picture",
     "grid_text",
+    "has_checkpoint",
     "is_grid",
+    "latest",
     "learning_curve",
     "load",
+    "only_writer",
+    "open_run",
     "picture",
     "regret_curve",
     "save",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch.utils._pytree as torch_pytree
+from torch import Tensor
 
 from funcrl.core import tree
 from funcrl.core.checks import require
@@ -39,12 +40,16 @@ def save(path: str | Path, state: object, metadata: dict[str, str] | None = None
     ...     load(f"{folder}/x.safetensors", like={"a": torch.zeros(2)})
     {'a': tensor([1., 1.])}
     """
+    write_atomically(Path(path), encode(tree.named_leaves(state), metadata))
+
+
+def encode(leaves: dict[str, Any], metadata: dict[str, str] | None = None) -> bytes:
+    """Return the content of a file with these leaves; the same ones and the same text give the same bytes."""
     tensors = {
-        name: tree.as_tensor(leaf).detach().cpu().contiguous().clone()
-        for name, leaf in tree.named_leaves(state).items()
+        name: tree.as_tensor(leaf).detach().cpu().contiguous().clone() for name, leaf in leaves.items()
     }
     data = safetensors.torch.save(tensors, metadata)
-    write_atomically(Path(path), _ordered(data) if metadata else data)
+    return _ordered(data) if metadata else data
 
 
 def _ordered(data: bytes) -> bytes:
@@ -78,6 +83,11 @@ def load(path: str | Path, like: T) -> T:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f"load: {path} must be a whole safetensors file, got: {error}.") from error
+    return fill(str(path), tensors, like)
+
+
+def fill(path: str, tensors: dict[str, Tensor], like: T) -> T:
+    """Return a tree with the static fields of `like` and the tensors of a file, see `load`."""
     expected = {name: tree.as_tensor(leaf) for name, leaf in tree.named_leaves(like).items()}
     missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unknown:

@@ -1,4 +1,4 @@
-"""The folder that a run leaves, written while the run goes on."""
+"""The tables of a run, written while it goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import itertools
 import json
 import math
 import os
+import re
 import time
+import warnings
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,15 +23,20 @@ from funcrl.io.checkpoint import save
 from funcrl.io.files import json_text, write_atomically
 from funcrl.train import Progress, Result
 
+TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", "times.csv")
+"""What grows by rows."""
+
 _OWN_FILES = (
     "config.json",
-    "metrics.jsonl",
-    "returns.csv",
+    *TABLES,
     "curve.png",
     "checkpoint/states.safetensors",
     "values.csv",
     "plan.png",
+    ".lock",
 )
+_OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)")
+"""Names of what `checkpoints` writes."""
 
 
 def free_folder(base: Path) -> Path:
@@ -63,8 +72,7 @@ def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
         # First, so that a home folder given by mistake is refused without walking through it.
         hold(_is_run(folder), what, sorted(path.name for path in folder.iterdir())[:5])
         inside = {path.relative_to(folder).as_posix(): path.is_symlink() for path in folder.rglob("*")}
-        own = {*_OWN_FILES, "checkpoint"}
-        foreign = sorted(name for name, is_link in inside.items() if is_link or name not in own)
+        foreign = sorted(name for name, is_link in inside.items() if is_link or not _is_own(name))
         hold(not foreign, what, foreign[:5])
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,15 @@ def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run, for which `check_folder` has been asked."""
     for name in _OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+        if name != ".lock":
+            (folder / name).unlink(missing_ok=True)
+    for path in (folder / "checkpoint").glob("*"):
+        if _is_own(path.relative_to(folder).as_posix()):
+            path.unlink()
+
+
+def _is_own(name: str) -> bool:
+    return name in (*_OWN_FILES, "checkpoint") or _OWN_NAMES.fullmatch(name) is not None
 
 
 def _is_run(folder: Path) -> bool:
@@ -88,95 +104,172 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_free(folder: Path) -> bool:
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    return not folder.exists() or (folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir()))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a table goes: its length in bytes, and a checksum of them."""
+
+    size: int = 0
+    crc: int = 0
+
+    def with_(self, data: bytes) -> Extent:
+        """Return the extent after data has been appended."""
+        return Extent(self.size + len(data), zlib.crc32(data, self.crc))
 
 
 class Recorder:
-    """A callback that appends what each iteration showed to `metrics.jsonl` and `returns.csv`.
+    """A callback that appends what each iteration showed to the tables of a run.
 
-    Rows are kept and written about once a second, because reading a tensor waits for the device.
+    Rows are kept and written about once a second, because reading a tensor waits for the device. Where
+    the disk takes no more they are kept for longer, and training goes on.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], extents: dict[str, Extent] | None = None
+    ) -> None:
         """Remember where to write; nothing is written before the first iteration is done.
 
         Until then an earlier run in the folder is left as it was.
 
         Args:
-            folder: A folder that `check_folder` has approved.
+            folder: A folder that `check_folder` has approved, or whose run goes on.
             settings: What to put into `config.json`.
+            extents: How far the tables of the run that goes on are to be kept; None to begin.
         """
         self.folder = folder
         self.settings = settings
+        self.extents = {name: Extent() for name in TABLES} if extents is None else dict(extents)
+        """what has safely been written of each table"""
+        self._goes_on = extents is not None
         self._waiting: list[Progress] = []
         self._began = time.monotonic()
+        self._times: list[float] = []
         self._written = -math.inf
-        self._metrics: IO[str] | None = None
-        self._returns: IO[str] | None = None
+        self._files: dict[str, IO[bytes]] = {}
+        self._failed = False
 
-    def _begin(self) -> tuple[IO[str], IO[str]]:
-        clear(self.folder)
+    def _begin(self) -> None:
+        if not self._goes_on:
+            clear(self.folder)
         (self.folder / "checkpoint").mkdir(exist_ok=True)
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
-        metrics = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115
-        returns = open(self.folder / "returns.csv", "w", encoding="utf-8")  # noqa: SIM115
-        returns.write("seed,step,return\n")
-        return metrics, returns
+        for name in TABLES:
+            file = open(self.folder / name, "r+b" if self._goes_on else "w+b", buffering=0)  # noqa: SIM115
+            file.truncate(self.extents[name].size)
+            file.seek(self.extents[name].size)
+            self._files[name] = file
 
     def __call__(self, progress: Progress) -> None:
         """Keep an iteration, and write those that wait if the last time is a second ago."""
         self._waiting.append(progress)
+        self._times.append(time.monotonic() - self._began)
         if time.monotonic() - self._written > 1.0:
             self.flush()
 
-    def flush(self) -> None:
-        """Write everything that waits, down to the disk."""
+    def flush(self) -> bool:
+        """Write everything that waits, down to the disk; return whether that could be done."""
         if not self._waiting:
-            return
-        if self._metrics is None or self._returns is None:
-            self._metrics, self._returns = self._begin()
+            return True
+        self._written = time.monotonic()
+        try:
+            if len(self._files) < len(TABLES):
+                self._begin()
+            for name, data in self._rows().items():
+                self._append(name, data)
+        except OSError as error:
+            if not self._failed:
+                warnings.warn(
+                    f"train: {self.folder} must take what is measured, but {error.strerror or error}. Training "
+                    "goes on; what waits is written when that is possible again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._failed = True
+            self._take_back()
+            return False
+        self._failed = False
+        self.extents = self._after
+        self._waiting, self._times = [], []
+        return True
+
+    def _append(self, name: str, data: bytes) -> None:
+        file, left = self._files[name], memoryview(data)
+        while left:
+            left = left[file.write(left) or 0 :]
+        os.fsync(file.fileno())
+
+    def _take_back(self) -> None:
+        """Leave every table as it was before a write that failed, as far as that can be done."""
+        for name, file in self._files.items():
+            try:
+                file.truncate(self.extents[name].size)
+                file.seek(self.extents[name].size)
+            except OSError:
+                continue
+
+    def _rows(self) -> dict[str, bytes]:
+        """Return what waits as text, a table each."""
+        text: dict[str, list[str]] = {name: [] for name in TABLES}
+        times = iter(self._times)
         # Which lanes there are changes from group to group, and where some are lost.
         for _, items in itertools.groupby(self._waiting, lambda progress: progress.seeds):
             alike = list(items)
+            if self.extents["returns.csv"].size == 0 and not text["returns.csv"]:
+                names = ",".join(("seed", "step", "return", "episodes", *alike[0].report.metrics))
+                text["returns.csv"].append("seed,step,return\n")
+                text["metrics.csv"].append(f"{names}\n")
+                text["times.csv"].append("seed,step,seconds\n")
             reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in alike))
             for row, progress in enumerate(alike):
-                self._write(progress, tree.index(reports, row), self._metrics, self._returns)
-        self._waiting = []
-        for file in (self._metrics, self._returns):
-            file.flush()
-            os.fsync(file.fileno())
-        self._written = time.monotonic()
-
-    def _write(self, progress: Progress, report: Any, metrics: IO[str], curves: IO[str]) -> None:
-        returns = report.returns
-        for seed, value in zip(progress.seeds, returns.tolist(), strict=True):
-            curves.write(f"{seed},{progress.step},{value:.6g}\n")
-        known = returns[returns.isfinite()]
-        row = {
-            "iteration": progress.iteration,
-            "step": progress.step,
-            "seconds": round(time.monotonic() - self._began, 3),
-            "seeds": [progress.seeds[0], progress.seeds[-1]],
-            "episodes": int(report.episodes.sum()),
-            "return_iqm": float(ops.iqm(known)) if len(known) else None,
-            "return_mean": _finite_mean(returns),
-            **{name: _finite_mean(values) for name, values in report.metrics.items()},
-        }
-        metrics.write(json_text(row))
+                report = tree.index(reports, row)
+                text["metrics.jsonl"].append(json_text(_averages(progress, report)))
+                text["times.csv"].append(f"{progress.seeds[0]},{progress.step},{next(times):.3f}\n")
+                for seed, value in zip(progress.seeds, report.returns.tolist(), strict=True):
+                    text["returns.csv"].append(f"{seed},{progress.step},{value:.6g}\n")
+                columns = [report.returns, report.episodes, *report.metrics.values()]
+                for seed, numbers in zip(
+                    progress.seeds, zip(*(x.tolist() for x in columns), strict=True), strict=True
+                ):
+                    cells = ",".join(
+                        [f"{number:.9g}" for number in numbers]
+                    )  # nine digits are all of a float32
+                    text["metrics.csv"].append(f"{seed},{progress.step},{cells}\n")
+        data = {name: "".join(lines).encode() for name, lines in text.items()}
+        self._after = {name: self.extents[name].with_(data[name]) for name in TABLES}
+        return data
 
     def finish(self, result: Result | None, metadata: dict[str, str]) -> None:
-        """Write what waits and the checkpoint.
+        """Write what waits and the agents.
 
         Args:
             result: What training returned; None where it was cut off before it returned.
-            metadata: Text for the checkpoint's header.
+            metadata: Text for the header of the agents' file.
+
+        Raises:
+            OSError: When it cannot be written.
         """
-        self.flush()
-        for file in (self._metrics, self._returns):
-            if file is not None:
-                file.close()
+        whole = self.flush()
+        for file in self._files.values():
+            file.close()
         if result is not None:
             save(self.folder / "checkpoint" / "states.safetensors", result.states, metadata)
+        if not whole:
+            raise OSError(f"the last {len(self._waiting)} iterations could not be written into {self.folder}")
+
+
+def _averages(progress: Progress, report: Any) -> dict[str, Any]:
+    known = report.returns[report.returns.isfinite()]
+    return {
+        "iteration": progress.iteration,
+        "step": progress.step,
+        "seeds": [progress.seeds[0], progress.seeds[-1]],
+        "episodes": int(report.episodes.sum()),
+        "return_iqm": float(ops.iqm(known)) if len(known) else None,
+        "return_mean": _finite_mean(report.returns),
+        **{name: _finite_mean(values) for name, values in report.metrics.items()},
+    }
 
 
 def _finite_mean(values: torch.Tensor) -> float | None:

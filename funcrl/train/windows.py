@@ -102,4 +102,4 @@ def _later(seed: int, iteration: int) -> int:
     (True, False)
     """
     first, second = random.fold_in(random.key(seed, "cpu"), iteration).tolist()
-    return (first % 2**32) << 32 | second % 2**32
+    return int((first % 2**32) << 32 | second % 2**32)

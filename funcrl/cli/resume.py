@@ -1,0 +1,85 @@
+"""`funcrl resume`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from funcrl.cli.progress import say
+from funcrl.cli.train import make_saver, parse_count, train_into
+from funcrl.core.checks import require
+from funcrl.io import Recorder, latest, only_writer, open_run
+
+
+@dataclasses.dataclass
+class Options:
+    """What `funcrl resume` takes."""
+
+    steps: str | None = None
+    """environment steps of each seed in all (1e6, 500k), to go on beyond those that were planned; what is
+    annealed over the planned ones keeps its last value"""
+    processes: int | None = None
+    """share the seeds out to this many processes, with the same results; by default as many as before"""
+    checkpoint_every: float = 60.0
+    """seconds between two checkpoints; inf for none but at the end"""
+    keep_checkpoints: int = 2
+    """how many of the last checkpoints stay"""
+    save_replay: bool = True
+    """save replay buffers in checkpoints too; without them a run goes on with empty ones"""
+
+
+def resume_command(words: list[str]) -> int:
+    """Go on with a run from its last checkpoint, as if nothing had been in between.
+
+    Args:
+        words: What stands after `funcrl resume`.
+
+    Returns:
+        Exit status.
+    """
+    import tyro
+
+    folder_argument = Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder that funcrl train left")
+    ]
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("folder", folder_argument), ("options", Options, dataclasses.field(default_factory=Options))],
+    )
+    parsed: Any = tyro.cli(
+        arguments,
+        args=words,
+        prog="funcrl resume",
+        description="Go on with a run from its last checkpoint, as if nothing had been in between.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return _resume(parsed.folder, parsed.options)
+
+
+def _resume(folder: Path, options: Options) -> int:
+    run = open_run(folder)
+    with only_writer(folder, "resume"):
+        found = latest(folder)
+        plan = run.plan(options.processes)
+        if options.steps is not None:
+            steps = parse_count("--steps", options.steps)
+            hold, planned = f"be at least {plan.num_steps}, which are planned already", plan.num_steps
+            require(steps >= planned, "resume", "--steps", hold, steps)
+            plan = dataclasses.replace(plan, num_iterations=steps // plan.steps_per_iteration)
+        label = f"{run.settings['algorithm']} {run.settings['environment']}"
+        if found.lane_steps >= plan.num_steps * len(plan.seeds):
+            say(
+                f"{label}: {plan.num_steps:,} steps of each seed are done. To go on: funcrl resume {folder} --steps N"
+            )
+            return 0
+        settings = dict(run.settings)
+        if plan.num_steps != run.plan(1).num_steps:
+            settings["continued_to"] = plan.num_steps
+        say(f"{label}: going on from step {found.head['step']:,} of {plan.num_steps:,}")
+        if plan.placement == "host":
+            say(f"{label}: environments on the host cannot be put back: new episodes begin")
+        if not found.head["replay"]:
+            say(f"{label}: the checkpoint has no replay buffers: they are filled anew")
+        recorder = Recorder(folder, settings, found.extents)
+        return train_into(label, plan, recorder, make_saver(recorder, plan, options, found), found)

@@ -1,0 +1,48 @@
+"""One process at a time writes into the folder of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from funcrl.core.checks import require
+
+_PATIENCE = 2.0
+"""seconds to wait for the processes of a run that was killed to be gone"""
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path, function: str = "train") -> Iterator[None]:
+    """Hold a folder for this process, and those that it forks, in this context.
+
+    The system lets it go however they end. Where it has no such locks (Windows) nothing is held.
+
+    Args:
+        folder: Of a run; must exist.
+        function: Who complains.
+
+    Raises:
+        ValueError: When another process holds it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                instead = "Another process is writing to it: wait for that, or write another --out."
+                require(time.monotonic() < until, function, "--out", "be nobody else's", str(folder), instead)
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""Runs in their folders, opened without knowing how they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import lanes, random, tree
+from funcrl.core.checks import require
+from funcrl.io.checkpoint import load
+from funcrl.train import Plan, make_plan
+from funcrl.train.plan import lanes_of
+from funcrl.train.resolve import resolve_algorithm, resolve_env
+
+
+def settings_from(function: str, kind: type[Any], values: Any) -> Any:
+    """Return settings of an algorithm from what JSON holds of them.
+
+    Args:
+        function: Who complains.
+        kind: The algorithm's `Config`.
+        values: A dict of JSON; fields that are not there have their defaults.
+
+    Raises:
+        ValueError: When a field is unknown, or a value cannot be.
+        TypeError: When a value is of another kind.
+    """
+    require(isinstance(values, dict), function, "config", "be settings by name", values)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    require(not unknown, function, "config", f"hold settings of {kind.__module__}.Config", unknown)
+    return kind(**{name: _read(function, name, fields[name], value) for name, value in values.items()})
+
+
+def _read(function: str, name: str, field: Any, value: Any) -> Any:
+    is_float = field.type in ("float", float)
+    if isinstance(value, list):
+        return [float(x) for x in value] if is_float else tuple(value)
+    if is_float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            require(False, function, f"config.{name}", "be a number", value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """A run that `funcrl train` left in a folder."""
+
+    folder: Path
+    settings: dict[str, Any]
+    """content of `config.json`"""
+
+    @cached_property
+    def algorithm(self) -> ModuleType:
+        """What has learnt."""
+        return resolve_algorithm("open_run", self.settings["algorithm"])
+
+    @cached_property
+    def config(self) -> Any:
+        """Its settings, as they were written."""
+        return settings_from("open_run", self.algorithm.Config, self.settings["config"])
+
+    @cached_property
+    def env(self) -> envs.AnyEnv:
+        """The environment that it has learnt in."""
+        return resolve_env("open_run", self.settings["environment"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One a lane, those included that were lost."""
+        return tuple(self.settings["seeds"])
+
+    def plan(self, processes: int | None = None) -> Plan:
+        """Return the plan that the run follows, with the steps to which it was last continued.
+
+        Args:
+            processes: See `train`; as many as before by default.
+        """
+        plan = make_plan(
+            self.algorithm,
+            self.env,
+            config=self.config,
+            seeds=self.seeds,
+            num_steps=self.settings["num_steps"],
+            device=self.settings["device"],
+            lanes_per_group=self.settings["lanes_per_group"],
+            processes=self.settings["processes"] if processes is None else processes,
+        )
+        steps = self.settings.get("continued_to", plan.num_steps)
+        return dataclasses.replace(plan, num_iterations=steps // plan.steps_per_iteration)
+
+    @cached_property
+    def agents(self) -> Any:
+        """The final agents, lane axis first; without those of seeds that were lost.
+
+        Raises:
+            FileNotFoundError: When the run was cut off before its end; `funcrl resume` goes on with it.
+            ValueError: When the file is damaged.
+        """
+        path = self.folder / "checkpoint" / "states.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"open_run: {path} must be there, but the run was cut off. Write funcrl resume {self.folder}."
+            )
+        plan = self.plan(processes=1)
+        spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
+        first = lanes_of(plan.config, torch.zeros((), dtype=torch.int64, device="cpu"))
+        agent = self.algorithm.init(random.key(0, "cpu"), first, spaces)
+        num = _num_lanes(path)
+        return load(
+            path, like=tree.map(lambda x: torch.as_tensor(x).expand(num, *torch.as_tensor(x).shape), agent)
+        )
+
+    @cached_property
+    def table(self) -> dict[str, Any]:
+        """`metrics.csv` as columns of numpy, one row a seed and iteration: seed, step, return, episodes, metrics."""
+        path = self.folder / "metrics.csv"
+        with open(path, encoding="utf-8") as file:
+            names = file.readline().strip().split(",")
+            rows = np.loadtxt(file, delimiter=",", ndmin=2)
+        kinds = {"seed": np.uint64, "step": np.int64}
+        return {name: rows[:, i].astype(kinds.get(name, np.float32)) for i, name in enumerate(names)}
+
+    @property
+    def steps(self) -> Tensor:
+        """`[I]` environment steps of a lane after each iteration."""
+        return torch.from_numpy(np.unique(self.table["step"]))
+
+    @property
+    def returns(self) -> Tensor:
+        """`[S, I]` as `Result.returns`; NaN for what a seed did not reach."""
+        return self.metric("return")
+
+    def metric(self, name: str) -> Tensor:
+        """Return one figure of all seeds, `[S, I]`; NaN for what a seed did not reach.
+
+        Args:
+            name: A column of `metrics.csv`.
+        """
+        require(name in self.table, "metric", "name", f"be one of {', '.join(self.table)}", name)
+        steps = self.steps.numpy()
+        found = np.full((len(self.seeds), len(steps)), np.nan, dtype=np.float32)
+        places = {seed: lane for lane, seed in enumerate(self.seeds)}
+        rows = [places[int(seed)] for seed in self.table["seed"]]
+        found[rows, np.searchsorted(steps, self.table["step"])] = self.table[name]
+        return torch.from_numpy(found)
+
+    @property
+    def metrics(self) -> Any:
+        """`metrics.csv` as a pandas DataFrame, or as a dict of columns where pandas is not installed."""
+        try:
+            import pandas  # type: ignore[import-untyped]
+        except ModuleNotFoundError:
+            return dict(self.table)
+        return pandas.DataFrame(self.table)
+
+
+def _num_lanes(path: Path) -> int:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"open_run: {path} must be a whole safetensors file, got: {error}.") from error
+    counts = {shape[0] for shape in shapes if shape}
+    require(len(counts) == 1, "open_run", str(path), "hold as many lanes in each tensor", sorted(counts))
+    return int(counts.pop())
+
+
+def open_run(folder: str | Path) -> SavedRun:
+    """Open the folder of a run.
+
+    Args:
+        folder: What `funcrl train` left: `"runs/ppo-CartPole-v1"`.
+
+    Returns:
+        Settings, environment, agents and figures of the run.
+
+    Raises:
+        FileNotFoundError: When there is no such folder, or no run in it.
+        ValueError: When `config.json` is damaged.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"open_run: {folder} must be the folder of a run, got one without config.json."
+        )
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        settings = None
+    names = {
+        "algorithm": str,
+        "environment": str,
+        "config": dict,
+        "seeds": list,
+        "num_steps": int,
+        "device": str,
+        "lanes_per_group": int,
+        "processes": int,
+    }
+    hold = "be the settings of a run of funcrl train"
+    require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
+    wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]
+    require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
+    return SavedRun(folder, settings)
