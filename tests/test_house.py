@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from funcrl.cli import main
 from funcrl.core import jit
 
 ROOT = Path(__file__).parent.parent
@@ -77,8 +78,11 @@ def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The loop of PPO is traced only, which takes seconds, not a minute; other tests compile it.
     compile_before = jit._compile
-    if 'train("ppo"' in block:
+    if 'train("ppo"' in block or "open_run(" in block:
         monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+    if "open_run(" in block:
+        small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
+        assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
     exec(compile(block, "README.md", "exec"), {})
 
 

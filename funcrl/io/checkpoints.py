@@ -277,16 +277,18 @@ def latest(folder: Path) -> Checkpoint:
     Raises:
         ValueError: When there is none.
     """
-    refused = []
+    refused: list[str] = []
     for path in _newest_first(folder / "checkpoint"):
         try:
             found = Checkpoint(folder, _checked(path))
             _check_parts(found)
         except (ValueError, OSError) as error:
             refused.append(str(error))
-            warnings.warn(f"resume: {error} The one before is used.", RuntimeWarning, stacklevel=2)
-            continue
-        return found
+        except (KeyError, TypeError, AttributeError):
+            refused.append(f"{path} must be a checkpoint's head, got something else.")
+        else:
+            return found
+        warnings.warn(f"resume: {refused[-1]} The one before is used.", RuntimeWarning, stacklevel=2)
     why = refused[0] if refused else "There is none."
     raise ValueError(f"resume: {folder} must hold a checkpoint that is whole. {why}")
 

@@ -118,9 +118,7 @@ class SavedRun:
         first = lanes_of(plan.config, torch.zeros((), dtype=torch.int64, device="cpu"))
         agent = self.algorithm.init(random.key(0, "cpu"), first, spaces)
         num = _num_lanes(path)
-        return load(
-            path, like=tree.map(lambda x: torch.as_tensor(x).expand(num, *torch.as_tensor(x).shape), agent)
-        )
+        return load(path, like=tree.map(lambda x: x.expand(num, *x.shape), tree.map(tree.as_tensor, agent)))
 
     @cached_property
     def table(self) -> dict[str, Any]:

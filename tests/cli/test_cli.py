@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.train import parse_seeds
 from funcrl.core import tree
+from funcrl.io import locks, only_writer
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--hidden", "4", "--num-minibatches", "2"]
 
@@ -153,14 +156,22 @@ def test_seeds_are_written_in_three_ways():
             parse_seeds(text)
 
 
-def start(tmp_path, *words):
+def command(tmp_path, *words):
     return subprocess.Popen(
-        [sys.executable, "-m", "funcrl.cli", "train", "ppo", "CartPole-v1", *words, *TINY],
+        [sys.executable, "-m", "funcrl.cli", *words],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start(tmp_path, *words):
+    return command(tmp_path, "train", "ppo", "CartPole-v1", *words, *TINY)
+
+
+def resume(tmp_path, *words):
+    return command(tmp_path, "resume", *words)
 
 
 @pytest.mark.compiled
@@ -174,27 +185,93 @@ def test_the_main_job_leaves_its_folder(tmp_path):
         assert text in out
     folder = tmp_path / "runs" / "ppo-CartPole-v1"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "returns.csv", "checkpoint", "curve.png"}
+    tables = {"metrics.jsonl", "metrics.csv", "returns.csv", "times.csv"}
+    assert names == {"config.json", "checkpoint", "curve.png", ".lock", *tables}
     assert len((folder / "returns.csv").read_text().splitlines()) == 1 + 3 * 20
     settings = json.loads((folder / "config.json").read_text())
     assert settings["config"]["num_envs"] == 2
     assert settings["seeds"] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing-here"], "must be the folder of a run, got one without config.json"),
+        (
+            ["run", "--steps", "many"],
+            "--steps must be a whole number, got 'many'. Write 500000, 5e5 or 500k.",
+        ),
+        (["run", "--steps", "160"], "--steps must be at least 320, which are planned already, got 160"),
+        (["run", "--checkpoint-every", "0"], "--checkpoint-every must be above 0, got 0"),
+        (["run", "--keep-checkpoints", "0"], "--keep-checkpoints must be at least 1, got 0"),
+    ],
+)
+def test_resuming_refuses_what_cannot_be(finished, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(finished)
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    extra = ["--steps", "640"] if "--steps" not in words else []
+    assert main(["resume", *words, *extra]) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a finished run in `run`."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = start(folder, "--seeds", "3", "--steps", "320", "--out", "run")
+    assert process.wait(240) == 0
+    return folder
+
+
+@pytest.mark.compiled
+def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, tmp_path, capsys, monkeypatch):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(["resume", "run"]) == 0
+    assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
+    for _ in range(2):  # the second time it is remembered how far it was to go
+        assert main(["resume", "run", "--steps", "0.64k", "--processes", "1"]) == 0
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 40
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.1)
+    with only_writer(Path("run")):
+        assert main(["resume", "run", "--steps", "640"]) == 2
+        assert "Another process is writing to it" in capsys.readouterr().err
+        words = ["--seeds", "3", "--steps", "320", "--out", "run", "--replace", *TINY]
+        assert main(["train", "ppo", "CartPole-v1", *words]) == 2
+        assert "Another process is writing to it" in capsys.readouterr().err
+
+
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-def test_ctrl_c_leaves_what_was_measured_and_says_so(tmp_path):
-    process = start(tmp_path, "--seeds", "3", "--steps", "100000000", "--out", "run")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path, number, status):
+    process = start(tmp_path, "--seeds", "3", "--steps", "100M", "--out", "run")
     measured = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted: what was measured until then is in run" in err
-    assert "stopped early" in out
+
+    def interrupted(process, size):
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size > size):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert "interrupted: what was measured until then is in run. Go on with: funcrl resume run" in err
+        assert "stopped early" in out
+        return err
+
+    interrupted(process, 0)
+    if number == signal.SIGTERM:
+        size = measured.stat().st_size
+        err = interrupted(resume(tmp_path, "run"), size)
+        assert "going on from step" in err
     rows = measured.read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == len(rows)
     assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * len(rows)

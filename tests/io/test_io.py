@@ -170,7 +170,14 @@ def test_an_earlier_run_is_left_alone_until_the_first_iteration_is_done(tmp_path
     train("ppo", "CartPole-v1", config=SMALL, seeds=[0], num_steps=16, callback=recorder, backend="eager")
     recorder.finish(None, {})
     assert "new" in (folder / "config.json").read_text()
-    assert files(folder) == ["checkpoint", "config.json", "metrics.jsonl", "returns.csv"]
+    assert files(folder) == [
+        "checkpoint",
+        "config.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "returns.csv",
+        "times.csv",
+    ]
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
