@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 import torch
 
@@ -12,6 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # more than they gain. The variable is for the processes that tests start.
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+# Time says nothing here: the first example of a process pays for imports, and other work may keep the core.
+hypothesis.settings.register_profile("funcrl", deadline=None)
+hypothesis.settings.load_profile("funcrl")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,12 @@
 """Equations: tensors in, tensors out, each with its source."""
 
+from funcrl.ops.comparisons import (
+    median,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+    stratified_interval,
+)
 from funcrl.ops.distributions import (
     categorical_entropy,
     categorical_kl,
@@ -31,9 +38,14 @@ __all__ = [
     "lambda_return",
     "mean",
     "mean_of_ended",
+    "median",
     "n_step",
     "normal_entropy",
     "normal_log_prob",
     "of_action",
+    "optimality_gap",
+    "performance_profile",
+    "probability_of_improvement",
     "quantile_huber",
+    "stratified_interval",
 ]
