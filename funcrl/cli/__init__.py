@@ -1,4 +1,4 @@
-"""The command line: `funcrl train`, `funcrl resume`, `funcrl plan`, `funcrl list`."""
+"""The command line; a file for each of its commands."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Reinforcement learning with many seeds at once.
 commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
   resume DIR                    go on with a run that was cut off, or beyond its end
+  compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
 
@@ -92,6 +93,10 @@ def _run(words: list[str]) -> int:
         from funcrl.cli.resume import resume_command
 
         return resume_command(rest)
+    if command == "compare":
+        from funcrl.cli.compare import compare_command
+
+        return compare_command(rest)
     if command == "plan":
         from funcrl.cli.plan import plan_command
 
@@ -102,7 +107,7 @@ def _run(words: list[str]) -> int:
         return list_command(rest)
     from funcrl.core import checks
 
-    checks.known("funcrl", "command", command, ["train", "resume", "plan", "list"])
+    checks.known("funcrl", "command", command, ["train", "resume", "compare", "plan", "list"])
     return 2
 
 

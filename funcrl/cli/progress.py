@@ -31,17 +31,17 @@ def say(text: str, stream: TextIO | None = None) -> None:
 class ProgressBar:
     """A callback that draws a bar on a terminal and prints a line now and then elsewhere."""
 
-    def __init__(self, label: str, plan: Plan, stream: TextIO = sys.stderr, done: int = 0) -> None:
+    def __init__(self, label: str, plan: Plan, stream: TextIO | None = None, done: int = 0) -> None:
         """Say that compiling begins.
 
         Args:
             label: What is being trained.
             plan: How much of it.
-            stream: Where to write.
+            stream: Where to write; the error stream by default.
             done: Environment steps of all seeds that were done before.
         """
         self.label = label
-        self.stream = stream
+        self.stream = stream = sys.stderr if stream is None else stream
         self.total = plan.num_steps * len(plan.seeds)
         self.done = done
         self._is_first = True

@@ -63,12 +63,12 @@ def learning_curve(result: Result, title: str, path: str | Path) -> None:
     Raises:
         ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
     """
-    steps, lanes = _binned(result.steps, result.returns)
+    steps, lanes = binned(result.steps, result.returns)
     with picture(path) as axes:
         _draw_lanes(axes, steps, lanes, ops.iqm, f"interquartile mean of {len(lanes)} seeds")
         axes.set_title(title, loc="left", fontweight="bold")
         axes.set_ylabel("return of finished episodes")
-        _finish(axes)
+        finish(axes)
 
 
 def regret_curve(result: Result, title: str, path: str | Path, lower_bound: float | None = None) -> None:
@@ -96,7 +96,7 @@ def regret_curve(result: Result, title: str, path: str | Path, lower_bound: floa
         axes.set_title(title, loc="left", fontweight="bold")
         axes.set_ylabel("cumulative regret")
         axes.set_ylim(bottom=0)
-        _finish(axes)
+        finish(axes)
 
 
 def _draw_lanes(
@@ -105,6 +105,29 @@ def _draw_lanes(
     """Draw each lane faintly, a statistic over all of them, and its interval."""
     axes.plot(steps, lanes[:_FEW_LANES].T, color=_BLUE, alpha=0.13, linewidth=0.7)
     axes.plot([], [], color=_BLUE, alpha=0.35, linewidth=0.7, label="one seed")
+    draw_statistic(axes, steps, lanes, statistic, label, _BLUE, "95 % bootstrap interval")
+
+
+def draw_statistic(
+    axes: Any,
+    steps: Tensor,
+    lanes: Tensor,
+    statistic: Callable[..., Tensor],
+    label: str,
+    colour: str,
+    label_of_band: str | None = None,
+) -> None:
+    """Draw a statistic over lanes, and its 95 % interval as a band.
+
+    Args:
+        axes: Of matplotlib.
+        steps: `[I]` where.
+        lanes: `[S, I]`.
+        statistic: `(values, dim=...)`.
+        label: What it is, for the legend.
+        colour: Of line and band.
+        label_of_band: Likewise, of the band; None to leave it out of the legend.
+    """
     if len(lanes) > 1:
         num_resamples = max(200, min(2000, 200_000 // len(lanes)))
         low, high = ops.bootstrap_interval(
@@ -113,13 +136,13 @@ def _draw_lanes(
         # Where some lanes have no value yet there is no statistic, and no interval of it either.
         unknown = statistic(lanes, dim=0).isnan()
         low, high = (end.masked_fill(unknown, torch.nan) for end in (low, high))
-        label_of_band = "95 % bootstrap interval"
-        axes.fill_between(steps, low, high, color=_BLUE, alpha=0.28, linewidth=0, label=label_of_band)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.22, linewidth=0, label=label_of_band)
     marker = "o" if len(steps) == 1 else None
-    axes.plot(steps, statistic(lanes, dim=0), color=_BLUE, linewidth=2.2, marker=marker, label=label)
+    axes.plot(steps, statistic(lanes, dim=0), color=colour, linewidth=2.2, marker=marker, label=label)
 
 
-def _finish(axes: Any) -> None:
+def finish(axes: Any) -> None:
+    """Label the axes of a curve over steps, and show its legend."""
     from matplotlib.ticker import EngFormatter
 
     axes.set_xlabel("environment steps per seed")
@@ -130,7 +153,7 @@ def _finish(axes: Any) -> None:
     axes.legend(loc="best", frameon=False)
 
 
-def _binned(steps: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+def binned(steps: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
     """Average iterations into bins of equal size; the last bin may be smaller."""
     size = -(-len(steps) // _MAX_POINTS)
     last = torch.arange(size, len(steps) + size, size, device=steps.device).clamp(max=len(steps)) - 1

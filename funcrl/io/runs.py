@@ -20,6 +20,7 @@ from funcrl.io.checkpoint import load
 from funcrl.train import Plan, make_plan
 from funcrl.train.plan import lanes_of
 from funcrl.train.resolve import resolve_algorithm, resolve_env
+from funcrl.train.result import mean_of_last
 
 
 def settings_from(function: str, kind: type[Any], values: Any) -> Any:
@@ -124,9 +125,17 @@ class SavedRun:
     def table(self) -> dict[str, Any]:
         """`metrics.csv` as columns of numpy, one row a seed and iteration: seed, step, return, episodes, metrics."""
         path = self.folder / "metrics.csv"
-        with open(path, encoding="utf-8") as file:
-            names = file.readline().strip().split(",")
-            rows = np.loadtxt(file, delimiter=",", ndmin=2)
+        needed = {"seed", "step", "return", "episodes"}
+        try:
+            with open(path, encoding="utf-8") as file:
+                names = file.readline().strip().split(",")
+                rows = np.loadtxt(file, delimiter=",", ndmin=2)
+        except ValueError:
+            names, rows = [], np.zeros((0, 0))
+        fine = needed <= set(names) and rows.shape[1] == len(names)
+        fine = fine and set(rows[:, names.index("seed")]) <= set(map(float, self.seeds))
+        hold = "be a table of numbers with seed, step, return and episodes, as it was written"
+        require(fine, "open_run", str(path), hold, "something else")
         kinds = {"seed": np.uint64, "step": np.int64}
         return {name: rows[:, i].astype(kinds.get(name, np.float32)) for i, name in enumerate(names)}
 
@@ -153,6 +162,14 @@ class SavedRun:
         rows = [places[int(seed)] for seed in self.table["seed"]]
         found[rows, np.searchsorted(steps, self.table["step"])] = self.table[name]
         return torch.from_numpy(found)
+
+    def final_returns(self, episodes: int = 100) -> Tensor:
+        """Return each seed's mean return over its last episodes, `[S]`, as `Result.final_returns`.
+
+        Args:
+            episodes: Number of episodes to look back over.
+        """
+        return mean_of_last(self.returns, self.metric("episodes"), episodes)
 
     @property
     def metrics(self) -> Any:

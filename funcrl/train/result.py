@@ -63,11 +63,7 @@ class Result:
             `[S]`, NaN for a lane in which no episode ended, or where one of these earned NaN.
         """
         require(episodes >= 1, "Result.final_returns", "episodes", "be at least 1", episodes)
-        counts = self.episodes.nan_to_num(0.0)
-        after = counts.flip(1).cumsum(1).flip(1) - counts
-        weight = counts * (after < episodes)
-        # Where nothing ended the weight is 0 and the return may be NaN; a NaN that was earned stays.
-        return torch.where(weight > 0, weight * self.returns, 0.0).sum(1) / weight.sum(1)
+        return mean_of_last(self.returns, self.episodes, episodes)
 
     @property
     def nonfinite_seeds(self) -> list[int]:
@@ -75,6 +71,21 @@ class Result:
         earned = (self.episodes > 0) & ~self.returns.isfinite()
         each = zip(self.seeds, finite_lanes(self.states), earned.any(1).tolist(), strict=True)
         return [seed for seed, fine, bad in each if bad or not fine]
+
+
+def mean_of_last(returns: Tensor, counts: Tensor, episodes: int) -> Tensor:
+    """Return each lane's mean return over its last episodes, see `Result.final_returns`.
+
+    Args:
+        returns: `[S, I]` mean return of the episodes that ended in each iteration.
+        counts: `[S, I]` number of them; NaN in iterations that there were not.
+        episodes: Number of episodes to look back over.
+    """
+    counts = counts.nan_to_num(0.0)
+    after = counts.flip(1).cumsum(1).flip(1) - counts
+    weight = counts * (after < episodes)
+    # Where nothing ended the weight is 0 and the return may be NaN; a NaN that was earned stays.
+    return torch.where(weight > 0, weight * returns, 0.0).sum(1) / weight.sum(1)
 
 
 def finite_lanes(states: Any) -> list[bool]:

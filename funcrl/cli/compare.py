@@ -1,0 +1,78 @@
+"""`funcrl compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from funcrl.cli.progress import say
+from funcrl.core.checks import require
+from funcrl.io import open_run
+from funcrl.io.comparing import comparison, contestant, table, verdict
+
+
+@dataclasses.dataclass
+class Options:
+    """What `funcrl compare` takes beside the folders."""
+
+    out: Path = Path("compare.png")
+    """picture to write; its ending says the format (png, pdf, svg)"""
+    target: float | None = None
+    """a return that is good enough: adds the optimality gap, the mean of what is missing to it"""
+
+
+def compare_command(words: list[str]) -> int:
+    """Print what the seeds of several runs reached, and draw their curves and profiles.
+
+    Args:
+        words: What stands after `funcrl compare`.
+
+    Returns:
+        Exit status.
+    """
+    import tyro
+
+    folders = Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="DIR", help="folders that funcrl train left"),
+    ]
+    arguments = dataclasses.make_dataclass(
+        "Arguments", [("folders", folders), ("options", Options, dataclasses.field(default_factory=Options))]
+    )
+    parsed: Any = tyro.cli(
+        arguments,
+        args=words,
+        prog="funcrl compare",
+        description="Compare runs by what their seeds reached: interquartile means with 95 %% intervals, and how "
+        "probably one is better than the first.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    require(len(parsed.folders) > 0, "compare", "DIR", "name at least one folder", "none")
+    runs = [open_run(folder) for folder in parsed.folders]
+    each = [contestant(run, label) for run, label in zip(runs, labels(parsed.folders), strict=True)]
+    print(table(each, parsed.options.target))
+    if len(each) > 1:
+        print(f"\n{verdict(each)}")
+    where = {run.settings["environment"] for run in runs}
+    if len(where) > 1:
+        say(f"\nThey learnt in different environments: {', '.join(sorted(where))}.")
+    comparison(each, parsed.options.out, where.pop() if len(where) == 1 else "")
+    print(f"\nwrote {parsed.options.out}", file=sys.stdout)
+    return 0
+
+
+def labels(folders: tuple[Path, ...]) -> list[str]:
+    """Return the shortest ends of paths by which folders can be told apart.
+
+    >>> labels((Path("runs/ppo"), Path("runs/dqn"))), labels((Path("a/run"), Path("b/run")))
+    (['ppo', 'dqn'], ['a/run', 'b/run'])
+    """
+    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        ends = ["/".join(part[-length:]) for part in parts]
+        if len(set(ends)) == len(set(parts)):
+            return ends
+    return [str(folder) for folder in folders]
