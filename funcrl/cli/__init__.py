@@ -16,6 +16,7 @@ Reinforcement learning with many seeds at once.
 
 commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
+  sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
   resume DIR                    go on with a run that was cut off, or beyond its end
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
@@ -26,6 +27,7 @@ commands:
 
 examples:
   funcrl train ppo CartPole-v1 --seeds 16 --steps 500000
+  funcrl sweep ppo CartPole-v1 --over learning_rate=1e-4,3e-4,1e-3 --seeds 16
   funcrl train ucb bernoulli --seeds 1000
   funcrl plan value_iteration CliffWalking-v1
 """
@@ -89,6 +91,10 @@ def _run(words: list[str]) -> int:
         from funcrl.cli.train import train_command
 
         return train_command(rest)
+    if command == "sweep":
+        from funcrl.cli.sweep import sweep_command
+
+        return sweep_command(rest)
     if command == "resume":
         from funcrl.cli.resume import resume_command
 
@@ -107,7 +113,7 @@ def _run(words: list[str]) -> int:
         return list_command(rest)
     from funcrl.core import checks
 
-    checks.known("funcrl", "command", command, ["train", "resume", "compare", "plan", "list"])
+    checks.known("funcrl", "command", command, ["train", "sweep", "resume", "compare", "plan", "list"])
     return 2
 
 

@@ -110,7 +110,7 @@ def train_command(words: list[str]) -> int:
     )
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
-    settings = _settings(words, name, env_name, config, options, plan)
+    settings = describe("train", words, name, env_name, config, plan)
     label = f"{name} {env_name}"
     if asked is not None and asked != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
@@ -186,12 +186,21 @@ def parse_count(name: str, text: str) -> int:
     return int(number)
 
 
-def _settings(
-    words: list[str], name: str, env_name: str, config: Any, options: Options, plan: Plan
+def describe(
+    command: str, words: list[str], name: str, env_name: str, config: Any, plan: Plan
 ) -> dict[str, Any]:
-    """Everything that is needed to run this again."""
+    """Return everything that is needed to run a command again.
+
+    Args:
+        command: `"train"`.
+        words: What stood behind it.
+        name: Of the algorithm.
+        env_name: Of the environment.
+        config: Settings of the algorithm.
+        plan: What is done.
+    """
     return {
-        "command": shlex.join(["funcrl", "train", *words]),
+        "command": shlex.join(["funcrl", command, *words]),
         "algorithm": name,
         "environment": env_name,
         "placement": plan.placement,

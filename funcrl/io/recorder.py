@@ -33,6 +33,8 @@ _OWN_FILES = (
     "checkpoint/states.safetensors",
     "values.csv",
     "plan.png",
+    "sweep.csv",
+    "sweep.png",
     ".lock",
 )
 _OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)")

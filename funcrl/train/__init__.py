@@ -10,6 +10,7 @@ from funcrl.train.planning import Solution, solve
 from funcrl.train.progress import Progress
 from funcrl.train.result import Result
 from funcrl.train.run import Carry, Report
+from funcrl.train.sweep import SweepResult, plan_sweep, sweep
 from funcrl.train.training import execute, train
 
 __all__ = [
@@ -22,11 +23,14 @@ __all__ = [
     "Report",
     "Result",
     "Solution",
+    "SweepResult",
     "WorkerError",
     "evaluate",
     "execute",
     "make_plan",
+    "plan_sweep",
     "regret_lower_bound",
     "solve",
+    "sweep",
     "train",
 ]

@@ -26,7 +26,7 @@ class Outcome:
 
 def make_result(
     plan: Plan,
-    seeds: tuple[int, ...],
+    lanes: tuple[int, ...],
     states: tuple[Any, Any],
     figures: Report,
     run_seconds: float,
@@ -36,7 +36,7 @@ def make_result(
 
     Args:
         plan: What was to be done.
-        seeds: `S`, one a lane.
+        lanes: `S`, as places in `plan.seeds`.
         states: Agents and environments, lane axis first.
         figures: `[S, I]` each.
         run_seconds: How long all of them took together.
@@ -44,7 +44,8 @@ def make_result(
     """
     num_lanes, num_iterations = figures.returns.shape
     return Result(
-        seeds=seeds,
+        seeds=tuple(plan.seeds[lane] for lane in lanes),
+        lanes=lanes,
         states=states[0],
         env_states=states[1],
         returns=figures.returns,

@@ -93,9 +93,28 @@ def make_plan(
     >>> make_plan("ppo", "CartPole-v1", num_steps=10_000).num_iterations
     19
     """
+    distinct = resolve_seeds("train", seeds)
+    given = (num_steps, device, lanes_per_group, backend, processes)
+    return plan_lanes(algorithm, env, config, distinct, *given)
+
+
+def plan_lanes(
+    algorithm: str | ModuleType,
+    env: str | envs.AnyEnv,
+    config: Any,
+    seeds: tuple[int, ...],
+    num_steps: int | None = None,
+    device: torch.device | str = "cpu",
+    lanes_per_group: int | None = None,
+    backend: str = "inductor",
+    processes: int | None = None,
+) -> Plan:
+    """Check what `make_plan` takes, where a seed may stand in several lanes that differ in something else.
+
+    Args, Raises: see `train`; the seeds have been checked.
+    """
     algorithm = resolve_algorithm("train", algorithm)
     world = resolve_env("train", env)
-    seeds = resolve_seeds("train", seeds)
     device = checks.device("train", device)
     config = resolve_config("train", algorithm, config, len(seeds))
     require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ class Result:
     """environment steps of all lanes in that time"""
     placement: str
     """where the environments ran: `"device"`, or `"host"` for Gymnasium's through the bridge"""
+    lanes: tuple[int, ...] = ()
+    """`S`, for each seed its place among those that were asked for"""
     lost_seeds: tuple[int, ...] = ()
     """seeds whose process died before they were through: they are in none of the other fields"""
 
@@ -64,6 +67,29 @@ class Result:
         """
         require(episodes >= 1, "Result.final_returns", "episodes", "be at least 1", episodes)
         return mean_of_last(self.returns, self.episodes, episodes)
+
+    def of(self, places: Sequence[int]) -> Result:
+        """Return the part of some seeds, without those that were lost.
+
+        Args:
+            places: Of these seeds among those that were asked for.
+        """
+        rows = [row for row, lane in enumerate(self.lanes) if lane in set(places)]
+        index = torch.tensor(rows, dtype=torch.int64, device="cpu")
+        there = {self.lanes[row] for row in rows}
+        share = len(rows) / max(len(self.lanes), 1)
+        return replace(
+            self,
+            seeds=tuple(self.seeds[row] for row in rows),
+            lanes=tuple(place for place in range(len(places)) if places[place] in there),
+            states=tree.map(lambda x: x[index.to(x.device)], self.states),
+            env_states=tree.map(lambda x: x[index.to(x.device)], self.env_states),
+            returns=self.returns[index],
+            episodes=self.episodes[index],
+            metrics={name: values[index] for name, values in self.metrics.items()},
+            timed_steps=round(self.timed_steps * share),
+            lost_seeds=(),
+        )
 
     @property
     def nonfinite_seeds(self) -> list[int]:
@@ -119,6 +145,7 @@ def concatenate(results: list[Result]) -> Result:
 
     return Result(
         seeds=sum((result.seeds for result in results), ()),
+        lanes=sum((result.lanes for result in results), ()),
         states=tree.map(lambda *leaves: torch.cat(leaves), *(result.states for result in results)),
         env_states=tree.map(lambda *leaves: torch.cat(leaves), *(result.env_states for result in results)),
         returns=torch.cat([pad(result.returns) for result in results]),

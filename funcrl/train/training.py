@@ -188,7 +188,7 @@ def _train_here(
     rows = history.all()
     seconds = time.perf_counter() - began
     states = tree.index((run.agent, run.env_states), slice(keep))
-    return Outcome(make_result(plan, seeds, states, rows, seconds, before), (), stopped)
+    return Outcome(make_result(plan, tuple(shard.lanes), states, rows, seconds, before), (), stopped)
 
 
 def _together(plan: Plan, each: Iterable[Outcome], compile_seconds: float) -> Result:

@@ -280,7 +280,7 @@ def _result(crew: Crew, room: Room, done: int, seconds: float) -> Result | None:
         figures = tree.index(figures, rows)
     return make_result(
         crew.plan,
-        seeds=tuple(seed for worker in workers for seed in worker.seeds),
+        lanes=tuple(lane for worker in workers for lane in worker.shard.lanes),
         states=tree.index(room.states, rows),
         figures=figures,
         run_seconds=seconds,

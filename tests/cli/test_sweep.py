@@ -1,0 +1,86 @@
+"""`funcrl sweep` as a person meets it."""
+
+import csv
+import json
+
+import pytest
+
+from funcrl.cli import main
+from funcrl.cli.sweep import parse_over
+from funcrl.core import jit
+
+TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
+
+
+@pytest.fixture(autouse=True)
+def traced_only(monkeypatch):
+    compile_before = jit._compile
+    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+
+
+def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "--over",
+        "learning-rate=1e-4,1e-2",
+        "--over",
+        "hidden=(4,),(8,)",
+        "--seeds",
+        "3",
+        "--steps",
+        "1.6k",
+    ]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--processes", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "4 settings × 3 seeds in 2 programs" in err
+    assert "ppo CartPole-v1 (2 of 2)" in err
+    assert "learning_rate=0.01, hidden=(8,)" in out
+    assert "is best" in out or "cannot be told from" in out
+    folder = tmp_path / "runs" / "ppo-CartPole-v1-sweep"
+    with open(folder / "sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["lane", "seed", "learning_rate", "hidden", "step", "return", "episodes"]
+    assert len(rows) == 4 * 3 * 100
+    assert {(row["lane"], row["seed"], row["hidden"]) for row in rows} >= {
+        ("0", "0", "(4,)"),
+        ("11", "2", "(8,)"),
+    }
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    assert json.loads((folder / "config.json").read_text())["over"] == {
+        "learning_rate": [1e-4, 1e-2],
+        "hidden": [[4], [8]],
+    }
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--out", str(folder)]) == 2
+    assert "--out must be an empty folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--over must name a field and its values"),
+        (["--over", "gamma"], "--over must be FIELD=VALUE,VALUE, got 'gamma'"),
+        (["--over", "gamma="], "--over must be FIELD=VALUE,VALUE"),
+        (["--over", "gamma=0.9,0.99", "--over", "gamma=1"], "--over must name each field once"),
+        (["--over", "gamma=high"], "gamma"),
+        (["--over", "gama=0.9"], "must be a field of ppo.Config"),
+        (["--over", "hidden=64,32"], "hidden"),
+        (["--over", "gamma=0.9", "--steps", "1e-3"], "--steps must be a whole number"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_leaves_nothing(tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_are_read_as_python_writes_them_or_as_words():
+    assert parse_over(("a-b=1e-4, 2", "env.c=[1,2],x")) == {"a_b": [1e-4, 2], "env.c": [[1, 2], "x"]}
+
+
+def test_help_teaches(capsys):
+    assert main(["sweep", "--help"]) == 0
+    assert "--over learning_rate=1e-4,3e-4,1e-3" in capsys.readouterr().out
+    assert main(["sweep"]) == 2
