@@ -18,6 +18,7 @@ commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
   sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
   resume DIR                    go on with a run that was cut off, or beyond its end
+  evaluate DIR                  let the agents of a run play, and print what they earn
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
@@ -99,6 +100,10 @@ def _run(words: list[str]) -> int:
         from funcrl.cli.resume import resume_command
 
         return resume_command(rest)
+    if command == "evaluate":
+        from funcrl.cli.evaluate import evaluate_command
+
+        return evaluate_command(rest)
     if command == "compare":
         from funcrl.cli.compare import compare_command
 
@@ -113,7 +118,9 @@ def _run(words: list[str]) -> int:
         return list_command(rest)
     from funcrl.core import checks
 
-    checks.known("funcrl", "command", command, ["train", "sweep", "resume", "compare", "plan", "list"])
+    checks.known(
+        "funcrl", "command", command, ["train", "sweep", "resume", "evaluate", "compare", "plan", "list"]
+    )
     return 2
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
+from funcrl.core.checks import require
 from funcrl.io import free_folder
 
 
 def parse(
-    command: str, described: str, environments: str, config: Any, options: type[Any], words: list[str]
+    command: str, described: str, environments: str, config: Any, options: Any, words: list[str]
 ) -> tuple[str, Any, Any]:
     """Return environment, settings and options that a person wrote; ends the process where it cannot.
 
@@ -19,7 +21,7 @@ def parse(
         described: What it does, for its help.
         environments: Which there are, likewise.
         config: The algorithm's settings where nothing else is said.
-        options: Dataclass of what the command takes beside them.
+        options: What the command takes beside them where nothing else is said; a dataclass.
         words: What stands after the command.
     """
     import tyro
@@ -31,7 +33,7 @@ def parse(
         "Arguments",
         [
             ("environment", environment),
-            ("options", options, dataclasses.field(default_factory=options)),
+            ("options", type(options), dataclasses.field(default_factory=lambda: options)),
             ("config", type(config), dataclasses.field(default_factory=lambda: config)),
         ],
     )
@@ -49,3 +51,86 @@ def default_folder(name: str, env_name: str) -> Path:
     """Return the folder for an algorithm on an environment, the first that is free."""
     plain_name = env_name.replace("/", "-").replace(":", "-")
     return free_folder(Path("runs") / f"{name}-{plain_name}")
+
+
+ENV = "--env."
+"""What stands before a field of the environment."""
+
+
+def take_env_fields(words: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the words without `--env.FIELD VALUE` and `--env.FIELD=VALUE`, and these fields.
+
+    Raises:
+        ValueError: When a value is missing, or a field stands twice.
+
+    >>> take_env_fields(["--seeds", "2", "--env.half-length", "0.25,0.5", "--env.size=8"])
+    (['--seeds', '2'], {'half_length': [0.25, 0.5], 'size': 8})
+    """
+    rest: list[str] = []
+    fields: dict[str, Any] = {}
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if not word.startswith(ENV):
+            rest.append(word)
+            continue
+        name, equals, text = word.removeprefix(ENV).partition("=")
+        name = name.replace("-", "_")
+        require(bool(name), "train", word, "name a field", "none", f"Write {ENV}half-length 0.25.")
+        there = bool(equals) or (bool(left) and not left[0].startswith("--"))
+        require(there, "train", word, "have a value", "none", f"Write {word} 0.25.")
+        require(name not in fields, "train", word, "stand once", "it twice")
+        values = [read_value(part) for part in split_values(text if equals else left.pop(0))]
+        require(len(values) > 0, "train", word, "have a value", "none", f"Write {ENV}{name} 0.25.")
+        fields[name] = values[0] if len(values) == 1 else values
+    return rest, fields
+
+
+def gather(option: str, words: list[str]) -> list[str]:
+    """Put the values of an option that stands several times behind the first one, as the parser wants them.
+
+    >>> gather("--wrap", ["--wrap", "flatten", "--seeds", "2", "--wrap=frame_stack=4"])
+    ['--seeds', '2', '--wrap', 'flatten', 'frame_stack=4']
+    """
+    values: list[str] = []
+    rest: list[str] = []
+    pending = False
+    for word in words:
+        if word == option:
+            pending = True
+        elif word.startswith(f"{option}="):
+            values.append(word.removeprefix(f"{option}="))
+        elif pending and not word.startswith("--"):
+            values.append(word)
+        else:
+            pending = False
+            rest.append(word)
+    return [*rest, option, *values] if values else rest
+
+
+def split_values(text: str) -> list[str]:
+    """Split at commas that stand in no brackets.
+
+    >>> split_values("0.5, (64,64),a")
+    ['0.5', '(64,64)', 'a']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def read_value(text: str) -> Any:
+    """Return a value as Python writes it; anything else is a word.
+
+    >>> read_value("1e-3"), read_value("(4,4)"), read_value("uint8")
+    (0.001, (4, 4), 'uint8')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text

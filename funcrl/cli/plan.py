@@ -59,7 +59,7 @@ def plan_command(words: list[str]) -> int:
         f"Compute values and policy of an environment by {name}, from its table.",
         ", ".join(_plannable()),
         planning.REGISTRY[name].Config(),
-        Options,
+        Options(),
         words[1:],
     )
     mdp = resolve_mdp(env_name)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 from funcrl import algos
-from funcrl.cli.arguments import default_folder, parse
+from funcrl.cli.arguments import (
+    default_folder,
+    gather,
+    parse,
+    read_value,
+    split_values,
+    take_env_fields,
+)
 from funcrl.cli.progress import ProgressBar, say
-from funcrl.cli.train import describe, parse_count, parse_seeds
+from funcrl.cli.train import describe, make_env, parse_count, parse_seeds
 from funcrl.core.checks import require
 from funcrl.io import check_folder, only_writer
 from funcrl.io.comparing import table, verdict
@@ -43,6 +49,8 @@ class Options:
     """folder to leave; runs/ALGORITHM-ENVIRONMENT-sweep by default, numbered where that is taken"""
     replace: bool = False
     """replace the sweep that is in the folder"""
+    wrap: tuple[str, ...] = ()
+    """wrappers, as in funcrl train"""
     lanes_per_group: int | None = None
     """run this many lanes at once; by default as many as fit into memory"""
     processes: int | None = None
@@ -70,18 +78,19 @@ def sweep_command(words: list[str]) -> int:
         return 0 if words else 2
     name = words[0]
     algorithm = resolve_algorithm("sweep", name)
+    rest, fields = take_env_fields(words[1:])
     env_name, config, options = parse(
         f"sweep {name}",
         f"Train {name} with every combination of settings and every seed.",
         "as for funcrl train",
         algorithm.Config(),
-        Options,
-        _gathered(words[1:]),
+        Options(),
+        gather("--over", gather("--wrap", rest)),
     )
     over = parse_over(options.over)
     programs = plan_sweep(
         algorithm,
-        env_name,
+        make_env(env_name, fields, options.wrap),
         over,
         config=config,
         seeds=parse_seeds(options.seeds),
@@ -107,7 +116,7 @@ def sweep_command(words: list[str]) -> int:
                 progress.close()
         result = in_order(over, found)
         clear(folder)
-        settings = describe("sweep", words, name, env_name, config, programs[0].plan)
+        settings = describe("sweep", words, name, (env_name, fields, options.wrap), config, programs[0].plan)
         settings |= {"over": {key: list(values) for key, values in over.items()}}
         write_atomically(folder / "config.json", json_text(settings, indent=2).encode())
         sweep_table(result, folder / "sweep.csv")
@@ -129,24 +138,6 @@ def sweep_command(words: list[str]) -> int:
     return 1 if lost else 0
 
 
-def _gathered(words: list[str]) -> list[str]:
-    """Put the values of every `--over` behind the first one, which is how the parser wants them."""
-    values: list[str] = []
-    rest: list[str] = []
-    pending = False
-    for word in words:
-        if word == "--over":
-            pending = True
-        elif word.startswith("--over="):
-            values.append(word.removeprefix("--over="))
-        elif pending and not word.startswith("--"):
-            values.append(word)
-        else:
-            pending = False
-            rest.append(word)
-    return [*rest, "--over", *values] if values else rest
-
-
 def parse_over(words: tuple[str, ...]) -> dict[str, list[Any]]:
     """Return values by field from what a person wrote.
 
@@ -166,24 +157,5 @@ def parse_over(words: tuple[str, ...]) -> dict[str, list[Any]]:
             bool(name and equals and text.strip()), "sweep", "--over", "be FIELD=VALUE,VALUE", word, instead
         )
         require(name not in over, "sweep", "--over", "name each field once", name)
-        over[name] = [_value(part) for part in _split(text)]
+        over[name] = [read_value(part) for part in split_values(text)]
     return over
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas that stand in no brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text

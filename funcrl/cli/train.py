@@ -19,7 +19,7 @@ import funcrl
 from funcrl import algos, envs
 from funcrl.algos.presets import preset
 from funcrl.buffers import memory
-from funcrl.cli.arguments import default_folder, parse
+from funcrl.cli.arguments import default_folder, gather, parse, take_env_fields
 from funcrl.cli.progress import ProgressBar, say, summary
 from funcrl.core.checks import require
 from funcrl.io import (
@@ -30,10 +30,11 @@ from funcrl.io import (
     has_checkpoint,
     learning_curve,
     only_writer,
+    open_run,
     regret_curve,
 )
 from funcrl.train import Plan, Progress, Result, WorkerError, execute, make_plan, regret_lower_bound
-from funcrl.train.resolve import resolve_algorithm
+from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.shards import listed
 
 
@@ -60,6 +61,9 @@ class Options:
     processes: int | None = None
     """share the seeds out to this many processes of one thread each, at least two seeds to each, with the
     same results; by default one a core, and 1 on a GPU or with environments on the host"""
+    wrap: tuple[str, ...] = ()
+    """put a wrapper around the environment, may stand several times, the innermost first: flatten, one_hot,
+    frame_stack=4, normalize_observation, normalize_reward, scale_reward=0.1, repeat_action=2, time_limit=100"""
     checkpoint_every: float = 60.0
     """seconds between two checkpoints, from which funcrl resume goes on; inf for none but at the end"""
     keep_checkpoints: int = 2
@@ -80,7 +84,8 @@ def train_command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         names = ", ".join(sorted(algos.REGISTRY))
         print(
-            "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n\n"
+            "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n"
+            "       funcrl train --config DIR/config.json [options]   an earlier run once more\n\n"
             "Train one independent agent a seed, all of them in one compiled program.\n\n"
             f"algorithms:   {names}\n"
             f"environments: {', '.join(sorted({*envs.REGISTRY, *envs.ALIASES}))}\n"
@@ -88,19 +93,29 @@ def train_command(words: list[str]) -> int:
             f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
         )
         return 0 if words else 2
-    name = words[0]
+    given = Options()
+    fields: dict[str, Any] = {}
+    config: Any = None
+    written = words
+    if words[0] == "--config":
+        require(len(words) > 1, "train", "--config", "have a file", "none", "Write --config DIR/config.json.")
+        written, given, fields, config = from_file(Path(words[1]), words[2:])
+    name = written[0]
     algorithm = resolve_algorithm("train", name)
-    env_name, config, options = _parse(name, algorithm.Config(), words[1:])
+    config = algorithm.Config() if config is None else config
+    rest, changed = take_env_fields(gather("--wrap", written[1:]))
+    fields = fields | changed
+    env_name, config, options = _parse(name, config, given, rest)
     asked = steps = None if options.steps is None else parse_count("--steps", options.steps)
     if options.preset is not None:
         chosen = preset(name, options.preset, env_name)
         # Read again: what was written beside the preset counts more than what is in it.
-        _, config, _ = _parse(name, chosen.config, words[1:])
+        _, config, _ = _parse(name, chosen.config, given, rest)
         steps = chosen.num_steps if steps is None else steps
 
     plan = make_plan(
         algorithm,
-        env_name,
+        make_env(env_name, fields, options.wrap),
         config=config,
         seeds=parse_seeds(options.seeds),
         num_steps=steps,
@@ -110,7 +125,7 @@ def train_command(words: list[str]) -> int:
     )
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
-    settings = describe("train", words, name, env_name, config, plan)
+    settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan)
     label = f"{name} {env_name}"
     if asked is not None and asked != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
@@ -129,15 +144,57 @@ def make_saver(recorder: Recorder, plan: Plan, options: Any, before: Checkpoint 
     return Checkpoints(recorder, plan, every=every, keep=keep, with_replay=options.save_replay, before=before)
 
 
-def _parse(name: str, config: Any, words: list[str]) -> tuple[str, Any, Any]:
+def from_file(path: Path, words: list[str]) -> tuple[list[str], Options, dict[str, Any], Any]:
+    """Return what a run's `config.json` says, as if a person had written it before other words.
+
+    Args:
+        path: The file.
+        words: What stands behind it, which counts more.
+
+    Returns:
+        The words with algorithm and environment in front, options, fields of the environment, and settings.
+
+    Raises:
+        FileNotFoundError: When it is not there.
+        ValueError: When it is no run's.
+    """
+    run = open_run(path.parent if path.name == "config.json" else path)
+    settings = run.settings
+    options = Options(
+        seeds="".join(f"{seed}," for seed in run.seeds),
+        steps=str(settings["asked_steps"]),
+        device=settings["device"],
+        lanes_per_group=settings["lanes_per_group"],
+        wrap=tuple(settings.get("wrappers", ())),
+    )
+    front = [settings["algorithm"], settings["environment"]]
+    return [*front, *words], options, dict(settings.get("env", {})), run.config
+
+
+def _parse(name: str, config: Any, options: Options, words: list[str]) -> tuple[str, Any, Any]:
     return parse(
         f"train {name}",
-        f"Train {name} on an environment, one independent agent a seed, all in one compiled program.",
+        f"Train {name} on an environment, one independent agent a seed, all in one compiled program. "
+        "--env.FIELD VALUE changes a field of the environment, --env.half-length 0.25,0.5 one a seed.",
         ", ".join(sorted(envs.REGISTRY)) + ", or any that Gymnasium knows (on the host)",
         config,
-        Options,
+        options,
         words,
     )
+
+
+def make_env(name: str, fields: dict[str, Any], wrappers: Sequence[str]) -> envs.AnyEnv | str:
+    """Return an environment from words, or its name where there is nothing but that.
+
+    Args:
+        name: As a person wrote it.
+        fields: To change.
+        wrappers: The innermost first.
+    """
+    if not fields and not wrappers:
+        return name
+    resolve_env("train", name)  # complains of unknown names
+    return envs.from_words("train", name, fields, wrappers)
 
 
 def parse_seeds(text: str) -> Sequence[int]:
@@ -187,7 +244,12 @@ def parse_count(name: str, text: str) -> int:
 
 
 def describe(
-    command: str, words: list[str], name: str, env_name: str, config: Any, plan: Plan
+    command: str,
+    words: list[str],
+    name: str,
+    env: tuple[str, dict[str, Any], tuple[str, ...]],
+    config: Any,
+    plan: Plan,
 ) -> dict[str, Any]:
     """Return everything that is needed to run a command again.
 
@@ -195,18 +257,21 @@ def describe(
         command: `"train"`.
         words: What stood behind it.
         name: Of the algorithm.
-        env_name: Of the environment.
+        env: Name of the environment, its fields that were changed, and wrappers.
         config: Settings of the algorithm.
         plan: What is done.
     """
     return {
         "command": shlex.join(["funcrl", command, *words]),
         "algorithm": name,
-        "environment": env_name,
+        "environment": env[0],
+        "env": env[1],
+        "wrappers": list(env[2]),
         "placement": plan.placement,
         "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
         "seeds": list(plan.seeds),
         "num_steps": plan.num_steps,
+        "asked_steps": plan.asked_steps,
         "lanes_per_group": plan.lanes_per_group,
         "processes": plan.processes,
         "device": str(plan.device),

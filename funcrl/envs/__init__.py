@@ -18,6 +18,7 @@ from funcrl.envs.host_checks import HostError
 from funcrl.envs.host_vector import HostVector
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
+from funcrl.envs.naming import WRAPPERS, from_words
 from funcrl.envs.normalisation import (
     NormalizeObservation,
     NormalizeReward,
@@ -43,6 +44,7 @@ AnyEnv = Env | HostEnv
 __all__ = [
     "ALIASES",
     "REGISTRY",
+    "WRAPPERS",
     "Acrobot",
     "AnyEnv",
     "BernoulliBandit",
@@ -78,6 +80,7 @@ __all__ = [
     "check_env",
     "digits",
     "from_gymnasium",
+    "from_words",
     "frozen",
     "full_name",
     "innermost",

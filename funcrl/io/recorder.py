@@ -30,6 +30,7 @@ _OWN_FILES = (
     "config.json",
     *TABLES,
     "curve.png",
+    "evaluation.csv",
     "checkpoint/states.safetensors",
     "values.csv",
     "plan.png",

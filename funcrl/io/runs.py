@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
 from torch import Tensor
 
@@ -17,8 +18,10 @@ from funcrl import envs
 from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import load
+from funcrl.io.checkpoints import latest
 from funcrl.train import Plan, make_plan
-from funcrl.train.plan import lanes_of
+from funcrl.train.plan import groups_of, lanes_of, shards_of
+from funcrl.train.programs import make_run
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.result import mean_of_last
 
@@ -75,7 +78,11 @@ class SavedRun:
     @cached_property
     def env(self) -> envs.AnyEnv:
         """The environment that it has learnt in."""
-        return resolve_env("open_run", self.settings["environment"])
+        name, fields = self.settings["environment"], self.settings.get("env", {})
+        wrappers = self.settings.get("wrappers", [])
+        if not fields and not wrappers:
+            return resolve_env("open_run", name)
+        return envs.from_words("open_run", name, fields, wrappers)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -93,7 +100,7 @@ class SavedRun:
             self.env,
             config=self.config,
             seeds=self.seeds,
-            num_steps=self.settings["num_steps"],
+            num_steps=self.settings["asked_steps"],
             device=self.settings["device"],
             lanes_per_group=self.settings["lanes_per_group"],
             processes=self.settings["processes"] if processes is None else processes,
@@ -120,6 +127,36 @@ class SavedRun:
         agent = self.algorithm.init(random.key(0, "cpu"), first, spaces)
         num = _num_lanes(path)
         return load(path, like=tree.map(lambda x: x.expand(num, *x.shape), tree.map(tree.as_tensor, agent)))
+
+    @cached_property
+    def kept_seeds(self) -> tuple[int, ...]:
+        """Those of the final agents: all but what was lost.
+
+        Raises:
+            ValueError: When the file of the agents is damaged.
+        """
+        path = self.folder / "checkpoint" / "states.safetensors"
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                text = (file.metadata() or {}).get("seeds")
+            return self.seeds if text is None else tuple(int(word) for word in text.split(","))
+        except (safetensors.SafetensorError, ValueError) as error:
+            raise ValueError(f"open_run: {path} must be a whole safetensors file, got: {error}.") from error
+
+    @cached_property
+    def env_states(self) -> Any:
+        """Where the environments of all seeds were at the last checkpoint, `[S, N]`, with running moments if any.
+
+        Raises:
+            ValueError: When there is no checkpoint.
+        """
+        plan, found = self.plan(processes=1), latest(self.folder)
+        example = make_run(plan, shards_of(plan, next(groups_of(plan)))[0].members).carry
+        starts = [found.start(group, example) for group in groups_of(plan)]
+        there = [start.carry.envs for start in starts if start is not None]
+        hold, whole = "hold a checkpoint of all seeds", len(there) == len(starts)
+        require(whole, "open_run", str(self.folder), hold, "one of some", "Write funcrl resume.")
+        return tree.map(lambda *leaves: torch.cat(leaves), *there)
 
     @cached_property
     def table(self) -> dict[str, Any]:
@@ -182,8 +219,6 @@ class SavedRun:
 
 
 def _num_lanes(path: Path) -> int:
-    import safetensors
-
     try:
         with safetensors.safe_open(path, "pt") as file:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
@@ -223,6 +258,7 @@ def open_run(folder: str | Path) -> SavedRun:
         "config": dict,
         "seeds": list,
         "num_steps": int,
+        "asked_steps": int,
         "device": str,
         "lanes_per_group": int,
         "processes": int,

@@ -42,6 +42,8 @@ class Plan:
     lanes_per_group: int
     device: torch.device
     backend: str
+    asked_steps: int
+    """environment steps of each lane as they were asked for, which decide how long an iteration is"""
     replay_bytes: int = 0
     """bytes of the replay buffers of all lanes that run at once"""
     processes: int = 1
@@ -150,6 +152,7 @@ def plan_lanes(
         lanes_per_group=lanes_per_group,
         device=device,
         backend=backend,
+        asked_steps=num_steps,
         replay_bytes=_check_replay(
             algorithm, world, config, lanes_per_group, processes, num_iterations * size, device
         ),

@@ -12,6 +12,7 @@ SETTINGS = {
     "environment": "CartPole-v1",
     "config": {},
     "num_steps": 1536,
+    "asked_steps": 1536,
     "device": "cpu",
     "lanes_per_group": 4,
     "processes": 1,

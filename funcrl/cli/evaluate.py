@@ -1,0 +1,90 @@
+"""`funcrl evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from funcrl import envs, ops
+from funcrl.cli.progress import say
+from funcrl.core import random
+from funcrl.core.checks import require
+from funcrl.io import open_run
+from funcrl.io.files import write_atomically
+from funcrl.train import evaluate
+
+
+@dataclasses.dataclass
+class Options:
+    """What `funcrl evaluate` takes beside the folder."""
+
+    episodes: int = 100
+    """episodes of each seed's agent, the same ones for all"""
+    stochastic: bool = False
+    """draw actions from the policy, instead of the best one"""
+    seed: int = 0
+    """of the episodes"""
+    max_steps: int | None = None
+    """where to give up on episodes that do not end; the environment's own limit by default"""
+
+
+def evaluate_command(words: list[str]) -> int:
+    """Let the final agents of a run play, and print what they earn.
+
+    Args:
+        words: What stands after `funcrl evaluate`.
+
+    Returns:
+        Exit status.
+    """
+    import tyro
+
+    folder_argument = Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder that funcrl train left")
+    ]
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("folder", folder_argument), ("options", Options, dataclasses.field(default_factory=Options))],
+    )
+    parsed: Any = tyro.cli(
+        arguments,
+        args=words,
+        prog="funcrl evaluate",
+        description="Let the final agents of a run play, and leave evaluation.csv (seed,episode,return) in its folder.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    folder, options = parsed.folder, parsed.options
+    run = open_run(folder)
+    label = f"{run.settings['algorithm']} {run.settings['environment']}"
+    how = "drawing from the policy" if options.stochastic else "greedy"
+    agents = run.agents
+    known = envs.normalizes_observations(run.env) or getattr(envs.innermost(run.env), "is_drawn_once", False)
+    say(f"{label}: compiling, then {options.episodes} episodes of each of {len(run.kept_seeds)} seeds, {how}")
+    returns = evaluate(
+        run.algorithm,
+        run.env,
+        agents,
+        num_episodes=options.episodes,
+        seed=options.seed,
+        max_steps=options.max_steps,
+        greedy=not options.stochastic,
+        env_states=run.env_states if known else None,
+    ).cpu()
+    lines = ["seed,episode,return"]
+    for seed, row in zip(run.kept_seeds, returns.tolist(), strict=True):
+        lines += [f"{seed},{episode},{earned:.9g}" for episode, earned in enumerate(row)]
+    write_atomically(folder / "evaluation.csv", ("\n".join(lines) + "\n").encode())
+    means = returns.mean(dim=1)
+    finite = means[means.isfinite()]
+    require(len(finite) > 0, "evaluate", "returns", "be finite for at least one seed", "none")
+    low, high = ops.bootstrap_interval(random.key(0, "cpu"), finite)
+    best, worst = int(means.nan_to_num(-float("inf")).argmax()), int(means.nan_to_num(float("inf")).argmin())
+    print(
+        f"{label}: {len(means)} seeds × {options.episodes} episodes, {how}, mean return of each seed\n\n"
+        f"  interquartile mean {float(ops.iqm(finite)):>10.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]\n"
+        f"  best               {float(means[best]):>10.2f}   seed {run.kept_seeds[best]}\n"
+        f"  worst              {float(means[worst]):>10.2f}   seed {run.kept_seeds[worst]}\n\n"
+        f"  wrote {folder / 'evaluation.csv'}"
+    )
+    return 0

@@ -1,0 +1,109 @@
+"""Environments from words: a name, fields to change, and wrappers by name, as a command line or a file says them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+
+from funcrl.core import checks
+from funcrl.core.checks import require
+from funcrl.envs.flattening import FlattenObservation, OneHotObservation
+from funcrl.envs.host import HostEnv, from_gymnasium
+from funcrl.envs.normalisation import NormalizeObservation, NormalizeReward
+from funcrl.envs.registry import REGISTRY, full_name, make
+from funcrl.envs.stepping import Env
+from funcrl.envs.wrappers import FrameStack, RepeatAction, ScaleReward, TimeLimit
+
+WRAPPERS: dict[str, type[Any]] = {
+    "flatten": FlattenObservation,
+    "frame_stack": FrameStack,
+    "normalize_observation": NormalizeObservation,
+    "normalize_reward": NormalizeReward,
+    "one_hot": OneHotObservation,
+    "repeat_action": RepeatAction,
+    "scale_reward": ScaleReward,
+    "time_limit": TimeLimit,
+}
+"""Of environments on the device."""
+
+_ON_HOST: dict[str, Any] = {
+    "flatten": lambda env: gymnasium.wrappers.FlattenObservation(env),
+    "frame_stack": lambda env, num_frames=4: gymnasium.wrappers.FrameStackObservation(env, int(num_frames)),
+    "scale_reward": lambda env, scale=1.0, shift=0.0: gymnasium.wrappers.TransformReward(
+        env, lambda reward: float(scale) * (float(reward) + float(shift))
+    ),
+    "time_limit": lambda env, max_episode_steps=1000: gymnasium.wrappers.TimeLimit(
+        env, int(max_episode_steps)
+    ),
+}
+"""Of environments on the host, Gymnasium's own; those that learn something would not be saved with a run."""
+
+
+def from_words(
+    function: str, name: str, params: Mapping[str, Any] | None = None, wrappers: Sequence[str] = ()
+) -> Env | HostEnv:
+    """Make an environment from words.
+
+    Args:
+        function: Who complains.
+        name: As `train` takes it.
+        params: Fields to change; for one on the host, what `gymnasium.make` takes.
+        wrappers: From the innermost to the outermost: `"flatten"`, `"frame_stack=4"`,
+            `"scale_reward=scale:0.125,shift:8"`.
+
+    Raises:
+        ValueError: When a name, a field or a value cannot be.
+
+    >>> from_words("train", "Taxi-v3", wrappers=["flatten"]).observation_space.shape
+    (500,)
+    """
+    params = dict(params or {})
+    if full_name(name) in REGISTRY:
+        env: Any = make(name, **params)
+        for word in wrappers:
+            kind, fields = _read(function, word, WRAPPERS)
+            wrapper = WRAPPERS[kind]
+            own = [field.name for field in dataclasses.fields(wrapper) if field.name != "env"]
+            given = _named(function, word, fields, own)
+            env = wrapper(env, **given)
+        return env  # type: ignore[no-any-return]
+    read = []
+    for word in wrappers:
+        kind, fields = _read(function, word, _ON_HOST)
+        own = list(_ON_HOST[kind].__code__.co_varnames[1 : _ON_HOST[kind].__code__.co_argcount])
+        read.append((_ON_HOST[kind], _named(function, word, fields, own)))
+
+    def made() -> Any:
+        env = gymnasium.make(name, **params)
+        for wrap, given in read:
+            env = wrap(env, **given)
+        return env
+
+    made.__name__ = name
+    return from_gymnasium(made) if read else from_gymnasium(name, **params)
+
+
+def _read(function: str, word: str, known: Mapping[str, Any]) -> tuple[str, str]:
+    name, _, fields = word.partition("=")
+    name = name.strip().replace("-", "_")
+    checks.known(function, "--wrap", name, known)
+    return name, fields.strip()
+
+
+def _named(function: str, word: str, text: str, own: list[str]) -> dict[str, float | int]:
+    """Return a wrapper's fields from `4`, or from `scale:0.125,shift:8`."""
+    given: dict[str, float | int] = {}
+    for part in filter(None, text.split(",")):
+        name, colon, number = part.rpartition(":")
+        name = name.strip().replace("-", "_") if colon else (own[0] if own else "")
+        hold = f"name fields of its wrapper ({', '.join(own) or 'it has none'})"
+        require(name in own and name not in given, function, "--wrap", hold, word)
+        try:
+            value = float(number)
+        except ValueError:
+            require(False, function, "--wrap", "have numbers", word, "Write frame_stack=4.")
+        given[name] = int(value) if value.is_integer() and "." not in number and "e" not in number else value
+    return given

@@ -1,0 +1,124 @@
+"""Environments on the command line, and evaluating what has learnt in them."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from funcrl import envs
+from funcrl.cli import main
+from funcrl.core import jit
+from funcrl.io import open_run
+
+TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
+
+
+@pytest.fixture(autouse=True)
+def traced_only(monkeypatch, tmp_path):
+    compile_before = jit._compile
+    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+    monkeypatch.chdir(tmp_path)
+
+
+def trained(*words):
+    return main(["train", "ppo", *words, *TINY, "--processes", "1", "--out", "run"])
+
+
+def test_fields_and_wrappers_are_those_of_the_run_that_is_opened_and_resumed(capsys):
+    words = ["--env.half-length", "0.25,0.5", "--env.max_episode_steps=20", "--wrap", "frame_stack=2"]
+    words += ["--wrap", "normalize_observation", "--seeds", "2", "--steps", "160"]
+    assert trained("CartPole-v1", *words) == 0
+    run = open_run("run")
+    assert isinstance(run.env, envs.NormalizeObservation)
+    assert envs.innermost(run.env).half_length == [0.25, 0.5]
+    assert run.settings["wrappers"] == [
+        "frame_stack=2",
+        "normalize_observation",
+    ]
+    assert main(["resume", "run", "--steps", "320"]) == 0
+    assert open_run("run").returns.shape == (2, 20)
+    assert run.env_states.inner.mean.shape[:2] == (2, 2) if hasattr(run.env_states.inner, "mean") else True
+    assert main(["evaluate", "run", "--episodes", "3"]) == 0
+    with open("run/evaluation.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["episode"]) for row in rows] == [(s, e) for s in "01" for e in "012"]
+    assert all(1 <= float(row["return"]) <= 20 for row in rows)
+    out = capsys.readouterr().out
+    assert "2 seeds × 3 episodes, greedy" in out
+    assert main(["evaluate", "run", "--episodes", "3", "--stochastic"]) == 0
+    assert "drawing from the policy" in capsys.readouterr().out
+
+
+def test_a_run_is_repeated_exactly_from_its_settings():
+    words = ["--env.half-length", "0.25", "--wrap", "frame_stack=2", "--seeds", "3,5,", "--steps", "2000"]
+    words += [
+        "--window-length",
+        "1",
+        "--processes",
+        "1",
+        "--num-envs",
+        "7",
+        "--hidden",
+        "4",
+        "--warmup-steps",
+        "500",
+        "--buffer-size",
+        "7000",
+    ]
+    assert main(["train", "dqn", "CartPole-v1", *words, "--out", "run"]) == 0
+    assert main(["train", "--config", "run/config.json", "--processes", "1", "--out", "again"]) == 0
+    for name in ("returns.csv", "metrics.csv", "checkpoint/states.safetensors"):
+        assert (Path("run") / name).read_bytes() == (Path("again") / name).read_bytes()
+    # 1988 of 2000 steps are whole iterations; planned anew for 1988 an iteration would be twice as long.
+    assert len(open_run("run").steps) == 2
+    assert open_run("run").plan().num_iterations == 2
+    assert (
+        main(["train", "--config", "run/config.json", "--seeds", "1", "--gamma", "0.9", "--out", "other"])
+        == 0
+    )
+    other = open_run("other")
+    assert (other.seeds, other.config.gamma, other.config.hidden) == ((0,), 0.9, (4,))
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--config", "nothing.json"]])
+def test_settings_that_are_not_there_are_a_sentence(words, capsys):
+    assert main(["train", *words]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_table_of_numbers_is_learnt_from_the_command_line():
+    assert trained("Taxi-v3", "--wrap", "flatten", "--seeds", "2", "--steps", "32") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env.half-lenght", "1"], "half_lenght"),
+        (["--env.half-length"], "--env.half-length must have a value"),
+        (["--env.=1"], "must name a field"),
+        (["--env.length=1", "--env.length=2"], "must stand once"),
+        (["--env.half-length", "long"], "half_length"),
+        (["--env.half-length", "1,2,3", "--seeds", "2"], "half_length"),
+        (["--wrap", "flaten"], "--wrap must be one of"),
+    ],
+)
+def test_bad_input_is_a_sentence(capsys, words, message):
+    assert trained("CartPole-v1", *words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_evaluating_what_is_not_there_is_a_sentence(capsys):
+    assert main(["evaluate", "nowhere"]) == 2
+    assert "nowhere must be the folder of a run" in capsys.readouterr().err
+    assert trained("CartPole-v1", "--seeds", "2", "--steps", "32") == 0
+    assert main(["evaluate", "run", "--episodes", "0"]) == 2
+    assert "num_episodes must be at least 1" in capsys.readouterr().err
+    path = open_run("run").folder / "checkpoint" / "states.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert main(["evaluate", "run"]) == 2
+    assert "must be a whole safetensors file" in capsys.readouterr().err
+    path.unlink()
+    assert main(["evaluate", "run"]) == 2
+    assert "the run was cut off. Write funcrl resume run" in capsys.readouterr().err
