@@ -33,7 +33,16 @@ from funcrl.io import (
     open_run,
     regret_curve,
 )
-from funcrl.train import Plan, Progress, Result, WorkerError, execute, make_plan, regret_lower_bound
+from funcrl.train import (
+    Plan,
+    Progress,
+    Result,
+    WorkerError,
+    execute,
+    make_plan,
+    regret_lower_bound,
+    with_evaluations,
+)
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.shards import listed
 
@@ -64,6 +73,9 @@ class Options:
     wrap: tuple[str, ...] = ()
     """put a wrapper around the environment, may stand several times, the innermost first: flatten, one_hot,
     frame_stack=4, normalize_observation, normalize_reward, scale_reward=0.1, repeat_action=2, time_limit=100"""
+    evaluate_every: str | None = None
+    """let each agent play ten greedy episodes every so many steps (50k); auto for as often as takes a tenth of
+    the training's steps at most"""
     checkpoint_every: float = 60.0
     """seconds between two checkpoints, from which funcrl resume goes on; inf for none but at the end"""
     keep_checkpoints: int = 2
@@ -123,6 +135,9 @@ def train_command(words: list[str]) -> int:
         lanes_per_group=options.lanes_per_group,
         processes=options.processes,
     )
+    if options.evaluate_every is not None:
+        every = options.evaluate_every
+        plan = with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
     settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan)
@@ -272,6 +287,8 @@ def describe(
         "seeds": list(plan.seeds),
         "num_steps": plan.num_steps,
         "asked_steps": plan.asked_steps,
+        "evaluate_every": plan.evaluate_every,
+        "evaluation_episodes": plan.num_episodes,
         "lanes_per_group": plan.lanes_per_group,
         "processes": plan.processes,
         "device": str(plan.device),
@@ -348,6 +365,12 @@ def train_into(
     if plan.replay_bytes:
         size = f"{plan.config.buffer_size:,} transitions for each of {plan.lanes_per_group} lanes"
         say(f"{label}: replay buffers of {memory.text(plan.replay_bytes)}, {size}")
+    if plan.evaluate_every:
+        every = plan.evaluate_every * plan.steps_per_iteration
+        most = plan.num_episodes * plan.episode_limit / every
+        say(
+            f"{label}: {plan.num_episodes} greedy episodes every {every:,} steps, at most {most:.0%} more steps"
+        )
     done = 0 if before is None else before.lane_steps
     progress = ProgressBar(label, plan, done=done)
     result: Result | None = None

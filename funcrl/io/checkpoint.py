@@ -7,6 +7,7 @@ Loading needs a tree of the same structure, which gives the static fields: code 
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from funcrl.core.checks import require
 from funcrl.io.files import write_atomically
 
 T = TypeVar("T")
+
+_CHECKSUM = "crc32"
+"""Name of the checksum of all tensors in the text of a file's header; a file without one is not checked."""
 
 
 def save(path: str | Path, state: object, metadata: dict[str, str] | None = None) -> None:
@@ -48,18 +52,40 @@ def encode(leaves: dict[str, Any], metadata: dict[str, str] | None = None) -> by
     tensors = {
         name: tree.as_tensor(leaf).detach().cpu().contiguous().clone() for name, leaf in leaves.items()
     }
-    data = safetensors.torch.save(tensors, metadata)
-    return _ordered(data) if metadata else data
+    return _finished(safetensors.torch.save(tensors, {**(metadata or {}), _CHECKSUM: ""}))
 
 
-def _ordered(data: bytes) -> bytes:
-    """Put the text in a file's header in order: safetensors writes it in one that it draws in each process."""
+def _finished(data: bytes) -> bytes:
+    """Put a checksum of the tensors into a file's header, and its text in order.
+
+    safetensors writes the text in an order that it draws in each process.
+    """
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text_of_file = header["__metadata__"] | {_CHECKSUM: f"{zlib.crc32(data[end:]):08x}"}
+    header["__metadata__"] = dict(sorted(text_of_file.items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
     return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When it is damaged.
+    """
+    data = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(data)
+        end = 8 + int.from_bytes(data[:8], "little")
+        kept = json.loads(data[8:end]).get("__metadata__", {}).get(_CHECKSUM)
+    except (safetensors.SafetensorError, ValueError, AttributeError) as error:
+        raise ValueError(f"load: {path} must be a whole safetensors file, got: {error}.") from error
+    whole = kept is None or kept == f"{zlib.crc32(data[end:]):08x}"
+    require(whole, "load", str(path), "be as it was written", "another checksum")
+    return tensors
 
 
 def load(path: str | Path, like: T) -> T:
@@ -79,11 +105,7 @@ def load(path: str | Path, like: T) -> T:
     """
     path = Path(path)
     require(not path.is_dir(), "load", "path", "be a file", str(path), "Write .../states.safetensors.")
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"load: {path} must be a whole safetensors file, got: {error}.") from error
-    return fill(str(path), tensors, like)
+    return fill(str(path), read(path), like)
 
 
 def fill(path: str, tensors: dict[str, Tensor], like: T) -> T:

@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from funcrl.core import tree
 from funcrl.core.checks import require
-from funcrl.io.checkpoint import encode, fill
+from funcrl.io.checkpoint import encode, fill, read
 from funcrl.io.files import json_text, write_atomically
 from funcrl.io.recorder import Extent, Recorder
 from funcrl.train import Carry, Plan, Report
@@ -239,7 +237,7 @@ class Checkpoint:
 
     def _carry(self, part: dict[str, Any], head: dict[str, Any], example: Carry) -> Carry:
         path, (begin, end) = self.folder / "checkpoint" / Path(part["file"]).name, part["lanes"]
-        tensors = safetensors.torch.load(path.read_bytes())
+        tensors = read(path)
         like = tree.map(lambda x: x[:1].expand(end - begin, *x.shape[1:]), example)
         if not head["replay"]:
             empty = {name: x for name, x in tree.named_leaves(like).items() if name.startswith(_REPLAY)}

@@ -106,7 +106,12 @@ class SavedRun:
             processes=self.settings["processes"] if processes is None else processes,
         )
         steps = self.settings.get("continued_to", plan.num_steps)
-        return dataclasses.replace(plan, num_iterations=steps // plan.steps_per_iteration)
+        return dataclasses.replace(
+            plan,
+            num_iterations=steps // plan.steps_per_iteration,
+            evaluate_every=int(self.settings.get("evaluate_every", 0)),
+            num_episodes=int(self.settings.get("evaluation_episodes", plan.num_episodes)),
+        )
 
     @cached_property
     def agents(self) -> Any:
@@ -266,5 +271,9 @@ def open_run(folder: str | Path) -> SavedRun:
     hold = "be the settings of a run of funcrl train"
     require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
     wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]
+    wrappers = settings.get("wrappers", [])
+    words = isinstance(wrappers, list) and all(isinstance(word, str) for word in wrappers)
+    wrong += [] if words else ["wrappers"]
+    wrong += [] if isinstance(settings.get("env", {}), dict) else ["env"]
     require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
     return SavedRun(folder, settings)

@@ -5,7 +5,7 @@ from funcrl.train.evaluation import evaluate
 from funcrl.train.off_policy import OffPolicyRun
 from funcrl.train.on_policy import OnPolicyRun
 from funcrl.train.online import OnlineRun, regret_lower_bound
-from funcrl.train.plan import Plan, make_plan
+from funcrl.train.plan import Plan, make_plan, with_evaluations
 from funcrl.train.planning import Solution, solve
 from funcrl.train.progress import Progress
 from funcrl.train.result import Result
@@ -33,4 +33,5 @@ __all__ = [
     "solve",
     "sweep",
     "train",
+    "with_evaluations",
 ]

@@ -79,23 +79,41 @@ def evaluate(
     checks.integer("evaluate", "max_steps", limit, 1)
     assert limit is not None
 
-    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return algorithm.greedy(agent, obs), {}
-
-    policy = best if greedy else algorithm.act
+    policy = greedy_policy(algorithm) if greedy else algorithm.act
     if isinstance(world, envs.HostEnv):
         return _first_episodes_on_host(policy, world, states, num_episodes, seed, limit, backend)
     if env_states is None:
         drawn = getattr(envs.innermost(world), "is_drawn_once", False)
-        needed = envs.normalizes_observations(world) or drawn
         what = "drew its arms once" if drawn else "normalises observations by what it has seen"
         hold = f"be given for an environment that {what}"
-        require(not needed, "evaluate", "env_states", hold, None, "Write env_states=result.env_states.")
+        require(
+            not needs_env_states(world),
+            "evaluate",
+            "env_states",
+            hold,
+            None,
+            "Write env_states=result.env_states.",
+        )
     else:
         _check_env_states(states, env_states, world)
         world = envs.frozen(world)
     _check_fit(algorithm, policy, states, world)
     return _first_episodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
+
+
+def greedy_policy(algorithm: ModuleType) -> Policy:
+    """Return what takes an algorithm's best action."""
+
+    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return algorithm.greedy(agent, obs), {}
+
+    return best
+
+
+def needs_env_states(env: Any) -> bool:
+    """Return whether episodes of an environment begin with something that its training has left."""
+    drawn = getattr(envs.innermost(env), "is_drawn_once", False)
+    return bool(drawn) or envs.normalizes_observations(env)
 
 
 def _check_states(algorithm: ModuleType, states: Any) -> None:
@@ -172,27 +190,70 @@ def _first_episodes(
     limit: int,
     backend: str,
 ) -> Tensor:
-    device = tree.leaves(states)[0].device
-    num_lanes = tree.leaves(states)[0].shape[0]
-    k_reset, k_steps = random.split(random.key(seed, device), 2)
-    own = lanes.Lanes(lanes.spread("evaluate", "env", env, num_lanes))
-    values = [column.to(device) for column in own.values]
-    keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
+    return Evaluation(policy, env, states, env_states, num_episodes, seed, limit, backend)(env_states)
 
-    def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
-        if before is None:
-            return envs.reset_all(own.one(values), keys)
-        # All environments of a lane hold the same moments; those of the first serve all episodes.
-        kept = tree.index(before, 0)
-        return torch.vmap(lambda key: envs.restart(own.one(values), kept, key))(keys)
 
-    running = torch.vmap(begin, in_dims=(0, 0, None if env_states is None else 0))(values, keys, env_states)
-    running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
-    key = k_steps.expand(num_lanes, 2).clone()
-    count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-    length = min(limit, _WINDOW)
-    collect = Collector(policy, own, values, states, running, key, count, length, backend)
-    return _first_returns(collect, count, num_episodes, limit)
+class Evaluation:
+    """Programs with which lanes play the same episodes again and again, while what plays is changed in place."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: envs.Env,
+        states: Any,
+        env_states: Any,
+        num_episodes: int,
+        seed: int,
+        limit: int,
+        backend: str,
+        values: list[Tensor] | None = None,
+    ) -> None:
+        """Trace and compile.
+
+        Args:
+            policy: What chooses the actions.
+            env: The environment; one that normalises, `envs.frozen`.
+            states: `[S]` of the algorithm; only read.
+            env_states: `[S, N]` of the training, of which episodes take the moments; None where nothing
+                outlives an episode.
+            num_episodes: Of each lane.
+            seed: Of the episodes.
+            limit: Steps after which to give up on one.
+            backend: See `jit`.
+            values: `[S]` each, the numbers in which the lanes' environments differ, where others write
+                them; those of `env` by default.
+        """
+        device, num_lanes = tree.leaves(states)[0].device, tree.leaves(states)[0].shape[0]
+        k_reset, k_steps = random.split(random.key(seed, device), 2)
+        self._own = lanes.Lanes(lanes.spread("evaluate", "env", env, num_lanes))
+        own = [column.to(device) for column in self._own.values]
+        self._values = own if values is None else values
+        self._keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
+        running = self._begin(env_states)
+        self._running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
+        self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
+        self._num_episodes, self._limit = num_episodes, limit
+        key, length = k_steps.expand(num_lanes, 2).clone(), min(limit, _WINDOW)
+        given = (self._own, self._values, states, self._running, key, self._count, length, backend)
+        self._collect = Collector(policy, *given)
+        self.programs = self._collect.programs
+
+    def __call__(self, env_states: Any) -> Tensor:
+        """Return what each lane's agent, as it is now, earns in its episodes, `[S, num_episodes]`."""
+        tree.map(lambda here, new: here.copy_(new), self._running, self._begin(env_states))
+        self._count.zero_()
+        return _first_returns(self._collect, self._count, self._num_episodes, self._limit)
+
+    def _begin(self, env_states: Any) -> envs.EnvState:
+        def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
+            if before is None:
+                return envs.reset_all(self._own.one(values), keys)
+            # All environments of a lane hold the same moments; those of the first serve all episodes.
+            kept = tree.index(before, 0)
+            return torch.vmap(lambda key: envs.restart(self._own.one(values), kept, key))(keys)
+
+        in_dims = (0, 0, None if env_states is None else 0)
+        return torch.vmap(begin, in_dims=in_dims)(self._values, self._keys, env_states)
 
 
 def _first_episodes_on_host(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +47,10 @@ class Plan:
     """environment steps of each lane as they were asked for, which decide how long an iteration is"""
     replay_bytes: int = 0
     """bytes of the replay buffers of all lanes that run at once"""
+    evaluate_every: int = 0
+    """iterations between two evaluations while training; 0 for none"""
+    num_episodes: int = 10
+    """greedy episodes of each lane in one of them"""
     processes: int = 1
     """how many share the lanes of a group out among them, one thread each; 1 is this process"""
 
@@ -66,6 +71,11 @@ class Plan:
         In one process too, because sums of several threads round differently from those of one.
         """
         return self.device.type == "cpu" and most_processes(self.lanes_per_group) > 1
+
+    @property
+    def episode_limit(self) -> int:
+        """Steps of an episode in an evaluation at most; 0 where the environment sets no limit."""
+        return int(self.env.max_episode_steps or 0)
 
     @property
     def num_steps(self) -> int:
@@ -228,3 +238,32 @@ def _fill_shares(algorithm: ModuleType, config: Any, total: int) -> Any:
         elif asked is not None:
             filled[name] = asked or share * total
     return tree.replace(config, **filled)
+
+
+EVALUATION_SHARE = 0.1
+"""Environment steps of evaluations, by default at most, for each step of training."""
+
+
+def with_evaluations(plan: Plan, every: int | None = None, num_episodes: int = 10) -> Plan:
+    """Return a plan in which the agents play greedy episodes now and then, the same ones each time.
+
+    Args:
+        plan: From `make_plan`.
+        every: Environment steps of a lane between two evaluations; by default so many that all
+            evaluations together take at most a tenth of the steps of the training.
+        num_episodes: Of each lane, each time.
+
+    Raises:
+        ValueError: When the environment is on the host or has no time limit, or a number is out of range.
+    """
+    here = "train"
+    checks.integer(here, "num_episodes", num_episodes, 1)
+    on_device = not isinstance(plan.env, envs.HostEnv)
+    require(on_device, here, "evaluate_every", "be left out for an environment on the host", every)
+    hold = "be left out for an environment without a time limit"
+    require(plan.episode_limit > 0, here, "evaluate_every", hold, every, "Wrap it: --wrap time_limit=1000.")
+    if every is None:
+        every = math.ceil(num_episodes * plan.episode_limit / EVALUATION_SHARE)
+    checks.integer(here, "evaluate_every", every, 1)
+    iterations = max(1, round(every / plan.steps_per_iteration))
+    return replace(plan, evaluate_every=iterations, num_episodes=num_episodes)

@@ -22,6 +22,13 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
         plan: What is to be done.
         members: Places in `plan.seeds`.
     """
+    run = _begun(plan, members)
+    if plan.evaluate_every:
+        run.evaluate_every(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
+    return run
+
+
+def _begun(plan: Plan, members: Sequence[int]) -> Run:
     seeds, config, env = _taken(plan, members)
     given = (plan.algorithm, env, config, seeds, plan.device, plan.backend)
     loop, num = loop_of(plan.algorithm), num_envs(config)

@@ -17,7 +17,11 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.train.evaluation import Evaluation, greedy_policy, needs_env_states
 from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env
+
+_EVALUATION_SEED = 2**63
+"""Of the episodes that agents play while they are trained: of none that people train with."""
 
 
 @tree.struct
@@ -90,6 +94,11 @@ class Run(abc.ABC):
         self._episodes = torch.zeros_like(self._carry.last_return)
         self._iterate: Callable[[], None] | None = None
         self._programs: list[jit.Jit] = []
+        self._count = 0
+        """iterations done, as the carry says too"""
+        self._evaluated: Tensor | None = None
+        self._prepare_evaluation: Callable[[], Callable[[], None]] | None = None
+        self._evaluate: Callable[[], None] | None = None
 
     @property
     def carry(self) -> Carry:
@@ -114,13 +123,47 @@ class Run(abc.ABC):
     @property
     def report(self) -> Report:
         """The figures of the last iteration, in tensors of their own; of no meaning before the first."""
-        figures = Report(self._carry.last_return, self._episodes, self._metrics())
+        metrics = self._metrics()
+        if self._evaluated is not None:
+            metrics = {**metrics, "evaluation_return": self._evaluated}
+        figures = Report(self._carry.last_return, self._episodes, metrics)
         return tree.map(torch.clone, figures)  # type: ignore[no-any-return]
+
+    def evaluate_every(self, iterations: int, num_episodes: int, limit: int) -> None:
+        """Let the agents play the same greedy episodes now and then, from the next `compile` on.
+
+        What they earn is `evaluation_return` in the report's metrics, NaN in other iterations.
+
+        Args:
+            iterations: Between two evaluations.
+            num_episodes: Of each lane, from keys that training does not use.
+            limit: Steps after which to give up on one.
+        """
+        unknown = torch.full_like(self._carry.last_return, torch.nan)
+        self._evaluated = evaluated = unknown.clone()
+
+        def prepare() -> Callable[[], None]:
+            known = self._carry.envs if needs_env_states(self.env) else None
+            world: Any = envs.frozen(self.env) if known is not None else self.env  # type: ignore[arg-type]
+            policy, seed = greedy_policy(self.algorithm), _EVALUATION_SEED
+            given = (self._carry.agent, known, num_episodes, seed, limit, self.backend)
+            evaluation = Evaluation(policy, world, *given, self._carry.env_values)
+            self._programs = [*self._programs, *evaluation.programs]
+
+            def evaluate() -> None:
+                due = self._count % iterations == 0
+                evaluated.copy_(evaluation(known).mean(dim=1) if due else unknown)
+
+            return evaluate
+
+        self._prepare_evaluation = prepare
 
     def compile(self) -> None:
         """Compile every program that an iteration calls, without running one; done once."""
         if self._iterate is None:
             self._iterate = self._compile()
+            if self._prepare_evaluation is not None:
+                self._evaluate = self._prepare_evaluation()
             for program in self._programs:
                 program.finish()
 
@@ -159,6 +202,7 @@ class Run(abc.ABC):
             require(shapes[0] == shapes[1], f"{type(self).__name__}.restore", "carry", hold, value)
         for name, leaf in own.items():
             leaf.copy_(new[name])
+        self._count = int(carry.iteration[0])
 
     def iterate(self) -> Report:
         """Collect experience and learn from it.
@@ -169,6 +213,9 @@ class Run(abc.ABC):
         self.compile()
         assert self._iterate is not None
         self._iterate()
+        self._count += 1
+        if self._evaluate is not None:
+            self._evaluate()
         return self.report
 
     def reopen(self) -> None:

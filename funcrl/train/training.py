@@ -17,7 +17,7 @@ from funcrl.train.errors import WorkerError
 from funcrl.train.forks import one_thread
 from funcrl.train.history import History, figures
 from funcrl.train.outcome import Outcome, make_result
-from funcrl.train.plan import Plan, groups_of, make_plan, shards_of
+from funcrl.train.plan import Plan, groups_of, make_plan, shards_of, with_evaluations
 from funcrl.train.programs import make_run, put_lanes
 from funcrl.train.progress import Callback, Progress
 from funcrl.train.result import Result, concatenate
@@ -39,6 +39,7 @@ def train(
     callback: Callback | None = None,
     backend: str = "inductor",
     processes: int | None = None,
+    evaluate_every: int | None = None,
 ) -> Result:
     """Train one independent agent a seed, all of them in one compiled program.
 
@@ -67,6 +68,9 @@ def train(
             callback runs here. This process, too, has one thread for three lanes and more on the CPU,
             so that the number of processes changes no bit. A process that dies loses its own seeds and no others, see
             `Result.lost_seeds`.
+        evaluate_every: Environment steps of a lane between two evaluations, in which its agent plays ten
+            greedy episodes, the same ones each time; what they earn on average is the metric
+            `evaluation_return`, NaN in other iterations. None for no evaluations.
 
     Returns:
         A `Result`.
@@ -92,6 +96,8 @@ def train(
         backend=backend,
         processes=processes,
     )
+    if evaluate_every is not None:
+        plan = with_evaluations(plan, evaluate_every)
     return execute(plan, callback)
 
 
