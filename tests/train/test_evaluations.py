@@ -18,7 +18,7 @@ CASES = {
     "ppo": ("CartPole-v1", PPO, 96),
     "dqn": (
         "CartPole-v1",
-        dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200, num_envs=40),
+        dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=800, num_envs=40),
         2000,
     ),
     "q_learning": ("FrozenLake-v1", q_learning.Config(), 200),
