@@ -74,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
+        if error.name in ("tensorboard", "wandb"):
+            print(
+                f"error: {error.name} is missing. Write: pip install 'funcrl[{error.name}]'", file=sys.stderr
+            )
+            return 2
         if error.name not in ("tyro", "tqdm", "matplotlib", "PIL"):
             raise
         print(f"error: {error.name} is missing. Write: pip install 'funcrl[cli]'", file=sys.stderr)

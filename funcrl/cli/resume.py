@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from funcrl.cli.progress import say
 from funcrl.cli.train import make_saver, parse_count, train_into
 from funcrl.core.checks import require
-from funcrl.io import Recorder, latest, only_writer, open_run
+from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
 
 
 @dataclasses.dataclass
@@ -81,5 +81,6 @@ def _resume(folder: Path, options: Options) -> int:
             say(f"{label}: environments on the host cannot be put back: new episodes begin")
         if not found.head["replay"]:
             say(f"{label}: the checkpoint has no replay buffers: they are filled anew")
-        recorder = Recorder(folder, settings, found.extents)
+        trackers = [make_tracker(word) for word in settings.get("track", [])]
+        recorder = Recorder(folder, settings, found.extents, trackers)
         return train_into(label, plan, recorder, make_saver(recorder, plan, options, found), found)

@@ -29,6 +29,7 @@ from funcrl.io import (
     check_folder,
     has_checkpoint,
     learning_curve,
+    make_tracker,
     only_writer,
     open_run,
     regret_curve,
@@ -80,6 +81,8 @@ class Options:
     """seconds between two checkpoints, from which funcrl resume goes on; inf for none but at the end"""
     keep_checkpoints: int = 2
     """how many of the last checkpoints stay"""
+    track: tuple[str, ...] = ()
+    """tell these of the run too: tensorboard, wandb (each an extra of its name), or module:class of your own"""
     save_replay: bool = True
     """save replay buffers in checkpoints too; without them a run goes on with empty ones"""
 
@@ -115,7 +118,7 @@ def train_command(words: list[str]) -> int:
     name = written[0]
     algorithm = resolve_algorithm("train", name)
     config = algorithm.Config() if config is None else config
-    rest, changed = take_env_fields(gather("--wrap", written[1:]))
+    rest, changed = take_env_fields(gather("--track", gather("--wrap", written[1:])))
     fields = fields | changed
     env_name, config, options = _parse(name, config, given, rest)
     asked = steps = None if options.steps is None else parse_count("--steps", options.steps)
@@ -140,13 +143,13 @@ def train_command(words: list[str]) -> int:
         plan = with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
-    settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan)
+    settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan, options.track)
     label = f"{name} {env_name}"
     if asked is not None and asked != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
     with only_writer(folder):
-        recorder = Recorder(folder, settings)
+        recorder = Recorder(folder, settings, trackers=[make_tracker(word) for word in options.track])
         saver = make_saver(recorder, plan, options)
         return train_into(label, plan, recorder, saver)
 
@@ -265,6 +268,7 @@ def describe(
     env: tuple[str, dict[str, Any], tuple[str, ...]],
     config: Any,
     plan: Plan,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything that is needed to run a command again.
 
@@ -275,11 +279,13 @@ def describe(
         env: Name of the environment, its fields that were changed, and wrappers.
         config: Settings of the algorithm.
         plan: What is done.
+        track: Names of trackers.
     """
     return {
         "command": shlex.join(["funcrl", command, *words]),
         "algorithm": name,
         "environment": env[0],
+        "track": list(track),
         "env": env[1],
         "wrappers": list(env[2]),
         "placement": plan.placement,

@@ -8,12 +8,14 @@ from funcrl.io.plans import write_plan
 from funcrl.io.plots import learning_curve, picture, regret_curve
 from funcrl.io.recorder import Recorder, check_folder, free_folder
 from funcrl.io.runs import SavedRun, open_run
+from funcrl.io.trackers import Tracker, make_tracker
 
 __all__ = [
     "Checkpoint",
     "Checkpoints",
     "Recorder",
     "SavedRun",
+    "Tracker",
     "check_folder",
     "draw_grid",
     "free_folder",
@@ -24,6 +26,7 @@ __all__ = [
     "latest",
     "learning_curve",
     "load",
+    "make_tracker",
     "only_writer",
     "open_run",
     "picture",

@@ -7,9 +7,11 @@ import json
 import math
 import os
 import re
+import shutil
 import time
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,7 @@ from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import save
 from funcrl.io.files import json_text, write_atomically
+from funcrl.io.trackers import Guarded, Tracker
 from funcrl.train import Progress, Result
 
 TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", "times.csv")
@@ -38,8 +41,8 @@ _OWN_FILES = (
     "sweep.png",
     ".lock",
 )
-_OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)")
-"""Names of what `checkpoints` writes."""
+_OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?")
+"""Names of what `checkpoints` and trackers write."""
 
 
 def free_folder(base: Path) -> Path:
@@ -89,6 +92,8 @@ def clear(folder: Path) -> None:
     for name in _OWN_FILES:
         if name != ".lock":
             (folder / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "wandb"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for path in (folder / "checkpoint").glob("*"):
         if _is_own(path.relative_to(folder).as_posix()):
             path.unlink()
@@ -130,7 +135,11 @@ class Recorder:
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], extents: dict[str, Extent] | None = None
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        extents: dict[str, Extent] | None = None,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         """Remember where to write; nothing is written before the first iteration is done.
 
@@ -140,6 +149,7 @@ class Recorder:
             folder: A folder that `check_folder` has approved, or whose run goes on.
             settings: What to put into `config.json`.
             extents: How far the tables of the run that goes on are to be kept; None to begin.
+            trackers: Where else the figures go.
         """
         self.folder = folder
         self.settings = settings
@@ -152,6 +162,8 @@ class Recorder:
         self._written = -math.inf
         self._files: dict[str, IO[bytes]] = {}
         self._failed = False
+        self._trackers = [Guarded(tracker) for tracker in trackers]
+        self._averages: list[tuple[int, tuple[int, int], dict[str, float]]] = []
 
     def _begin(self) -> None:
         if not self._goes_on:
@@ -163,6 +175,8 @@ class Recorder:
             file.truncate(self.extents[name].size)
             file.seek(self.extents[name].size)
             self._files[name] = file
+        for tracker in self._trackers:
+            tracker.call("begin", self.folder, self.settings)
 
     def __call__(self, progress: Progress) -> None:
         """Keep an iteration, and write those that wait if the last time is a second ago."""
@@ -195,6 +209,9 @@ class Recorder:
         self._failed = False
         self.extents = self._after
         self._waiting, self._times = [], []
+        for row in self._averages:
+            for tracker in self._trackers:
+                tracker.call("log", *row)
         return True
 
     def _append(self, name: str, data: bytes) -> None:
@@ -215,6 +232,7 @@ class Recorder:
     def _rows(self) -> dict[str, bytes]:
         """Return what waits as text, a table each."""
         text: dict[str, list[str]] = {name: [] for name in TABLES}
+        self._averages = []
         times = iter(self._times)
         # Which lanes there are changes from group to group, and where some are lost.
         for _, items in itertools.groupby(self._waiting, lambda progress: progress.seeds):
@@ -225,9 +243,12 @@ class Recorder:
                 text["metrics.csv"].append(f"{names}\n")
                 text["times.csv"].append("seed,step,seconds\n")
             reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in alike))
-            for row, progress in enumerate(alike):
-                report = tree.index(reports, row)
-                text["metrics.jsonl"].append(json_text(_averages(progress, report)))
+            for number, progress in enumerate(alike):
+                report = tree.index(reports, number)
+                row = _averages(progress, report)
+                text["metrics.jsonl"].append(json_text(row))
+                known = {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and k != "step"}
+                self._averages.append((progress.step, (progress.seeds[0], progress.seeds[-1]), known))
                 text["times.csv"].append(f"{progress.seeds[0]},{progress.step},{next(times):.3f}\n")
                 for seed, value in zip(progress.seeds, report.returns.tolist(), strict=True):
                     text["returns.csv"].append(f"{seed},{progress.step},{value:.6g}\n")
@@ -256,6 +277,8 @@ class Recorder:
         whole = self.flush()
         for file in self._files.values():
             file.close()
+        for tracker in self._trackers if self._files else []:
+            tracker.call("end")
         if result is not None:
             save(self.folder / "checkpoint" / "states.safetensors", result.states, metadata)
         if not whole:
