@@ -78,7 +78,9 @@ def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
         # First, so that a home folder given by mistake is refused without walking through it.
         hold(_is_run(folder), what, sorted(path.name for path in folder.iterdir())[:5])
         inside = {path.relative_to(folder).as_posix(): path.is_symlink() for path in folder.rglob("*")}
-        foreign = sorted(name for name, is_link in inside.items() if is_link or not _is_own(name))
+        own = {name for name, is_link in inside.items() if _is_own(name) and not is_link}
+        own |= {name for name in inside if name.startswith("wandb/")}  # which has links of its own
+        foreign = sorted(inside.keys() - own)
         hold(not foreign, what, foreign[:5])
     try:
         folder.mkdir(parents=True, exist_ok=True)

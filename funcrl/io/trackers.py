@@ -7,6 +7,7 @@ makes one, `Recorder(..., trackers=[MyTracker()])` takes one in Python.
 from __future__ import annotations
 
 import importlib
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,7 +69,7 @@ class WeightsAndBiases:
         name = folder / "wandb" / "run-id"
         name.parent.mkdir(exist_ok=True)
         if not name.exists():
-            name.write_text(wandb.util.generate_id())
+            name.write_text(uuid.uuid4().hex[:8])
         title = f"{settings.get('algorithm')}-{settings.get('environment')}"
         given = {"project": "funcrl", "name": title, "config": settings, "dir": str(folder)}
         self._run: Any = wandb.init(id=name.read_text(), resume="allow", **given)

@@ -4,7 +4,8 @@ import pytest
 
 from funcrl.cli import main
 from funcrl.core import jit
-from funcrl.io import Recorder, make_tracker
+from funcrl.io import Recorder, check_folder, make_tracker
+from funcrl.io.recorder import clear
 from funcrl.train import train
 from tests.io.test_io import SMALL
 
@@ -107,3 +108,7 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     run(tmp_path, make_tracker("wandb"))
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    (tmp_path / "config.json").write_text('{"command": "", "algorithm": "ppo"}')
+    check_folder(tmp_path, replace=True)
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
