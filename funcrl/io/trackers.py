@@ -71,7 +71,7 @@ class WeightsAndBiases:
         if not name.exists():
             name.write_text(uuid.uuid4().hex[:8])
         title = f"{settings.get('algorithm')}-{settings.get('environment')}"
-        given = {"project": "funcrl", "name": title, "config": settings, "dir": str(folder)}
+        given: dict[str, Any] = {"project": "funcrl", "name": title, "config": settings, "dir": str(folder)}
         self._run: Any = wandb.init(id=name.read_text(), resume="allow", **given)
 
     def log(self, step: int, seeds: tuple[int, int], figures: dict[str, float]) -> None:
