@@ -428,7 +428,7 @@ def _last_words(folder: Path, result: Result | None, interrupt: Interrupt, saver
         )
     if interrupt.number is not None:
         if not interrupt.measured:
-            say("\ninterrupted: nothing was measured yet")
+            say("\ninterrupted: nothing was measured yet" + (f". {go_on}" if has_checkpoint(folder) else ""))
         elif has_checkpoint(folder):
             say(f"\ninterrupted: what was measured until then is in {folder}. {go_on}")
         else:
