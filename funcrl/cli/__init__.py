@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from funcrl import __version__
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "×" is no reason to fail
+    before = warnings.formatwarning
+    # A person at a terminal wants the sentence, not the line of this library that says it.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         return _run(words)
     except KeyboardInterrupt:
@@ -83,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.name} is missing. Write: pip install 'funcrl[cli]'", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = before
 
 
 def _run(words: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from funcrl.cli.progress import say
 from funcrl.core.checks import require
 from funcrl.io import open_run
 from funcrl.io.comparing import comparison, contestant, table, verdict
+
+_FORMATS = (".png", ".pdf", ".svg")
 
 
 @dataclasses.dataclass
@@ -46,11 +49,17 @@ def compare_command(words: list[str]) -> int:
         arguments,
         args=words,
         prog="funcrl compare",
-        description="Compare runs by what their seeds reached: interquartile means with 95 %% intervals, and how "
+        description="Compare runs by what their seeds reached: interquartile means with 95 % intervals, and how "
         "probably one is better than the first.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     require(len(parsed.folders) > 0, "compare", "DIR", "name at least one folder", "none")
+    out, target = parsed.options.out, parsed.options.target
+    require(out.suffix in _FORMATS, "compare", "--out", f"end in {', '.join(_FORMATS)}", str(out))
+    require(
+        os.access(out.parent, os.W_OK), "compare", "--out", "lie in a folder that can be written", str(out)
+    )
+    require(target is None or math.isfinite(target), "compare", "--target", "be finite", target)
     runs = [open_run(folder) for folder in parsed.folders]
     each = [contestant(run, label) for run, label in zip(runs, labels(parsed.folders), strict=True)]
     print(table(each, parsed.options.target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,9 +57,14 @@ def evaluate_command(words: list[str]) -> int:
     )
     folder, options = parsed.folder, parsed.options
     run = open_run(folder)
+    folder = run.folder
     label = f"{run.settings['algorithm']} {run.settings['environment']}"
     how = "drawing from the policy" if options.stochastic else "greedy"
     agents = run.agents
+    needed = run.env.max_episode_steps is None and options.max_steps is None
+    hold = "be given for an environment without a time limit"
+    require(not needed, "evaluate", "--max-steps", hold, None, "Write --max-steps 1000, or 1 for a bandit.")
+    require(os.access(folder, os.W_OK), "evaluate", "DIR", "be writable", str(folder))
     known = envs.normalizes_observations(run.env) or getattr(envs.innermost(run.env), "is_drawn_once", False)
     say(f"{label}: compiling, then {options.episodes} episodes of each of {len(run.kept_seeds)} seeds, {how}")
     returns = evaluate(

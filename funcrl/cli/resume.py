@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from funcrl.cli.progress import say
-from funcrl.cli.train import make_saver, parse_count, train_into
+from funcrl.cli.train import check_saving, make_saver, parse_count, train_into
 from funcrl.core.checks import require
 from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
+from funcrl.io.checkpoints import check_settings
 
 
 @dataclasses.dataclass
@@ -59,8 +60,11 @@ def resume_command(words: list[str]) -> int:
 
 def _resume(folder: Path, options: Options) -> int:
     run = open_run(folder)
+    folder = run.folder
     with only_writer(folder, "resume"):
+        check_saving("resume", options)
         found = latest(folder)
+        check_settings(found, run.settings)
         plan = run.plan(options.processes)
         if options.steps is not None:
             steps = parse_count("--steps", options.steps)

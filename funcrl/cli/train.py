@@ -141,6 +141,8 @@ def train_command(words: list[str]) -> int:
     if options.evaluate_every is not None:
         every = options.evaluate_every
         plan = with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
+    check_saving("train", options)
+    trackers = [make_tracker(word) for word in options.track]
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
     settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan, options.track)
@@ -149,16 +151,21 @@ def train_command(words: list[str]) -> int:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
     with only_writer(folder):
-        recorder = Recorder(folder, settings, trackers=[make_tracker(word) for word in options.track])
+        recorder = Recorder(folder, settings, trackers=trackers)
         saver = make_saver(recorder, plan, options)
         return train_into(label, plan, recorder, saver)
+
+
+def check_saving(function: str, options: Any) -> None:
+    """Check the options that `make_saver` takes, before anything is written."""
+    every, keep = options.checkpoint_every, options.keep_checkpoints
+    require(every > 0, function, "--checkpoint-every", "be above 0", every)
+    require(keep >= 1, function, "--keep-checkpoints", "be at least 1", keep)
 
 
 def make_saver(recorder: Recorder, plan: Plan, options: Any, before: Checkpoint | None = None) -> Checkpoints:
     """Return what saves a run as the options say."""
     every, keep = options.checkpoint_every, options.keep_checkpoints
-    require(every > 0, "train", "--checkpoint-every", "be above 0", every)
-    require(keep >= 1, "train", "--keep-checkpoints", "be at least 1", keep)
     return Checkpoints(recorder, plan, every=every, keep=keep, with_replay=options.save_replay, before=before)
 
 
@@ -176,7 +183,10 @@ def from_file(path: Path, words: list[str]) -> tuple[list[str], Options, dict[st
         FileNotFoundError: When it is not there.
         ValueError: When it is no run's.
     """
-    run = open_run(path.parent if path.name == "config.json" else path)
+    found = path / "config.json" if path.is_dir() else path
+    hold = "be the config.json of a run"
+    require(found.is_file() and found.name == "config.json", "train", "--config", hold, str(path))
+    run = open_run(found.parent)
     settings = run.settings
     options = Options(
         seeds="".join(f"{seed}," for seed in run.seeds),
@@ -380,6 +390,7 @@ def train_into(
     done = 0 if before is None else before.lane_steps
     progress = ProgressBar(label, plan, done=done)
     result: Result | None = None
+    failed: OSError | None = None
     with Interrupt() as interrupt:
         asked_at: int | None = None
 
@@ -406,15 +417,22 @@ def train_into(
             raise
         finally:
             progress.close()
-            recorder.finish(result, _metadata(settings, result))
+            try:
+                recorder.finish(result, _metadata(settings, result))
+            except OSError as error:
+                failed = error
     if result is not None:
-        _draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
+        if failed is None:
+            _draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
         say("\n" + summary(label, plan, result), sys.stdout)
         say(
             f"  wrote {folder}: curve.png, returns.csv, metrics.csv, metrics.jsonl, config.json, checkpoint/",
             sys.stdout,
         )
-    return _last_words(folder, result, interrupt, saver)
+    status = _last_words(folder, result, interrupt, saver)
+    if failed is not None:
+        say(f"error: {failed}")
+    return status or int(failed is not None)
 
 
 def _last_words(folder: Path, result: Result | None, interrupt: Interrupt, saver: Checkpoints) -> int:

@@ -26,7 +26,7 @@ from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import encode, fill, read
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.recorder import Extent, Recorder
+from funcrl.io.recorder import CLOCK, Extent, Recorder
 from funcrl.train import Carry, Plan, Report
 from funcrl.train.saving import Part, Receipt, Start
 
@@ -104,6 +104,7 @@ class Checkpoints:
             "replay": self._with_replay,
             "tables": {name: [end.size, end.crc] for name, end in self._recorder.extents.items()},
             "finished": self._finished,
+            "settings": decisive(self._recorder.settings),
             "versions": self._recorder.settings.get("versions"),
             "whole": whole,
         }
@@ -262,6 +263,42 @@ class Checkpoint:
         return Report(columns["return"], columns["episodes"], figures)
 
 
+_DECISIVE = (
+    "algorithm",
+    "environment",
+    "env",
+    "wrappers",
+    "config",
+    "seeds",
+    "asked_steps",
+    "lanes_per_group",
+)
+"""Of `config.json`, what decides how a run goes on."""
+
+
+def decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a run's settings decides how it goes on, as JSON holds it."""
+    kept = {name: settings.get(name) for name in _DECISIVE}
+    return json.loads(json_text(kept))  # type: ignore[no-any-return]
+
+
+def check_settings(found: Checkpoint, settings: dict[str, Any]) -> None:
+    """Check that a run's settings are those under which a checkpoint was made.
+
+    Raises:
+        ValueError: When they are others; it names the first that differs.
+    """
+    before, now = found.head["settings"], decisive(settings)
+    for name in _DECISIVE:
+        one, other, what = before.get(name), now.get(name), name
+        if name == "config" and isinstance(one, dict) and isinstance(other, dict) and one != other:
+            changed = sorted(key for key in one.keys() | other if one.get(key) != other.get(key))
+            one, other, what = one.get(changed[0]), other.get(changed[0]), f"config.{changed[0]}"
+        hold = f"have {what} = {one!r}, with which its checkpoint was made"
+        instead = "Put it back; another setting is another run."
+        require(one == other, "resume", str(found.folder / "config.json"), hold, other, instead)
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Return whether there is a checkpoint in the folder of a run, whole or not."""
     return bool(_newest_first(folder / "checkpoint"))
@@ -276,7 +313,8 @@ def latest(folder: Path) -> Checkpoint:
         ValueError: When there is none.
     """
     refused: list[str] = []
-    for path in _newest_first(folder / "checkpoint"):
+    heads = _newest_first(folder / "checkpoint")
+    for number, path in enumerate(heads, 1):
         try:
             found = Checkpoint(folder, _checked(path))
             _check_parts(found)
@@ -286,7 +324,8 @@ def latest(folder: Path) -> Checkpoint:
             refused.append(f"{path} must be a checkpoint's head, got something else.")
         else:
             return found
-        warnings.warn(f"resume: {refused[-1]} The one before is used.", RuntimeWarning, stacklevel=2)
+        if number < len(heads):
+            warnings.warn(f"resume: {refused[-1]} The one before is used.", RuntimeWarning, stacklevel=2)
     why = refused[0] if refused else "There is none."
     raise ValueError(f"resume: {folder} must hold a checkpoint that is whole. {why}")
 
@@ -323,10 +362,15 @@ def _check_parts(found: Checkpoint) -> None:
             if path.stat().st_size != part["size"] or digest.hexdigest() != part["sha256"]:
                 raise ValueError(f"{path} must be as it was written, but its checksum differs.")
     for name, extent in found.extents.items():
-        with open(found.folder / name, "rb") as file:
+        if name == CLOCK:  # which nothing depends on
+            continue
+        path = found.folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} must be there as the run wrote it, but is missing.")
+        with open(path, "rb") as file:
             data = file.read(extent.size)
         if Extent().with_(data) != extent:
-            raise ValueError(f"{found.folder / name} must begin as it was written, but its checksum differs.")
+            raise ValueError(f"{path} must begin as it was written, but its checksum differs.")
 
 
 def _signed(head: dict[str, Any]) -> bytes:

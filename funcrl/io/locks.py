@@ -32,7 +32,12 @@ def only_writer(folder: Path, function: str = "train") -> Iterator[None]:
     except ModuleNotFoundError:
         yield
         return
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ValueError(
+            f"{function}: --out must be writable, got {str(folder)!r}: {error.strerror}."
+        ) from None
     try:
         until = time.monotonic() + _PATIENCE
         while True:

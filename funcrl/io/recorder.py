@@ -26,7 +26,10 @@ from funcrl.io.files import json_text, write_atomically
 from funcrl.io.trackers import Guarded, Tracker
 from funcrl.train import Progress, Result
 
-TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", "times.csv")
+CLOCK = "times.csv"
+"""The only table that is not the same in a run that was cut off and resumed."""
+
+TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", CLOCK)
 """What grows by rows."""
 
 _OWN_FILES = (
@@ -43,6 +46,9 @@ _OWN_FILES = (
 )
 _OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?")
 """Names of what `checkpoints` and trackers write."""
+
+
+_CLOCK_HEAD = b"seed,step,seconds\n"
 
 
 def free_folder(base: Path) -> Path:
@@ -173,7 +179,15 @@ class Recorder:
         (self.folder / "checkpoint").mkdir(exist_ok=True)
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
         for name in TABLES:
-            file = open(self.folder / name, "r+b" if self._goes_on else "w+b", buffering=0)  # noqa: SIM115
+            path = self.folder / name
+            if (
+                name == CLOCK
+                and self._goes_on
+                and not (path.is_file() and path.stat().st_size >= self.extents[name].size)
+            ):
+                path.write_bytes(_CLOCK_HEAD)
+                self.extents[name] = Extent().with_(_CLOCK_HEAD)
+            file = open(path, "r+b" if self._goes_on else "w+b", buffering=0)  # noqa: SIM115
             file.truncate(self.extents[name].size)
             file.seek(self.extents[name].size)
             self._files[name] = file
@@ -243,7 +257,7 @@ class Recorder:
                 names = ",".join(("seed", "step", "return", "episodes", *alike[0].report.metrics))
                 text["returns.csv"].append("seed,step,return\n")
                 text["metrics.csv"].append(f"{names}\n")
-                text["times.csv"].append("seed,step,seconds\n")
+                text[CLOCK].append(_CLOCK_HEAD.decode())
             reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in alike))
             for number, progress in enumerate(alike):
                 report = tree.index(reports, number)
@@ -251,7 +265,7 @@ class Recorder:
                 text["metrics.jsonl"].append(json_text(row))
                 known = {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and k != "step"}
                 self._averages.append((progress.step, (progress.seeds[0], progress.seeds[-1]), known))
-                text["times.csv"].append(f"{progress.seeds[0]},{progress.step},{next(times):.3f}\n")
+                text[CLOCK].append(f"{progress.seeds[0]},{progress.step},{next(times):.3f}\n")
                 for seed, value in zip(progress.seeds, report.returns.tolist(), strict=True):
                     text["returns.csv"].append(f"{seed},{progress.step},{value:.6g}\n")
                 columns = [report.returns, report.episodes, *report.metrics.values()]
@@ -281,10 +295,18 @@ class Recorder:
             file.close()
         for tracker in self._trackers if self._files else []:
             tracker.call("end")
+        again = f"Make room there, then write: funcrl resume {self.folder}"
         if result is not None:
-            save(self.folder / "checkpoint" / "states.safetensors", result.states, metadata)
+            try:
+                save(self.folder / "checkpoint" / "states.safetensors", result.states, metadata)
+            except OSError as error:
+                why = error.strerror or error
+                raise OSError(
+                    f"the final agents could not be written into {self.folder}: {why}. {again}"
+                ) from error
         if not whole:
-            raise OSError(f"the last {len(self._waiting)} iterations could not be written into {self.folder}")
+            rows = f"the last {len(self._waiting)} iterations could not be written into {self.folder}"
+            raise OSError(f"{rows}. {again}")
 
 
 def _averages(progress: Progress, report: Any) -> dict[str, Any]:

@@ -124,7 +124,8 @@ class SavedRun:
         path = self.folder / "checkpoint" / "states.safetensors"
         if not path.exists():
             raise FileNotFoundError(
-                f"open_run: {path} must be there, but the run was cut off. Write funcrl resume {self.folder}."
+                f"open_run: {path} must be there, but the run has not come to its end. Where nothing trains it "
+                f"any more, write funcrl resume {self.folder}."
             )
         plan = self.plan(processes=1)
         spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
@@ -247,7 +248,10 @@ def open_run(folder: str | Path) -> SavedRun:
         FileNotFoundError: When there is no such folder, or no run in it.
         ValueError: When `config.json` is damaged.
     """
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"open_run: folder must be a path, got {folder!r}.")
     folder = Path(folder)
+    folder = folder.parent if folder.name == "config.json" and folder.is_file() else folder
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -268,6 +272,9 @@ def open_run(folder: str | Path) -> SavedRun:
         "lanes_per_group": int,
         "processes": int,
     }
+    if isinstance(settings, dict) and "over" in settings:
+        instead = f"Its table is {folder / 'sweep.csv'}."
+        require(False, "open_run", "folder", "hold one run", f"the sweep in {folder}", instead)
     hold = "be the settings of a run of funcrl train"
     require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
     wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]

@@ -141,6 +141,10 @@ def plan_sweep(
     module, world = resolve_algorithm("sweep", algorithm), resolve_env("sweep", env)
     config = module.Config() if config is None else config
     distinct = resolve_seeds("sweep", seeds)
+    if not isinstance(over, Mapping):
+        raise TypeError(
+            f"sweep: over must be values by field, got {over!r}. Write over={{'gamma': [0.9, 0.99]}}."
+        )
     values = {name: _values(name, given) for name, given in over.items()}
     require(
         len(values) > 0,

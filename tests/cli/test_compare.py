@@ -65,6 +65,21 @@ def test_one_run_alone_and_other_environments(runs, capsys):
     assert "different environments: Acrobot-v1, CartPole-v1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "c.xyz"], "--out must end in .png, .pdf, .svg"),
+        (["--out", "nowhere/c.png"], "--out must lie in a folder that can be written"),
+        (["--target", "nan"], "--target must be finite"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_the_table(runs, capsys, words, message):
+    assert main(["compare", "low", "high", *words]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+
+
 def test_what_is_no_run_is_refused(runs, capsys):
     assert main(["compare", "low", "nowhere"]) == 2
     assert "nowhere must be the folder of a run" in capsys.readouterr().err

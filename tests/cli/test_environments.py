@@ -1,6 +1,7 @@
 """Environments on the command line, and evaluating what has learnt in them."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from funcrl import envs
 from funcrl.cli import main
 from funcrl.core import jit
-from funcrl.io import open_run
+from funcrl.io import open_run, recorder
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 
@@ -80,10 +81,85 @@ def test_a_run_is_repeated_exactly_from_its_settings():
     assert (other.seeds, other.config.gamma, other.config.hidden) == ((0,), 0.9, (4,))
 
 
-@pytest.mark.parametrize("words", [["--config"], ["--config", "nothing.json"]])
+@pytest.mark.parametrize("words", [["--config"], ["--config", "nothing.json"], ["--config", "."]])
 def test_settings_that_are_not_there_are_a_sentence(words, capsys):
     assert main(["train", *words]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("error: train: --config must")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seeds", [0, 7], "have seeds = [0, 1], with which its checkpoint was made, got [0, 7]"),
+        ("config", {"gamma": 0.5}, "have config.gamma = 0.99, with which its checkpoint was made, got 0.5"),
+        ("config", {"hidden": [3]}, "have config.hidden = [64, 64]"),
+        ("environment", "Acrobot-v1", "have environment = 'CartPole-v1'"),
+    ],
+)
+def test_a_run_whose_settings_were_changed_does_not_go_on(name, value, message, capsys):
+    assert trained("CartPole-v1", "--seeds", "2", "--steps", "32") == 0
+    path = Path("run/config.json")
+    settings = json.loads(path.read_text())
+    settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(settings))
+    before = Path("run/returns.csv").read_bytes()
+    assert main(["resume", "run", "--steps", "64"]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("run/returns.csv").read_bytes() == before
+
+
+def test_without_its_clock_a_run_goes_on_and_without_a_table_it_is_said_which(capsys):
+    assert trained("CartPole-v1", "--seeds", "2", "--steps", "32") == 0
+    Path("run/times.csv").unlink()
+    assert main(["resume", "run", "--steps", "64", "--processes", "1"]) == 0
+    assert Path("run/times.csv").read_text().startswith("seed,step,seconds\n0,48,")
+    Path("run/metrics.jsonl").unlink()
+    capsys.readouterr()
+    assert main(["resume", "run/config.json", "--steps", "96"]) == 2
+    err = capsys.readouterr().err
+    assert "metrics.jsonl must be there as the run wrote it, but is missing" in err
+    assert err.count("The one before is used") <= 1
+    assert "warnings.warn" not in err
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_sentence_that_says_how_to_go_on(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder, "save", full)
+    assert trained("CartPole-v1", "--seeds", "2", "--steps", "32") == 1
+    out, err = capsys.readouterr()
+    assert "interquartile mean" in out
+    assert "the final agents could not be written into run: No space left on device. Make room there" in err
+    assert "funcrl resume run" in err
+
+
+def test_a_rejected_option_leaves_no_folder(tmp_path):
+    for words in (["--checkpoint-every", "-3"], ["--keep-checkpoints", "0"], ["--track", "nothing"]):
+        assert main(["train", "ppo", "CartPole-v1", *words, *TINY]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_is_not_taken_for_a_run(capsys):
+    words = ["--over", "gamma=0.9,0.99", "--seeds", "2", "--steps", "32", "--processes", "1", *TINY]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, "--out", "sweep"]) == 0
+    for command in (
+        ["evaluate", "sweep"],
+        ["resume", "sweep"],
+        ["compare", "sweep"],
+        ["train", "--config", "sweep"],
+    ):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert "must hold one run, got 'the sweep in sweep'" in capsys.readouterr().err
+
+
+def test_episodes_without_a_limit_want_one(capsys):
+    words = ["--seeds", "2", "--steps", "200", "--processes", "1", "--out", "run"]
+    assert main(["train", "ucb", "bernoulli", *words]) == 0
+    assert main(["evaluate", "run"]) == 2
+    assert "--max-steps must be given" in capsys.readouterr().err
+    assert main(["evaluate", "run", "--max-steps", "1", "--episodes", "3"]) == 0
 
 
 def test_a_table_of_numbers_is_learnt_from_the_command_line():
@@ -121,4 +197,4 @@ def test_evaluating_what_is_not_there_is_a_sentence(capsys):
     assert "must be a whole safetensors file" in capsys.readouterr().err
     path.unlink()
     assert main(["evaluate", "run"]) == 2
-    assert "the run was cut off. Write funcrl resume run" in capsys.readouterr().err
+    assert "Where nothing trains it any more, write funcrl resume run" in capsys.readouterr().err

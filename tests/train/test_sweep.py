@@ -100,3 +100,8 @@ def test_what_cannot_be_swept_is_refused_before_anything_starts(over, message):
 def test_one_value_is_not_several(values):
     with pytest.raises(TypeError, match=r"over\['gamma'\] must be several values"):
         sweep("ppo", "CartPole-v1", {"gamma": values}, **GIVEN)
+
+
+def test_nothing_is_no_sweep():
+    with pytest.raises(TypeError, match="sweep: over must be values by field, got None"):
+        sweep("ppo", "CartPole-v1", None, **GIVEN)
