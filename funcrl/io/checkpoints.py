@@ -146,7 +146,7 @@ class Checkpoints:
                 errors = [error.strerror or str(error)]
             else:
                 self.saved, self._failed, self._number = iteration, False, self._number + 1
-                self._prune(group)
+                self._prune(group, iteration)
                 if iteration == self._plan.num_iterations:
                     self._finished = [*self._finished, name]
                 return
@@ -163,15 +163,18 @@ class Checkpoints:
                 if "file" in receipt:
                     (self.folder / receipt["file"]).unlink()
 
-    def _prune(self, group: range) -> None:
-        """Remove the checkpoints of these lanes but for the last few, and files of no checkpoint."""
+    def _prune(self, group: range, iteration: int) -> None:
+        """Remove the checkpoints of these lanes but for the last few, and files of no checkpoint.
+
+        What workers have written of later iterations belongs to a checkpoint that is not complete yet.
+        """
         heads = [path for path in _newest_first(self.folder) if _lanes(path) == group]
         for path in heads[self._keep :]:
             if path.name not in self._finished:
                 path.unlink(missing_ok=True)
         used = {part for path in self.folder.glob("*.json") for part in _files_of(path)}
         for path in self.folder.glob("*.at-*.safetensors"):
-            if path.name not in used:
+            if path.name not in used and int(path.stem.rpartition("-")[2]) <= iteration:
                 path.unlink(missing_ok=True)
 
 

@@ -44,8 +44,11 @@ _OWN_FILES = (
     "sweep.png",
     ".lock",
 )
-_OWN_NAMES = re.compile(r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?")
-"""Names of what `checkpoints` and trackers write."""
+_OWN_NAMES = re.compile(
+    r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?"
+    r"|(checkpoint/)?\.[\w.-]+\.(json|csv|safetensors)\.\w{8}"
+)
+"""Names of what `checkpoints` and trackers write, and of files that a killed run was about to put in place."""
 
 
 _CLOCK_HEAD = b"seed,step,seconds\n"
@@ -102,8 +105,8 @@ def clear(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
     for name in ("tensorboard", "wandb"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (folder / "checkpoint").glob("*"):
-        if _is_own(path.relative_to(folder).as_posix()):
+    for path in (*folder.glob(".*"), *(folder / "checkpoint").glob("*")):
+        if path.name != ".lock" and _is_own(path.relative_to(folder).as_posix()):
             path.unlink()
 
 
@@ -177,6 +180,9 @@ class Recorder:
         if not self._goes_on:
             clear(self.folder)
         (self.folder / "checkpoint").mkdir(exist_ok=True)
+        for path in (*self.folder.glob(".*"), *(self.folder / "checkpoint").glob(".*")):
+            if path.name != ".lock" and _is_own(path.relative_to(self.folder).as_posix()):
+                path.unlink(missing_ok=True)  # a run that was killed was about to put it in place
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
         for name in TABLES:
             path = self.folder / name

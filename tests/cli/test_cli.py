@@ -231,7 +231,7 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, tmp_pa
     assert main(["resume", "run"]) == 0
     assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
     for _ in range(2):  # the second time it is remembered how far it was to go
-        assert main(["resume", "run", "--steps", "0.64k", "--processes", "1"]) == 0
+        assert main(["resume", "run", "--steps", "0.64k"]) == 0
     assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 40
     assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 640
 
@@ -250,12 +250,11 @@ def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
 
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path, number, status):
+def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
     process = start(tmp_path, "--seeds", "3", "--steps", "100M", "--out", "run")
     measured = tmp_path / "run" / "metrics.jsonl"
 
-    def interrupted(process, size):
+    def interrupted(process, number, status, size=0):
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size > size):
             assert process.poll() is None, process.stderr.read()
@@ -267,11 +266,9 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path, number, status)
         assert "stopped early" in out
         return err
 
-    interrupted(process, 0)
-    if number == signal.SIGTERM:
-        size = measured.stat().st_size
-        err = interrupted(resume(tmp_path, "run"), size)
-        assert "going on from step" in err
+    interrupted(process, signal.SIGINT, 130)
+    err = interrupted(resume(tmp_path, "run"), signal.SIGTERM, 143, measured.stat().st_size)
+    assert "going on from step" in err
     rows = measured.read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == len(rows)
     assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * len(rows)

@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import tree
-from funcrl.io import Checkpoints, Recorder, latest, open_run
+from funcrl.io import Checkpoints, Recorder, check_folder, latest, open_run
 from funcrl.io.recorder import TABLES
-from funcrl.train import Progress, Report, cores, execute, make_plan
+from funcrl.train import OnlineRun, Progress, Report, cores, execute, make_plan
+from funcrl.train.plan import loop_of
+from funcrl.train.programs import make_run
+from funcrl.train.run import num_envs
+from funcrl.train.saving import Part
 from tests.algos.table import CASES, Planner
 
 DETERMINISTIC = tuple(name for name in TABLES if name != "times.csv")
@@ -94,6 +98,8 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
         case.algorithm, case.env, config=config, seeds=[4, 2], num_steps=max(4 * size, 60), backend="eager"
     )
     plan = dataclasses.replace(plan, num_iterations=4)
+    if loop_of(case.algorithm) is OnlineRun:  # a hundred steps an iteration, eagerly, would say no more
+        plan = dataclasses.replace(plan, steps_per_iteration=8 * num_envs(config))
     whole = written(tmp_path / "whole", plan)
     written(tmp_path / "cut", plan, ask_at=[2], stop_at=3)
     assert latest(tmp_path / "cut").head["iteration"] == 2
@@ -417,3 +423,36 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path, text, message):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_run(tmp_path)
+
+
+def test_a_part_that_is_early_stays_for_the_checkpoint_that_it_belongs_to(tmp_path):
+    plan = planned(seeds=range(2))
+    recorder = Recorder(tmp_path, {"command": "", "algorithm": "ppo"})
+    saver = Checkpoints(recorder, plan)
+    carry = make_run(plan, range(2)).carry
+    recorder(Progress((0, 1), 1, 12, 16, Report(torch.zeros(2), torch.zeros(2), {})))
+    saver.mark(range(2), 3)
+    receipt = saver.write(Part(range(2), 3, carry))
+    early = saver.write(Part(range(2), 12, carry))  # a worker is at the end already
+    old = saver.write(Part(range(2), 1, carry))
+    saver.complete([receipt])
+    assert (tmp_path / "checkpoint" / early["file"]).exists()
+    assert not (tmp_path / "checkpoint" / old["file"]).exists()
+    saver.mark(range(2), 12)
+    saver.complete([early])
+    assert latest(tmp_path).head["iteration"] == 12
+
+
+def test_what_a_killed_run_was_about_to_put_in_place_is_cleared(tmp_path):
+    folder = tmp_path / "run"
+    written(folder, planned(), ask_at=[3], stop_at=4)
+    (folder / "config.json").write_text('{"command": "", "algorithm": "ppo"}')
+    left = [
+        folder / ".config.json.abcd1234",
+        folder / "checkpoint" / ".000000-000003.at-0000000004.safetensors.a_b1c2d3",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    check_folder(folder, replace=True)
+    written(folder, planned(), go_on=True)
+    assert not any(path.exists() for path in left)

@@ -33,7 +33,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", CASES)
 def test_they_are_what_evaluate_finds_and_change_nothing(name):
     env, config, num_steps = CASES[name]
-    env = envs.make(env, max_episode_steps=20)
+    env = envs.make(env, max_episode_steps=6)
     given = {"config": config, "seeds": range(2), "num_steps": num_steps, "backend": "eager"}
     without = train(name, env, **given)
     plan = make_plan(name, env, **given)
