@@ -47,6 +47,36 @@ def parse(
     return parsed.environment, parsed.config, parsed.options
 
 
+def parse_folder(
+    command: str, described: str, options: Any, words: list[str], kind: Any = Path
+) -> tuple[Any, Any]:
+    """Return the folder and the options that a person wrote; ends the process where it cannot.
+
+    Args:
+        command: `"resume"`.
+        described: What it does, for its help.
+        options: What the command takes beside the folder where nothing else is said; a dataclass.
+        words: What stands after the command.
+        kind: `Path`, or `tuple[Path, ...]` where it takes several folders.
+    """
+    import tyro
+
+    what = "folder that funcrl train left" if kind is Path else "folders that funcrl train left"
+    folder = Annotated[tyro.conf.Positional[kind], tyro.conf.arg(metavar="DIR", help=what)]
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("folder", folder), ("options", type(options), dataclasses.field(default_factory=lambda: options))],
+    )
+    parsed: Any = tyro.cli(
+        arguments,
+        args=words,
+        prog=f"funcrl {command}",
+        description=described,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return parsed.folder, parsed.options
+
+
 def default_folder(name: str, env_name: str) -> Path:
     """Return the folder for an algorithm on an environment, the first that is free."""
     plain_name = env_name.replace("/", "-").replace(":", "-")

@@ -7,8 +7,8 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
 
+from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
 from funcrl.core.checks import require
 from funcrl.io import open_run
@@ -36,40 +36,31 @@ def compare_command(words: list[str]) -> int:
     Returns:
         Exit status.
     """
-    import tyro
-
-    folders = Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="DIR", help="folders that funcrl train left"),
-    ]
-    arguments = dataclasses.make_dataclass(
-        "Arguments", [("folders", folders), ("options", Options, dataclasses.field(default_factory=Options))]
-    )
-    parsed: Any = tyro.cli(
-        arguments,
-        args=words,
-        prog="funcrl compare",
-        description="Compare runs by what their seeds reached: interquartile means with 95 % intervals, and how "
+    folders, options = parse_folder(
+        "compare",
+        "Compare runs by what their seeds reached: interquartile means with 95 % intervals, and how "
         "probably one is better than the first.",
-        config=(tyro.conf.OmitArgPrefixes,),
+        Options(),
+        words,
+        tuple[Path, ...],
     )
-    require(len(parsed.folders) > 0, "compare", "DIR", "name at least one folder", "none")
-    out, target = parsed.options.out, parsed.options.target
+    require(len(folders) > 0, "compare", "DIR", "name at least one folder", "none")
+    out, target = options.out, options.target
     require(out.suffix in _FORMATS, "compare", "--out", f"end in {', '.join(_FORMATS)}", str(out))
     require(
         os.access(out.parent, os.W_OK), "compare", "--out", "lie in a folder that can be written", str(out)
     )
     require(target is None or math.isfinite(target), "compare", "--target", "be finite", target)
-    runs = [open_run(folder) for folder in parsed.folders]
-    each = [contestant(run, label) for run, label in zip(runs, labels(parsed.folders), strict=True)]
-    print(table(each, parsed.options.target))
+    runs = [open_run(folder) for folder in folders]
+    each = [contestant(run, label) for run, label in zip(runs, labels(folders), strict=True)]
+    print(table(each, options.target))
     if len(each) > 1:
         print(f"\n{verdict(each)}")
     where = {run.settings["environment"] for run in runs}
     if len(where) > 1:
         say(f"\nThey learnt in different environments: {', '.join(sorted(where))}.")
-    comparison(each, parsed.options.out, where.pop() if len(where) == 1 else "")
-    print(f"\nwrote {parsed.options.out}", file=sys.stdout)
+    comparison(each, options.out, where.pop() if len(where) == 1 else "")
+    print(f"\nwrote {options.out}", file=sys.stdout)
     return 0
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
-from typing import Annotated, Any
 
-from funcrl import envs, ops
+from funcrl import ops
+from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
 from funcrl.core import random
 from funcrl.core.checks import require
 from funcrl.io import open_run
 from funcrl.io.files import write_atomically
 from funcrl.train import evaluate
+from funcrl.train.evaluation import needs_env_states
 
 
 @dataclasses.dataclass
@@ -39,23 +39,12 @@ def evaluate_command(words: list[str]) -> int:
     Returns:
         Exit status.
     """
-    import tyro
-
-    folder_argument = Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder that funcrl train left")
-    ]
-    arguments = dataclasses.make_dataclass(
-        "Arguments",
-        [("folder", folder_argument), ("options", Options, dataclasses.field(default_factory=Options))],
+    folder, options = parse_folder(
+        "evaluate",
+        "Let the final agents of a run play, and leave evaluation.csv (seed,episode,return) in its folder.",
+        Options(),
+        words,
     )
-    parsed: Any = tyro.cli(
-        arguments,
-        args=words,
-        prog="funcrl evaluate",
-        description="Let the final agents of a run play, and leave evaluation.csv (seed,episode,return) in its folder.",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    folder, options = parsed.folder, parsed.options
     run = open_run(folder)
     folder = run.folder
     label = f"{run.settings['algorithm']} {run.settings['environment']}"
@@ -65,7 +54,6 @@ def evaluate_command(words: list[str]) -> int:
     hold = "be given for an environment without a time limit"
     require(not needed, "evaluate", "--max-steps", hold, None, "Write --max-steps 1000, or 1 for a bandit.")
     require(os.access(folder, os.W_OK), "evaluate", "DIR", "be writable", str(folder))
-    known = envs.normalizes_observations(run.env) or getattr(envs.innermost(run.env), "is_drawn_once", False)
     say(f"{label}: compiling, then {options.episodes} episodes of each of {len(run.kept_seeds)} seeds, {how}")
     returns = evaluate(
         run.algorithm,
@@ -75,7 +63,7 @@ def evaluate_command(words: list[str]) -> int:
         seed=options.seed,
         max_steps=options.max_steps,
         greedy=not options.stochastic,
-        env_states=run.env_states if known else None,
+        env_states=run.env_states if needs_env_states(run.env) else None,
     ).cpu()
     lines = ["seed,episode,return"]
     for seed, row in zip(run.kept_seeds, returns.tolist(), strict=True):

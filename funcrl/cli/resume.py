@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
 
+from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
 from funcrl.cli.train import check_saving, make_saver, parse_count, train_into
 from funcrl.core.checks import require
@@ -39,23 +39,13 @@ def resume_command(words: list[str]) -> int:
     Returns:
         Exit status.
     """
-    import tyro
-
-    folder_argument = Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder that funcrl train left")
-    ]
-    arguments = dataclasses.make_dataclass(
-        "Arguments",
-        [("folder", folder_argument), ("options", Options, dataclasses.field(default_factory=Options))],
+    folder, options = parse_folder(
+        "resume",
+        "Go on with a run from its last checkpoint, as if nothing had been in between.",
+        Options(),
+        words,
     )
-    parsed: Any = tyro.cli(
-        arguments,
-        args=words,
-        prog="funcrl resume",
-        description="Go on with a run from its last checkpoint, as if nothing had been in between.",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    return _resume(parsed.folder, parsed.options)
+    return _resume(folder, options)
 
 
 def _resume(folder: Path, options: Options) -> int:
