@@ -98,11 +98,11 @@ def funcrl(name: str, lanes: int, device: str) -> Contestant:
     import torch
 
     from funcrl import envs
-    from funcrl.train import OffPolicyRun
+    from funcrl.train import Run
 
     config, wait = settings(name), torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     cycles = windows_at_once(config)
-    run = OffPolicyRun(dqn, envs.make("CartPole-v1"), config, range(lanes), device, num_cycles=cycles)
+    run = Run(dqn, envs.make("CartPole-v1"), config, range(lanes), device, num_cycles=cycles)
 
     def advance() -> int:
         run.iterate()

@@ -31,10 +31,10 @@ def funcrl(lanes: int, device: str) -> Contestant:
 
     from funcrl import envs
     from funcrl.algos import ppo
-    from funcrl.train import OnPolicyRun, evaluate
+    from funcrl.train import Run, evaluate
 
     config = ppo.Config(anneal_steps=float(NUM_STEPS))
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, range(lanes), device)
+    run = Run(ppo, envs.make("CartPole-v1"), config, range(lanes), device)
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
 
     def advance() -> int:

@@ -30,17 +30,19 @@ import funcrl
 HERE = str(Path(funcrl.__file__).parent.parent)
 
 SCRIPT = """
-from funcrl import envs
 from funcrl.algos import {name}
-from funcrl.train import {loop}
-run = {loop}({name}, envs.make("{env}"), {name}.Config({config}), range({lanes}), device="{device}")
+from funcrl.train import make_plan
+from funcrl.train.programs import make_run
+config = {name}.Config({config})
+given = {{"config": config, "seeds": range({lanes}), "device": "{device}", "processes": 1}}
+run = make_run(make_plan({name}, "{env}", **given), range({lanes}))
 while int(run.agent.step.min()) == 0:  # reading it waits for the device
     run.iterate()
 """
 PROGRAMS = {
-    "ppo": {"loop": "OnPolicyRun", "env": "CartPole-v1", "config": ""},
-    "dqn": {"loop": "OffPolicyRun", "env": "CartPole-v1", "config": "warmup_steps=100"},
-    "q_learning": {"loop": "OnlineRun", "env": "CliffWalking-v1", "config": ""},
+    "ppo": {"env": "CartPole-v1", "config": ""},
+    "dqn": {"env": "CartPole-v1", "config": "warmup_steps=100"},
+    "q_learning": {"env": "CliffWalking-v1", "config": ""},
 }
 HEADER = """
 import torch

@@ -12,7 +12,7 @@ from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import jit, random, tree
 from funcrl.nets import convolution
-from funcrl.train import OnPolicyRun
+from funcrl.train import Run
 
 CONFIG = ppo.Config()
 LANES = [1, 16, 128]
@@ -41,7 +41,7 @@ def agents(num_lanes, device):
 
 
 def window(num_lanes, device):
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device, backend="eager")
+    run = Run(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device, backend="eager")
     run.iterate()
     return run.agent, run.collector.window.transition
 
@@ -69,7 +69,7 @@ def test_update(measure, device, num_lanes):
 @pytest.mark.parametrize("num_lanes", LANES)
 def test_iteration(measure, device, num_lanes):
     """512 environment steps and 16 updates a lane: steps/s with learning included."""
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device)
+    run = Run(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device)
     measure(run.iterate, rounds=100 if num_lanes < 128 else 20, steps=512 * num_lanes)
     assert run.num_graphs == 4
 

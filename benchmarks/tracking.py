@@ -30,7 +30,7 @@ from torch.fx import GraphModule, Node
 from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import internals, jit
-from funcrl.train import OffPolicyRun, OnlineRun, OnPolicyRun
+from funcrl.train import Run
 
 BASELINE = Path(__file__).parent / "baseline.json"
 SHARE = 0.1
@@ -56,16 +56,17 @@ class Case:
 
 def _ppo(backend: str) -> Any:
     config = ppo.Config(num_envs=2, window_length=16, num_epochs=1, num_minibatches=2, hidden=(16,))
-    return OnPolicyRun(ppo, envs.make("CartPole-v1"), config, range(2), backend=backend)
+    return Run(ppo, envs.make("CartPole-v1"), config, range(2), backend=backend)
 
 
 def _dqn(backend: str) -> Any:
     config = dqn.Config(buffer_size=10_000, batch_size=8, warmup_steps=8, hidden=(16,))
-    return OffPolicyRun(dqn, envs.make("CartPole-v1"), config, range(2), backend=backend, num_cycles=2)
+    return Run(dqn, envs.make("CartPole-v1"), config, range(2), backend=backend, num_cycles=2)
 
 
 def _q_learning(backend: str) -> Any:
-    return OnlineRun(q_learning, envs.make("CliffWalking-v1"), q_learning.Config(), range(2), backend=backend)
+    config = q_learning.Config()
+    return Run(q_learning, envs.make("CliffWalking-v1"), config, range(2), backend=backend, num_cycles=100)
 
 
 CASES = {"ppo": Case(_ppo, ("update",)), "dqn": Case(_dqn, ("_add",)), "q_learning": Case(_q_learning)}

@@ -20,7 +20,7 @@ from funcrl import envs, nets, ops
 from funcrl.algos import pqn
 from funcrl.core import random
 from funcrl.io import picture
-from funcrl.train import OnPolicyRun, evaluate
+from funcrl.train import Run, evaluate
 
 ENV = envs.make("GridNavigation-v0")
 TEST_SEED = 1_000_000
@@ -95,7 +95,7 @@ def success(states: pqn.State, num_episodes: int) -> Tensor:
 def learn(num_seeds: int, num_steps: int, num_episodes: int, backend: str) -> tuple[list[int], Tensor]:
     """Train, and return at how many steps the agents were tested, `[P]`, and their success, `[S, P]`."""
     config = settings(num_steps)
-    run = OnPolicyRun(pqn, ENV, config, range(num_seeds), backend=backend)
+    run = Run(pqn, ENV, config, range(num_seeds), backend=backend)
     num_iterations = max(1, num_steps // run.steps_per_iteration)
     every = math.ceil(num_iterations / (NUM_TESTS - 1))
     steps, tests = [0], [success(run.agent, num_episodes)]

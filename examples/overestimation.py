@@ -30,7 +30,7 @@ from funcrl.core import random, tree
 from funcrl.envs import tabular
 from funcrl.envs.tabular import Outcomes, Place
 from funcrl.io import picture
-from funcrl.train import OffPolicyRun, Solution, solve
+from funcrl.train import Run, Solution, solve
 
 NAMES = {dqn: "DQN", double_dqn: "Double DQN"}
 SETTINGS = {
@@ -127,7 +127,7 @@ def learn(algorithm: ModuleType, seeds: int, steps: int, backend: str) -> tuple[
     """Return the steps so far, `[I]`, and Q of every action at every table then, `[I, S, tables, A]`."""
     env = Casino()
     size = SETTINGS["num_envs"] * SETTINGS["window_length"]
-    run = OffPolicyRun(
+    run = Run(
         algorithm,
         envs.OneHotObservation(env),
         algorithm.Config(**SETTINGS),

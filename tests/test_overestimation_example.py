@@ -11,7 +11,7 @@ from funcrl import envs, nets
 from funcrl.algos import double_dqn, dqn, planning
 from funcrl.core import ReplayBatch, random, tree
 from funcrl.envs import tabular
-from funcrl.train import OffPolicyRun, solve
+from funcrl.train import Run, solve
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "overestimation.py"))
 CASINO, SETTINGS = EXAMPLE["Casino"], EXAMPLE["SETTINGS"]
@@ -39,7 +39,7 @@ def test_both_learn_from_the_same_experience_and_to_different_ends():
         # Large steps and an early visit of the target network, so that the two soon disagree.
         config = algorithm.Config(**(SETTINGS | {"target_period": 3, "learning_rate": 0.1}))
         env = envs.OneHotObservation(CASINO())
-        run = OffPolicyRun(algorithm, env, config, [0, 1], backend="eager", num_cycles=6)
+        run = Run(algorithm, env, config, [0, 1], backend="eager", num_cycles=6)
         run.iterate()
         carries.append(run.carry)
     one, other = (tree.leaves(carry.memory.buffer) for carry in carries)

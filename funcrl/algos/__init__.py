@@ -1,4 +1,4 @@
-"""Algorithms: one paper a file, each a module with the same few pure functions."""
+"""Algorithms: one paper a file, each a module with the same few pure functions, see `protocol`."""
 
 from types import ModuleType
 

@@ -32,6 +32,9 @@ from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import schedules
 
+LOOP = "on_policy"
+LEARNT = ("params",)
+
 
 @tree.struct
 class Config:
@@ -226,19 +229,7 @@ def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Te
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     instead = "This PPO chooses among discrete actions."
     space, num_actions = beginning.spaces_of("ppo.init", env, instead)
     shape = space.shape
@@ -267,13 +258,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the policy.
 
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 action, and its `log_prob` of the same shape.
+    Its extras are `log_prob`, of the action's shape.
     """
     logits = nets.apply(state.actor, state.params["actor"], obs)
     action = random.categorical(key, logits)
@@ -281,27 +266,14 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the most probable action.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64.
-    """
+    """Return the most probable action."""
     return nets.apply(state.actor, state.params["actor"], obs).argmax(dim=-1)  # type: ignore[no-any-return]
 
 
 def prepare(state: State, window: Transition) -> Batch:
     """Estimate advantages, (11) and (12), and flatten the window into rows.
 
-    Args:
-        state: The agent that collected the window; its parameters are θold.
-        window: `[T, N, ...]` transitions, with `log_prob` in `extras`.
-
-    Returns:
-        A `Batch` of T · N rows, to be shuffled and cut into minibatches.
+    The agent's parameters are θold.
     """
     critic = state.params["critic"]
     value = nets.apply(state.critic, critic, window.obs).squeeze(-1)
@@ -327,18 +299,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on (9).
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows of `prepare`'s result.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the rows' shapes differ.
-    """
+    """Take one gradient step on (9)."""
     for name in ("log_prob", "value", "advantage", "target"):
         shape = tuple(getattr(batch, name).shape)
         expected = tuple(batch.action.shape)

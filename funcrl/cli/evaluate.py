@@ -13,7 +13,7 @@ from funcrl.core.checks import require
 from funcrl.io import open_run
 from funcrl.io.files import write_atomically
 from funcrl.train import evaluate
-from funcrl.train.evaluation import needs_env_states
+from funcrl.train.episodes import needs_env_states
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ from funcrl.ops.distributions import (
     normal_log_prob,
 )
 from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step
-from funcrl.ops.statistics import bootstrap_interval, iqm, mean, mean_of_ended
+from funcrl.ops.statistics import bootstrap_interval, iqm, mean
 from funcrl.ops.values import (
     categorical_projection,
     huber,
@@ -37,7 +37,6 @@ __all__ = [
     "iqm",
     "lambda_return",
     "mean",
-    "mean_of_ended",
     "median",
     "n_step",
     "normal_entropy",

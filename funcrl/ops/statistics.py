@@ -88,21 +88,3 @@ def bootstrap_interval(
     ]
     low, high = torch.cat(ends, dim=1).reshape(2, *values.shape[1:])
     return low, high
-
-
-def mean_of_ended(episode_return: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean return of the episodes that ended in a window, and their number.
-
-    Args:
-        episode_return: `[...]` return so far of each step's episode.
-        ended: `[...]` boolean, terminated or truncated.
-
-    Returns:
-        `[]` mean, NaN where none ended, and `[]` float32 count.
-
-    >>> mean_of_ended(torch.tensor([1.0, 5.0, 7.0]), torch.tensor([False, True, True]))
-    (tensor(6.), tensor(2.))
-    """
-    count = ended.sum().to(torch.float32)
-    total = torch.where(ended, episode_return, 0.0).sum()
-    return total / count, count

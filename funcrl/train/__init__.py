@@ -1,27 +1,26 @@
 """Training and evaluating many lanes at once."""
 
+from funcrl.train.carry import Carry, Report
 from funcrl.train.errors import WorkerError
 from funcrl.train.evaluation import evaluate
-from funcrl.train.off_policy import OffPolicyRun
-from funcrl.train.on_policy import OnPolicyRun
-from funcrl.train.online import OnlineRun, regret_lower_bound
+from funcrl.train.online import regret_lower_bound
 from funcrl.train.plan import Plan, make_plan, with_evaluations
 from funcrl.train.planning import Solution, solve
 from funcrl.train.progress import Progress
 from funcrl.train.result import Result
-from funcrl.train.run import Carry, Report
+from funcrl.train.run import Run
+from funcrl.train.stages import Evaluations
 from funcrl.train.sweep import SweepResult, plan_sweep, sweep
 from funcrl.train.training import execute, train
 
 __all__ = [
     "Carry",
-    "OffPolicyRun",
-    "OnPolicyRun",
-    "OnlineRun",
+    "Evaluations",
     "Plan",
     "Progress",
     "Report",
     "Result",
+    "Run",
     "Solution",
     "SweepResult",
     "WorkerError",

@@ -38,6 +38,12 @@ class Window:
         """`[T, S, N]` boolean: this step was the last of its episode."""
         return self.transition.terminated | self.transition.truncated
 
+    def ended_returns(self) -> tuple[Tensor, Tensor]:
+        """Return the sum of the returns of all episodes that ended, `[]`, and their number, `[]` float32."""
+        ended = self.ended
+        total = torch.where(ended, self.episode_return, 0.0).sum()
+        return total, ended.sum().to(torch.float32)
+
 
 def act_and_step(
     policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.train.collect import Collector, Policy
-from funcrl.train.host_collect import HostCollector
+from funcrl.train.collect import Policy
+from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, greedy_policy, needs_env_states
 from funcrl.train.resolve import resolve_algorithm, resolve_env
-
-_WINDOW = 100
 
 
 def evaluate(
@@ -81,7 +77,11 @@ def evaluate(
 
     policy = greedy_policy(algorithm) if greedy else algorithm.act
     if isinstance(world, envs.HostEnv):
-        return _first_episodes_on_host(policy, world, states, num_episodes, seed, limit, backend)
+        episodes = HostEpisodes(policy, world, states, num_episodes, seed, limit, backend)
+        try:
+            return episodes()
+        finally:
+            episodes.collector.env.close()
     if env_states is None:
         drawn = getattr(envs.innermost(world), "is_drawn_once", False)
         what = "drew its arms once" if drawn else "normalises observations by what it has seen"
@@ -98,22 +98,7 @@ def evaluate(
         _check_env_states(states, env_states, world)
         world = envs.frozen(world)
     _check_fit(algorithm, policy, states, world)
-    return _first_episodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
-
-
-def greedy_policy(algorithm: ModuleType) -> Policy:
-    """Return what takes an algorithm's best action."""
-
-    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return algorithm.greedy(agent, obs), {}
-
-    return best
-
-
-def needs_env_states(env: Any) -> bool:
-    """Return whether episodes of an environment begin with something that its training has left."""
-    drawn = getattr(envs.innermost(env), "is_drawn_once", False)
-    return bool(drawn) or envs.normalizes_observations(env)
+    return DeviceEpisodes(policy, world, states, env_states, num_episodes, seed, limit, backend)()
 
 
 def _check_states(algorithm: ModuleType, states: Any) -> None:
@@ -178,113 +163,3 @@ def _check_env_states(states: Any, env_states: Any, env: envs.Env) -> None:
         found,
         "Write result.env_states.",
     )
-
-
-def _first_episodes(
-    policy: Policy,
-    env: envs.Env,
-    states: Any,
-    env_states: Any,
-    num_episodes: int,
-    seed: int,
-    limit: int,
-    backend: str,
-) -> Tensor:
-    return Evaluation(policy, env, states, env_states, num_episodes, seed, limit, backend)(env_states)
-
-
-class Evaluation:
-    """Programs with which lanes play the same episodes again and again, while what plays is changed in place."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        env: envs.Env,
-        states: Any,
-        env_states: Any,
-        num_episodes: int,
-        seed: int,
-        limit: int,
-        backend: str,
-        values: list[Tensor] | None = None,
-    ) -> None:
-        """Trace and compile.
-
-        Args:
-            policy: What chooses the actions.
-            env: The environment; one that normalises, `envs.frozen`.
-            states: `[S]` of the algorithm; only read.
-            env_states: `[S, N]` of the training, of which episodes take the moments; None where nothing
-                outlives an episode.
-            num_episodes: Of each lane.
-            seed: Of the episodes.
-            limit: Steps after which to give up on one.
-            backend: See `jit`.
-            values: `[S]` each, the numbers in which the lanes' environments differ, where others write
-                them; those of `env` by default.
-        """
-        device, num_lanes = tree.leaves(states)[0].device, tree.leaves(states)[0].shape[0]
-        k_reset, k_steps = random.split(random.key(seed, device), 2)
-        self._own = lanes.Lanes(lanes.spread("evaluate", "env", env, num_lanes))
-        own = [column.to(device) for column in self._own.values]
-        self._values = own if values is None else values
-        self._keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
-        running = self._begin(env_states)
-        self._running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
-        self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-        self._num_episodes, self._limit = num_episodes, limit
-        key, length = k_steps.expand(num_lanes, 2).clone(), min(limit, _WINDOW)
-        given = (self._own, self._values, states, self._running, key, self._count, length, backend)
-        self._collect = Collector(policy, *given)
-        self.programs = self._collect.programs
-
-    def __call__(self, env_states: Any) -> Tensor:
-        """Return what each lane's agent, as it is now, earns in its episodes, `[S, num_episodes]`."""
-        tree.map(lambda here, new: here.copy_(new), self._running, self._begin(env_states))
-        self._count.zero_()
-        return _first_returns(self._collect, self._count, self._num_episodes, self._limit)
-
-    def _begin(self, env_states: Any) -> envs.EnvState:
-        def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
-            if before is None:
-                return envs.reset_all(self._own.one(values), keys)
-            # All environments of a lane hold the same moments; those of the first serve all episodes.
-            kept = tree.index(before, 0)
-            return torch.vmap(lambda key: envs.restart(self._own.one(values), kept, key))(keys)
-
-        in_dims = (0, 0, None if env_states is None else 0)
-        return torch.vmap(begin, in_dims=in_dims)(self._values, self._keys, env_states)
-
-
-def _first_episodes_on_host(
-    policy: Policy, env: envs.HostEnv, states: Any, num_episodes: int, seed: int, limit: int, backend: str
-) -> Tensor:
-    device = tree.leaves(states)[0].device
-    num_lanes = tree.leaves(states)[0].shape[0]
-    world = envs.HostVector(dataclasses.replace(env, num_envs=None), num_lanes, num_episodes)
-    key = random.key(seed, device).expand(num_lanes, 2).clone()
-    count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-    collect = HostCollector(policy, world, states, key, count, min(limit, _WINDOW), backend)
-    collect.reset([seed] * num_lanes)
-    try:
-        return _first_returns(collect, count, num_episodes, limit)
-    finally:
-        world.close()
-
-
-def _first_returns(
-    collect: Collector | HostCollector, count: Tensor, num_episodes: int, limit: int
-) -> Tensor:
-    """Return what the first episode of each environment earned, `[S, num_episodes]`."""
-    num_lanes, device = count.shape[0], count.device
-    returns = torch.zeros(num_lanes, num_episodes, dtype=torch.float32, device=device)
-    over = torch.zeros_like(returns, dtype=torch.bool)
-    for step in range(0, limit, _WINDOW):
-        window = collect()
-        count += 1
-        for row in range(min(_WINDOW, limit - step)):
-            returns = torch.where(over, returns, window.episode_return[row])
-            over = over | window.ended[row]
-        if bool(over.all()):
-            break
-    return returns

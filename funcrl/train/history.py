@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import tree
-from funcrl.train.run import Report
+from funcrl.train.carry import Report
 
 Make = Callable[[tuple[int, ...], torch.dtype], Tensor]
 """`make(shape, dtype)`: a tensor on the CPU"""

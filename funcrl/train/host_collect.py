@@ -72,6 +72,14 @@ class HostCollector:
         if self.window is None:
             self._make_buffers()
 
+    def reopen(self) -> None:
+        """Make the environments anew, for a process that inherited those of another by a fork.
+
+        Those of before are kept out of use, not closed: their processes and pipes are the other's.
+        """
+        self._inherited = self.env
+        self.env = HostVector(self.env.env, self.env.num_lanes, self.env.num_envs)
+
     def __call__(self) -> Window:
         """Collect one window and return it; the next call overwrites it."""
         rows = torch.zeros_like(self._returns, dtype=torch.int64)

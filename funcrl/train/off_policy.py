@@ -8,7 +8,7 @@ With an environment on the host, acting is a program and the stepping happens in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -17,15 +17,19 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.buffers import Replay, check_storage, memory, prioritised, uniform
-from funcrl.core import Transition, checks, jit, lanes, random, tree
+from funcrl.buffers import Replay, check_storage, prioritised, uniform
+from funcrl.buffers import memory as space
+from funcrl.core import Transition, lanes, random, tree
+from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
 from funcrl.train.collect import Window
-from funcrl.train.resolve import resolve_config
-from funcrl.train.windows import WindowRun
+from funcrl.train.stages import Binding, Stage
 
 STEPS_PER_ITERATION = 1000
 """Environment steps of a lane in one iteration, about: what lies between two reports."""
+
+CYCLE = "num_envs · window_length"
+"""What a cycle is made of, in environment steps."""
 
 
 @tree.struct
@@ -36,127 +40,32 @@ class Memory:
     """the replay buffer"""
     cycle: Tensor
     """`[]` int32, windows collected so far"""
-    returns: Tensor
-    """`[]` float32, sum of the returns of the episodes that ended in this iteration"""
-    episodes: Tensor
-    """`[]` float32, how many ended in it"""
 
 
-class OffPolicyRun(WindowRun):
-    """Training of an algorithm that learns from replayed experience, as `dqn` does.
+def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int) -> None:
+    """Check that something is learnt before a run ends.
 
-    >>> from funcrl.algos import dqn
-    >>> config = dqn.Config(batch_size=4, warmup_steps=20)
-    >>> run = OffPolicyRun(dqn, envs.make("CartPole-v1"), config, [0, 1], backend="eager", num_cycles=3)
-    >>> run.iterate().returns.shape, run.agent.step
-    (torch.Size([2]), tensor([2, 2], dtype=torch.int32))
+    Args:
+        function: Who complains.
+        env: Any environment.
+        config: The settings.
+        num_steps: Environment steps of each lane.
     """
+    first = steps_before_learning(config)
+    hold = f"leave something to learn in of a run's {num_steps} steps"
+    instead = "Lower it, or raise num_steps."
+    require(first <= num_steps, function, "warmup_steps (or n_step)", hold, first, instead)
 
-    def __init__(
-        self,
-        algorithm: str | ModuleType,
-        env: str | envs.AnyEnv,
-        config: Any,
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-        backend: str = "inductor",
-        num_cycles: int = 1,
-    ) -> None:
-        """Make the lanes, see `Run`.
 
-        Args:
-            algorithm: Name or module, whose `update` takes a `ReplayBatch`.
-            env: The environment of every lane.
-            config: Its settings.
-            seeds: One lane each.
-            device: Where everything lives.
-            backend: See `jit`.
-            num_cycles: Windows in one iteration.
-        """
-        checks.integer("OffPolicyRun", "num_cycles", num_cycles, 1)
-        super().__init__(algorithm, env, config, seeds, device, backend)
-        self.num_cycles = num_cycles
-        self.steps_per_iteration = num_cycles * self._steps_per_cycle
-        self._cycle = 0
+def steps_per_cycle(config: Any) -> int:
+    """Return the environment steps of a lane in one window."""
+    return int(config.num_envs * config.window_length)
 
-    @property
-    def _steps_per_cycle(self) -> int:
-        return int(self.config.num_envs * self.config.window_length)
 
-    def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Any]:
-        if not hasattr(self, "_carry"):
-            config = resolve_config("OffPolicyRun", self.algorithm, config, len(seeds))
-            needed = replay_bytes(self.env, config)
-            memory.check_memory("OffPolicyRun", needed, len(seeds), config, self.device)
-        return super()._begin(seeds, config)
-
-    def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Memory:
-        zero = torch.zeros((), dtype=torch.float32, device=key.device)
-        example = _example(spaces, agent.config.num_envs, key.device)
-        return Memory(
-            buffer=_buffer(agent.config)(example),
-            cycle=zero.to(torch.int32),
-            returns=zero,
-            episodes=zero,
-        )
-
-    def _put(self, carry: Any) -> None:
-        super()._put(carry)
-        self._cycle = int(carry.memory.cycle[0])
-
-    def _compile(self) -> Callable[[], None]:
-        carry = self._carry
-        window, calls, on_host = self._collecting(carry.memory.cycle)
-        assert self.collector is not None
-        add = jit.jit(
-            torch.vmap(_add, in_dims=((0, 0), 1)),
-            donate=(0,),
-            backend=self.backend,
-        )
-        learn = jit.jit(torch.vmap(self._learn), donate=(0,), backend=self.backend)
-        self._programs = [*self.collector.programs, add, learn]
-        added = add.bind((carry.memory, carry.agent.env_steps), window)
-        replay, priorities = _apart(carry.memory.buffer)
-        update = learn.bind((carry.agent, priorities), replay, carry.learn_key)
-        collect_and_add = self._row(on_host, [*calls, added])
-        learn_some = self._row(None, [update] * self.config.updates_per_window)
-        size = self._steps_per_cycle
-        needed = steps_before_learning(self.config)
-
-        def iterate() -> None:
-            now = carry.memory
-            now.returns.zero_()
-            now.episodes.zero_()
-            for _ in range(self.num_cycles):
-                collect_and_add()
-                if self.config.storage:
-                    check_storage("train", _apart(now.buffer)[0], window.transition)
-                self._cycle += 1
-                if self._cycle * size >= needed:
-                    learn_some()
-            mean = now.returns / now.episodes
-            carry.last_return.copy_(torch.where(now.episodes > 0, mean, carry.last_return))
-            self._episodes.copy_(now.episodes)
-            carry.iteration.add_(1)
-
-        return iterate
-
-    def _learn(self, written: tuple[Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any]:
-        """Sample, take a gradient step, and rank what was learnt from anew, in one lane."""
-        agent, priorities = written
-        config, key = agent.config, random.fold_in(key, agent.step)
-        if config.replay == "uniform":
-            batch = uniform.sample(replay, key, config.batch_size, config.gamma, config.n_step)
-            return self.algorithm.update(agent, batch), priorities
-        levels, largest = priorities
-        buffer = prioritised.Prioritised(replay, levels, largest, config.n_step)
-        # β rises to 1: Schaul et al. 2016, section 3.4.
-        over = known_length(config.importance_steps)
-        exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
-        batch, index = prioritised.sample(buffer, key, config.batch_size, config.gamma, exponent)
-        agent = self.algorithm.update(agent, batch)
-        buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
-        return agent, _apart(buffer)[1]
+def cycles_per_iteration(config: Any, num_steps: int) -> int:
+    """Return how many windows an iteration has, in a run of so many steps of each lane."""
+    cycles = num_steps // steps_per_cycle(config)
+    return int(max(1, cycles // max(1, num_steps // STEPS_PER_ITERATION)))
 
 
 def steps_before_learning(config: Any) -> int:
@@ -164,7 +73,7 @@ def steps_before_learning(config: Any) -> int:
     return max(int(config.warmup_steps), int(config.n_step * config.num_envs))
 
 
-def replay_bytes(env: envs.AnyEnv, config: Any) -> int:
+def memory_bytes(env: envs.AnyEnv, config: Any) -> int:
     """Return how many bytes the replay buffer of one lane takes.
 
     Args:
@@ -172,7 +81,78 @@ def replay_bytes(env: envs.AnyEnv, config: Any) -> int:
         config: The settings, likewise.
     """
     spaces: Any = env if isinstance(env, envs.HostEnv) else lanes.Lanes(env).first
-    return memory.lane_bytes(_buffer(config), _example(spaces, config.num_envs, torch.device("cpu")))
+    return space.lane_bytes(_buffer(config), _example(spaces, config.num_envs, torch.device("cpu")))
+
+
+def memory(agent: Any, spaces: Any) -> Memory:
+    """Return what one lane remembers at the beginning: an empty buffer."""
+    device = agent.step.device
+    example = _example(spaces, agent.config.num_envs, device)
+    count = torch.zeros((), dtype=torch.int32, device=device)
+    return Memory(buffer=_buffer(agent.config)(example), cycle=count)
+
+
+def stages(binding: Binding) -> list[Stage]:
+    """Compile an iteration: (collect · add · learn × updates, once warm) × cycles."""
+    carry, config, num_cycles = binding.carry, binding.config, binding.num_cycles
+    collector = binding.collect(carry.memory.cycle)
+    add = binding.compile(torch.vmap(_add, in_dims=((0, 0, 0, 0), 1)))
+    learn = binding.compile(torch.vmap(_learner(binding.algorithm)))
+    written = (carry.memory, carry.agent.env_steps, carry.earned, carry.episodes)
+    collect_and_add = binding.row([add.bind(written, collector.window)], collector)
+    replay, priorities = _apart(carry.memory.buffer)
+    update = learn.bind((carry.agent, priorities), replay, carry.learn_key)
+    learn_some = binding.row([update] * config.updates_per_window)
+    size, needed = steps_per_cycle(config), steps_before_learning(config)
+
+    def learn_once_warm(cycle: int) -> Stage:
+        def stage(count: int) -> None:
+            if (count * num_cycles + cycle + 1) * size >= needed:
+                learn_some(count)
+
+        return stage
+
+    def fits(count: int) -> None:
+        check_storage("train", replay, collector.window.transition)
+
+    row = [binding.row([binding.begin])]
+    for cycle in range(num_cycles):
+        row += [collect_and_add, *[fits] * bool(config.storage), learn_once_warm(cycle)]
+    return [*row, binding.row([binding.end])]
+
+
+def _add(
+    written: tuple[Memory, Tensor, Tensor, Tensor], window: Window
+) -> tuple[Memory, Tensor, Tensor, Tensor]:
+    """Put one lane's window into its memory, and count."""
+    before, env_steps, earned, episodes = written
+    buffer = before.buffer
+    add = prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add
+    after = Memory(buffer=add(buffer, window.transition), cycle=before.cycle + 1)
+    now_earned, now_ended = window.ended_returns()
+    return after, env_steps + window.episode_return.numel(), earned + now_earned, episodes + now_ended
+
+
+def _learner(algorithm: ModuleType) -> Callable[[tuple[Any, Any], Replay, Tensor], tuple[Any, Any]]:
+    """Return what samples, takes a gradient step, and ranks what was learnt from anew, in one lane."""
+
+    def _learn(written: tuple[Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any]:
+        agent, priorities = written
+        config, key = agent.config, random.fold_in(key, agent.step)
+        if config.replay == "uniform":
+            batch = uniform.sample(replay, key, config.batch_size, config.gamma, config.n_step)
+            return algorithm.update(agent, batch), priorities
+        levels, largest = priorities
+        buffer = prioritised.Prioritised(replay, levels, largest, config.n_step)
+        # β rises to 1: Schaul et al. 2016, section 3.4.
+        over = known_length(config.importance_steps)
+        exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
+        batch, index = prioritised.sample(buffer, key, config.batch_size, config.gamma, exponent)
+        agent = algorithm.update(agent, batch)
+        buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
+        return agent, _apart(buffer)[1]
+
+    return _learn
 
 
 def _buffer(config: Any) -> Callable[[Transition], Any]:
@@ -209,24 +189,3 @@ def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:
         next_obs=obs,
         extras={},
     )
-
-
-def _add(written: tuple[Memory, Tensor], window: Window) -> tuple[Memory, Tensor]:
-    """Put one lane's window into its memory, and count."""
-    before, env_steps = written
-    ended, buffer = window.ended, before.buffer
-    add = prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add
-    buffer = add(buffer, window.transition)
-    after = Memory(
-        buffer=buffer,
-        cycle=before.cycle + 1,
-        returns=before.returns + torch.where(ended, window.episode_return, 0.0).sum(),
-        episodes=before.episodes + ended.sum(),
-    )
-    return after, env_steps + ended.numel()
-
-
-def cycles_per_iteration(config: Any, num_steps: int) -> int:
-    """Return how many windows an iteration has, in a run of so many steps of each lane."""
-    cycles = num_steps // (config.num_envs * config.window_length)
-    return int(max(1, cycles // max(1, num_steps // STEPS_PER_ITERATION)))

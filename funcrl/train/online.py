@@ -7,7 +7,7 @@ lanes, a few steps a call; the random numbers of many steps are drawn before by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
 from funcrl.train.collect import Window, act_and_step
-from funcrl.train.run import Run, num_envs
+from funcrl.train.resolve import num_envs
+from funcrl.train.stages import Binding, Call, Stage
 
 STEPS_PER_ITERATION = 100
 """Steps of a lane in one iteration, about: what lies between two reports."""
@@ -36,19 +37,53 @@ MAX_DRAWN = 16_384
 """Random numbers of one kind that are drawn at once, at most, unless a single step needs more: what is
 computed on the way to them then stays in the cache and in memory that the process keeps."""
 
+CYCLE = "num_envs steps"
+"""What a cycle is made of, in environment steps."""
+
 
 @tree.struct
-class Totals:
-    """What has been added up over the steps of an iteration, or of a whole run, in one lane."""
+class Regret:
+    """What one lane has lost by not taking the best actions; 0 where the environment does not know it."""
 
-    returns: Tensor
-    """`[]` float32, sum of the returns of the episodes that ended in this iteration"""
-    episodes: Tensor
-    """`[]` float32, how many ended in it"""
-    regret: Tensor
-    """`[]` float32, of this iteration; 0 where the environment does not know it"""
-    cumulative_regret: Tensor
-    """`[]` float64, of all iterations"""
+    now: Tensor
+    """`[]` float32, in this iteration"""
+    before: Tensor
+    """`[]` float64, in all iterations before"""
+
+
+def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int) -> None:
+    """Refuse environments on the host, whose steps no compiled program can take.
+
+    Args:
+        function: Who complains.
+        env: The environment.
+        config: Any settings.
+        num_steps: Any number.
+    """
+    instead = f"funcrl has these on the device: {', '.join(envs.REGISTRY)}."
+    on_device = not isinstance(env, envs.HostEnv)
+    require(on_device, function, "env", "live on the device for this algorithm", env, instead)
+
+
+def steps_per_cycle(config: Any) -> int:
+    """Return the environment steps of a lane from one update to the next: one of each environment."""
+    return num_envs(config)
+
+
+def cycles_per_iteration(config: Any, num_steps: int) -> int:
+    """Return how many updates an iteration has, in a run of so many steps of each lane."""
+    return max(1, min(STEPS_PER_ITERATION, num_steps) // num_envs(config))
+
+
+def memory_bytes(env: envs.AnyEnv, config: Any) -> int:
+    """Return 0: no experience is kept."""
+    return 0
+
+
+def memory(agent: Any, spaces: Any) -> Regret:
+    """Return what one lane remembers at the beginning: that nothing has been lost."""
+    zero = torch.zeros((), dtype=torch.float32, device=tree.leaves(agent)[0].device)
+    return Regret(zero, zero.to(torch.float64))
 
 
 def act_and_learn(
@@ -81,139 +116,95 @@ def act_and_learn(
     return algorithm.update(agent, batch), states, row, batch
 
 
-class OnlineRun(Run):
-    """Training of an algorithm that learns from every step as it comes, as `q_learning` does.
+def stages(binding: Binding) -> list[Stage]:
+    """Compile an iteration: (act · step · learn) × cycles, a few of them a call."""
+    carry, length = binding.carry, binding.num_cycles
+    early, late, fitting = _taken_apart(binding)
+    unroll = _largest_divisor(length, fitting)
+    example = early(carry.collect_key)
+    drawn = _steps_drawn_at_once(length, unroll, max(x.numel() for x in example))
+    block = max(unroll, drawn)
 
-    >>> from funcrl.algos import q_learning
-    >>> run = OnlineRun(q_learning, envs.make("CliffWalking-v1"), None, [0, 1], backend="eager", length=5)
-    >>> run.iterate().returns.shape
-    torch.Size([2])
-    """
+    def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
+        split = lambda k, i: random.split(random.fold_in(k, i), length)
+        keys = torch.vmap(split, out_dims=1)(key, count)
+        return torch.vmap(early)(keys[begin + torch.arange(drawn, device=key.device)])
 
-    def __init__(
-        self,
-        algorithm: str | ModuleType,
-        env: str | envs.AnyEnv,
-        config: Any,
-        seeds: Sequence[int],
-        device: torch.device | str = "cpu",
-        backend: str = "inductor",
-        length: int = STEPS_PER_ITERATION,
-    ) -> None:
-        """Make the lanes, see `Run`.
+    def steps(running: tuple[Any, ...], values: list[Tensor], noise: list[Tensor]) -> Any:
+        for i in range(unroll):
+            running = late((*running, values), tree.index(noise, i))
+        return running
 
-        Args:
-            algorithm: Name or module, without `prepare`.
-            env: The environment of every lane, on the device.
-            config: Its settings; without `num_envs` each lane has one environment.
-            seeds: One lane each.
-            device: Where everything lives.
-            backend: See `jit`.
-            length: T, steps of each environment in one iteration.
-        """
-        checks.integer("OnlineRun", "length", length, 1)
-        super().__init__(algorithm, env, config, seeds, device, backend)
-        refuse_host("OnlineRun", self.env)
-        self.length = length
-        self.steps_per_iteration = length * num_envs(self.config)
-        self._regret_known = regret(lanes.Lanes(self.env).first) is not None
+    noise = [torch.empty((block, *x.shape), dtype=x.dtype, device=x.device) for x in example]
+    draw_some, step_some = binding.compile(draw), binding.compile(steps)
 
-    def _memory(self, agent: Any, spaces: Any, key: Tensor) -> Totals:
-        zero = torch.zeros((), dtype=torch.float32, device=key.device)
-        return Totals(zero, zero, zero, zero.to(torch.float64))
+    def part(offset: int, size: int) -> list[Tensor]:
+        return tree.index(noise, slice(offset, offset + size))
 
-    def _metrics(self) -> dict[str, Tensor]:
-        figures = dict(self._carry.agent.metrics)
-        if self._regret_known:
-            totals = self._carry.memory
-            figures["regret"] = totals.regret / self.steps_per_iteration
-            figures["cumulative_regret"] = totals.cumulative_regret.to(torch.float32)
-        return figures
+    running = (carry.agent, carry.envs, carry.memory, carry.earned, carry.episodes)
+    calls: list[Call] = []
+    for at in range(0, length, block):
+        for offset in range(0, block, drawn):
+            place = torch.full((), at + offset, dtype=torch.int64, device=binding.device)
+            calls.append(draw_some.bind(part(offset, drawn), carry.collect_key, carry.iteration, place))
+        for offset in range(0, block, unroll):
+            calls.append(step_some.bind(running, carry.env_values, part(offset, unroll)))
+    return [binding.row([binding.begin, *calls, *_regret_calls(binding), binding.end])]
 
-    def _lane(
-        self, env: envs.Env, agent: Any, states: envs.EnvState, totals: Totals, key: Tensor
-    ) -> tuple[Any, envs.EnvState, Totals]:
-        """Act, step and learn once in one lane, and add up what is reported."""
-        before = states.inner
-        agent, states, row, _ = act_and_learn(self.algorithm, env, agent, states, key)
-        totals = tree.replace(
-            totals,
-            returns=totals.returns + torch.where(row.ended, row.episode_return, 0.0).sum(),
-            episodes=totals.episodes + row.ended.sum(),
-        )
-        lost = regret(env)
-        if lost is not None:
-            lost_now = torch.vmap(lost)(before, row.transition.action).sum()
-            totals = tree.replace(totals, regret=totals.regret + lost_now)
-        return agent, states, totals
 
-    def _taken_apart(
-        self,
-    ) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Any, list[Tensor]], Any], int]:
-        """Return how one step of all lanes draws, what it does then, and how many fit into one program."""
-        carry, own = self._carry, lanes.Lanes(self.env)
+def _taken_apart(
+    binding: Binding,
+) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Any, list[Tensor]], Any], int]:
+    """Return how one step of all lanes draws, what it does then, and how many fit into one program."""
+    carry, own, algorithm = binding.carry, lanes.Lanes(binding.env), binding.algorithm
 
-        def step(running: Any, key: Tensor) -> Any:
-            def lane(running: Any, key: Tensor) -> Any:
-                agent, states, totals, values = running
-                return self._lane(own.one(values), agent, states, totals, key)
+    def step(running: Any, key: Tensor) -> Any:
+        def lane(running: Any, key: Tensor) -> Any:
+            before, values = running[:-1], running[-1]
+            return _act_learn_and_count(algorithm, own.one(values), before, key)
 
-            return torch.vmap(lane)(running, key)
+        return torch.vmap(lane)(running, key)
 
-        # Eager is for debugging: there the user's own functions are called at every step.
-        if self.backend == "eager":
-            return lambda key: [key], lambda running, noise: step(running, noise[0]), MAX_UNROLL
-        running = (carry.agent, carry.envs, carry.memory, carry.env_values)
-        early, late = hoist(step, running, carry.collect_key)
-        return early, late, min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
+    # Eager is for debugging: there the user's own functions are called at every step.
+    if binding.backend == "eager":
+        return lambda key: [key], lambda running, noise: step(running, noise[0]), MAX_UNROLL
+    running = (carry.agent, carry.envs, carry.memory, carry.earned, carry.episodes, carry.env_values)
+    early, late = hoist(step, running, carry.collect_key)
+    return early, late, min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
 
-    def _compile(self) -> Callable[[], None]:
-        carry, backend = self._carry, self.backend
-        early, late, fitting = self._taken_apart()
-        unroll = _largest_divisor(self.length, fitting)
-        example = early(carry.collect_key)
-        drawn = _steps_drawn_at_once(self.length, unroll, max(x.numel() for x in example))
-        block = max(unroll, drawn)
 
-        def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
-            split = lambda k, i: random.split(random.fold_in(k, i), self.length)
-            keys = torch.vmap(split, out_dims=1)(key, count)
-            return torch.vmap(early)(keys[begin + torch.arange(drawn, device=key.device)])
+def _act_learn_and_count(
+    algorithm: ModuleType,
+    env: envs.Env,
+    running: tuple[Any, envs.EnvState, Regret, Tensor, Tensor],
+    key: Tensor,
+) -> tuple[Any, envs.EnvState, Regret, Tensor, Tensor]:
+    """Act, step and learn once in one lane, and add up what is reported."""
+    agent, states, lost, earned, episodes = running
+    before, known = states.inner, regret(env)
+    agent, states, row, _ = act_and_learn(algorithm, env, agent, states, key)
+    if known is not None:
+        lost_now = torch.vmap(known)(before, row.transition.action).sum()
+        lost = tree.replace(lost, now=lost.now + lost_now)
+    now_earned, now_ended = row.ended_returns()
+    return agent, states, lost, earned + now_earned, episodes + now_ended
 
-        def steps(running: tuple[Any, ...], values: list[Tensor], noise: list[Tensor]) -> Any:
-            for i in range(unroll):
-                running = late((*running, values), tree.index(noise, i))
-            return running
 
-        def finish() -> None:
-            totals = carry.memory
-            mean = totals.returns / totals.episodes
-            carry.last_return.copy_(torch.where(totals.episodes > 0, mean, carry.last_return))
-            self._episodes.copy_(totals.episodes)
-            totals.cumulative_regret.add_(totals.regret)
-            carry.iteration.add_(1)
+def _regret_calls(binding: Binding) -> list[Call]:
+    """Return what reports regret, and makes it that of before, where the environment knows it."""
+    if regret(lanes.Lanes(binding.env).first) is None:
+        return []
+    lost: Regret = binding.carry.memory
+    each, total = binding.figure("regret"), binding.figure("cumulative_regret")
+    steps = binding.num_cycles * steps_per_cycle(binding.config)
 
-        def begin() -> None:
-            for total in (carry.memory.returns, carry.memory.episodes, carry.memory.regret):
-                total.zero_()
+    def report() -> None:
+        each.copy_(lost.now / steps)
+        lost.before.add_(lost.now)
+        total.copy_(lost.before)
+        lost.now.zero_()
 
-        noise = [torch.empty((block, *x.shape), dtype=x.dtype, device=x.device) for x in example]
-        draw_some = jit.jit(draw, donate=(0,), backend=backend)
-        step_some = jit.jit(steps, donate=(0,), backend=backend)
-        self._programs = [draw_some, step_some]
-
-        def part(offset: int, size: int) -> list[Tensor]:
-            return tree.index(noise, slice(offset, offset + size))
-
-        changing = (carry.agent, carry.envs, carry.memory)
-        calls: list[Callable[[], Any]] = [begin]
-        for at in range(0, self.length, block):
-            for offset in range(0, block, drawn):
-                place = torch.full((), at + offset, dtype=torch.int64, device=self.device)
-                calls.append(draw_some.bind(part(offset, drawn), carry.collect_key, carry.iteration, place))
-            for offset in range(0, block, unroll):
-                calls.append(step_some.bind(changing, carry.env_values, part(offset, unroll)))
-        return jit.capture([*calls, finish], carry, self.device)
+    return [report]
 
 
 def _steps_drawn_at_once(length: int, unroll: int, numbers: int) -> int:
@@ -233,19 +224,6 @@ def _steps_drawn_at_once(length: int, unroll: int, numbers: int) -> int:
 def _largest_divisor(number: int, limit: int) -> int:
     """Return the largest divisor of a number that is at most `limit`; 1 if none is."""
     return max(n for n in range(1, number + 1) if number % n == 0 and (n <= limit or n == 1))
-
-
-def refuse_host(function: str, env: envs.AnyEnv) -> None:
-    """Raise where an environment runs on the host, whose steps no compiled program can take."""
-    instead = f"funcrl has these on the device: {', '.join(envs.REGISTRY)}."
-    require(
-        not isinstance(env, envs.HostEnv),
-        function,
-        "env",
-        "live on the device for this algorithm",
-        env,
-        instead,
-    )
 
 
 def regret_lower_bound(env: envs.AnyEnv, states: Any) -> float | None:

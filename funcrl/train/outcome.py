@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from funcrl.train.carry import Report
 from funcrl.train.plan import Plan
 from funcrl.train.result import Result
-from funcrl.train.run import Report
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,8 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
 from funcrl.train.cores import most_processes, resolve_processes
-from funcrl.train.off_policy import OffPolicyRun, cycles_per_iteration, replay_bytes, steps_before_learning
-from funcrl.train.on_policy import OnPolicyRun
-from funcrl.train.online import STEPS_PER_ITERATION, OnlineRun, refuse_host
+from funcrl.train.loops import Loop, loop_of
 from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env, resolve_seeds
-from funcrl.train.run import Run, num_envs
 from funcrl.train.shards import Shard, groups, shard_size, share_out
 
 DEFAULT_STEPS = 500_000
@@ -132,15 +129,15 @@ def plan_lanes(
     require(backend in jit.BACKENDS, "train", "backend", f"be one of {', '.join(jit.BACKENDS)}", backend)
     num_steps = getattr(algorithm, "DEFAULT_STEPS", DEFAULT_STEPS) if num_steps is None else num_steps
     checks.integer("train", "num_steps", num_steps, 1)
-    size, what = _steps_per_iteration(algorithm, config, num_steps)
-    hold, instead = f"be at least {size}, one iteration of {what}", f"Write {size} or more."
+    loop = loop_of(algorithm)
+    size = loop.steps_per_cycle(config) * loop.cycles_per_iteration(config, num_steps)
+    hold, instead = f"be at least {size}, one iteration of {loop.CYCLE}", f"Write {size} or more."
     require(num_steps >= size, "train", "num_steps", hold, num_steps, instead)
     num_iterations = num_steps // size
     config = _fill_shares(algorithm, config, num_iterations * size)
     lanes_per_group = len(seeds) if lanes_per_group is None else lanes_per_group
     checks.integer("train", "lanes_per_group", lanes_per_group, 1)
-    if loop_of(algorithm) is OnlineRun:
-        refuse_host("train", world)
+    loop.check("train", world, config, num_iterations * size)
     example = world
     if not isinstance(world, envs.HostEnv):
         world = lanes.spread("train", "env", world, len(seeds))
@@ -163,9 +160,7 @@ def plan_lanes(
         device=device,
         backend=backend,
         asked_steps=num_steps,
-        replay_bytes=_check_replay(
-            algorithm, world, config, lanes_per_group, processes, num_iterations * size, device
-        ),
+        replay_bytes=_check_memory(loop, world, config, lanes_per_group, processes, device),
         processes=processes,
     )
 
@@ -185,46 +180,15 @@ def shards_of(plan: Plan, group: range) -> list[Shard]:
     return share_out(group, plan.processes, shard_size(plan.lanes_per_group, plan.processes))
 
 
-def _check_replay(
-    algorithm: ModuleType,
-    env: envs.AnyEnv,
-    config: Any,
-    num_lanes: int,
-    processes: int,
-    num_steps: int,
-    device: torch.device,
+def _check_memory(
+    loop: Loop, env: envs.AnyEnv, config: Any, num_lanes: int, processes: int, device: torch.device
 ) -> int:
-    """Check that a run learns before it ends and that its replay buffers fit in memory; return their bytes."""
-    if loop_of(algorithm) is not OffPolicyRun:
-        return 0
-    first = steps_before_learning(config)
-    hold = f"leave something to learn in of a run's {num_steps} steps"
-    instead = "Lower it, or raise num_steps."
-    require(first <= num_steps, "train", "warmup_steps (or n_step)", hold, first, instead)
-    bytes_a_lane = replay_bytes(env, config)
+    """Check that the replay buffers of lanes that run at once fit in memory; return their bytes."""
+    bytes_a_lane = loop.memory_bytes(env, config)
     # This process holds a shard beside those of its workers: the one that it compiled the programs for.
     held = num_lanes if processes == 1 else shard_size(num_lanes, processes) * (processes + 1)
     memory.check_memory("train", bytes_a_lane, held, config, device)
     return bytes_a_lane * num_lanes
-
-
-def loop_of(algorithm: ModuleType) -> type[Run]:
-    """Return the loop of an algorithm: it prepares windows, learns from a replay buffer, or from each step."""
-    if hasattr(algorithm, "prepare"):
-        return OnPolicyRun
-    return OffPolicyRun if hasattr(algorithm.Config, "buffer_size") else OnlineRun
-
-
-def _steps_per_iteration(algorithm: ModuleType, config: Any, num_steps: int) -> tuple[int, str]:
-    """Return the environment steps of one lane in one iteration, and what they are made of."""
-    loop = loop_of(algorithm)
-    if loop is OnlineRun:
-        num = num_envs(config)
-        return num * max(1, min(STEPS_PER_ITERATION, num_steps) // num), "num_envs steps"
-    size = int(config.num_envs * config.window_length)
-    if loop is OffPolicyRun:
-        size *= cycles_per_iteration(config, num_steps)
-    return size, "num_envs · window_length"
 
 
 def _fill_shares(algorithm: ModuleType, config: Any, total: int) -> Any:
@@ -254,12 +218,10 @@ def with_evaluations(plan: Plan, every: int | None = None, num_episodes: int = 1
         num_episodes: Of each lane, each time.
 
     Raises:
-        ValueError: When the environment is on the host or has no time limit, or a number is out of range.
+        ValueError: When the environment has no time limit, or a number is out of range.
     """
     here = "train"
     checks.integer(here, "num_episodes", num_episodes, 1)
-    on_device = not isinstance(plan.env, envs.HostEnv)
-    require(on_device, here, "evaluate_every", "be left out for an environment on the host", every)
     hold = "be left out for an environment without a time limit"
     require(plan.episode_limit > 0, here, "evaluate_every", hold, every, "Wrap it: --wrap time_limit=1000.")
     if every is None:

@@ -9,10 +9,10 @@ import torch
 
 from funcrl import envs
 from funcrl.core import lanes
-from funcrl.train.off_policy import OffPolicyRun
-from funcrl.train.online import OnlineRun
-from funcrl.train.plan import Plan, lanes_of, loop_of
-from funcrl.train.run import Run, num_envs
+from funcrl.train.loops import loop_of
+from funcrl.train.plan import Plan, lanes_of
+from funcrl.train.run import Run
+from funcrl.train.stages import Evaluations
 
 
 def make_run(plan: Plan, members: Sequence[int]) -> Run:
@@ -22,21 +22,12 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
         plan: What is to be done.
         members: Places in `plan.seeds`.
     """
-    run = _begun(plan, members)
-    if plan.evaluate_every:
-        run.evaluate_every(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
-    return run
-
-
-def _begun(plan: Plan, members: Sequence[int]) -> Run:
     seeds, config, env = _taken(plan, members)
-    given = (plan.algorithm, env, config, seeds, plan.device, plan.backend)
-    loop, num = loop_of(plan.algorithm), num_envs(config)
-    if loop is OnlineRun:
-        return OnlineRun(*given, length=plan.steps_per_iteration // num)
-    if loop is OffPolicyRun:
-        return OffPolicyRun(*given, num_cycles=plan.steps_per_iteration // (num * config.window_length))
-    return loop(*given)
+    num_cycles = plan.steps_per_iteration // loop_of(plan.algorithm).steps_per_cycle(config)
+    asked = None
+    if plan.evaluate_every:
+        asked = Evaluations(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
+    return Run(plan.algorithm, env, config, seeds, plan.device, plan.backend, num_cycles, asked)
 
 
 def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:

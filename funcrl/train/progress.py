@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from funcrl.train.run import Report
+from funcrl.train.carry import Report
 
 
 @dataclass(frozen=True)

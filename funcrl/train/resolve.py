@@ -30,10 +30,11 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
         require(algorithm not in planning.REGISTRY, function, "algorithm", hold, algorithm, instead)
         checks.known(function, "algorithm", algorithm, algos.REGISTRY)
         return algos.REGISTRY[algorithm]
-    missing = [verb for verb in ("Config", "init", "act", "update") if not hasattr(algorithm, verb)]
+    names = ("LOOP", "Config", "State", "init", "act", "update")
+    missing = [name for name in names if not hasattr(algorithm, name)]
     if missing:
         raise TypeError(
-            f"{function}: algorithm must be a name or a module with Config, init, act and update, "
+            f"{function}: algorithm must be a name or a module with {', '.join(names)}, "
             f"got {algorithm!r} without {', '.join(missing)}. Write {next(iter(algos.REGISTRY))!r}."
         )
     return algorithm
@@ -141,3 +142,8 @@ def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes:
             instead = "Write its .config."
         raise TypeError(f"{function}: config must be a {name}.Config, got {found}. {instead}")
     return lanes.spread(function, "config", config, num_lanes)
+
+
+def num_envs(config: Any) -> int:
+    """Return how many environments a lane has: one where the algorithm has no such setting."""
+    return int(getattr(config, "num_envs", 1))

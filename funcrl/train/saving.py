@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from funcrl.core import tree
-from funcrl.train.run import Carry, Report
+from funcrl.train.carry import Carry, Report
 from funcrl.train.shards import Shard
 
 

@@ -14,8 +14,8 @@ import torch
 from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core.checks import require
-from funcrl.train.off_policy import OffPolicyRun, replay_bytes
-from funcrl.train.plan import Plan, loop_of, plan_lanes
+from funcrl.train.loops import loop_of
+from funcrl.train.plan import Plan, plan_lanes
 from funcrl.train.progress import Callback
 from funcrl.train.resolve import resolve_algorithm, resolve_env, resolve_seeds
 from funcrl.train.result import Result
@@ -276,8 +276,8 @@ def _fitting(
     algorithm: ModuleType, env: Any, config: Any, num_lanes: int, device: torch.device | str
 ) -> int | None:
     """Return how many lanes fit into memory with their replay buffers; None for all."""
-    if loop_of(algorithm) is not OffPolicyRun:
+    needed, free = loop_of(algorithm).memory_bytes(env, config), memory.available(torch.device(device))
+    if not needed or free is None:
         return None
-    free = memory.available(torch.device(device))
-    fewer = None if free is None else int(memory.SHARE * free / 2) // replay_bytes(env, config)
-    return None if fewer is None or fewer >= num_lanes or fewer < 1 else fewer
+    fewer = int(memory.SHARE * free / 2) // needed
+    return fewer if 1 <= fewer < num_lanes else None

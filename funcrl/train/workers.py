@@ -24,6 +24,7 @@ import torch
 
 from funcrl.core import tree
 from funcrl.train import errors
+from funcrl.train.carry import Report
 from funcrl.train.forks import GO_ON, SAVE, STOP, Channel, Child, fork
 from funcrl.train.history import History, cut, figures, like_lanes, shared
 from funcrl.train.outcome import Outcome, make_result
@@ -31,7 +32,7 @@ from funcrl.train.plan import Plan
 from funcrl.train.programs import put_lanes
 from funcrl.train.progress import Callback, Progress
 from funcrl.train.result import Result
-from funcrl.train.run import Report, Run
+from funcrl.train.run import Run
 from funcrl.train.saving import Part, Saver, Start, of_members
 from funcrl.train.shards import Shard, listed
 

@@ -18,7 +18,7 @@ from funcrl.algos import REGISTRY, planning, ppo
 from funcrl.core import ReplayBatch, Transition, random, tree
 from funcrl.train.collect import act_and_step
 from funcrl.train.online import act_and_learn
-from funcrl.train.run import num_envs
+from funcrl.train.resolve import num_envs
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,17 @@
 """What every algorithm promises."""
 
 import dataclasses
+import inspect
 import warnings
 
 import pytest
 import torch
 import torch.utils._pytree as torch_pytree
 
-from funcrl.algos import REGISTRY, planning
+from funcrl.algos import REGISTRY, planning, protocol
 from funcrl.core import random, tree
 from funcrl.io import load, save
+from funcrl.train.loops import LOOPS
 from tests.algos.table import CASES, ON_POLICY, lanes
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -53,6 +55,30 @@ def float_fields(config):
 
 def test_every_algorithm_is_in_the_table():
     assert {case.name for case in CASES} == {*REGISTRY, *planning.REGISTRY}
+
+
+def test_the_loops_are_those_of_the_protocol():
+    assert set(protocol.LOOPS) == set(LOOPS)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_names_and_arguments_are_those_of_the_protocol(name):
+    algorithm = REGISTRY[name]
+    assert algorithm.LOOP in protocol.LOOPS
+    verbs = ["init", "act", "greedy", "update"] + ["prepare"] * (algorithm.LOOP == "on_policy")
+    for verb in verbs:
+        _, *wanted = inspect.signature(getattr(protocol.Algorithm, verb)).parameters
+        given = list(inspect.signature(getattr(algorithm, verb)).parameters)
+        assert given == wanted
+    fields = {field.name for field in dataclasses.fields(algorithm.State)}
+    assert {"config", "metrics", *algorithm.LEARNT} <= fields
+    assert not {"config", "metrics", "optimizer", "step"} & set(algorithm.LEARNT)
+
+
+@cases
+def test_metrics_have_the_names_that_are_announced(case):
+    assert tuple(case.init().metrics) == case.algorithm.METRICS
+    assert set(case.algorithm.update(case.init(), case.batch()).metrics) == set(case.algorithm.METRICS)
 
 
 @cases

@@ -19,10 +19,9 @@ from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import tree
 from funcrl.io import Checkpoints, Recorder, check_folder, latest, open_run
 from funcrl.io.recorder import TABLES
-from funcrl.train import OnlineRun, Progress, Report, cores, execute, make_plan
-from funcrl.train.plan import loop_of
+from funcrl.train import Progress, Report, cores, execute, make_plan
 from funcrl.train.programs import make_run
-from funcrl.train.run import num_envs
+from funcrl.train.resolve import num_envs
 from funcrl.train.saving import Part
 from tests.algos.table import CASES, Planner
 
@@ -98,7 +97,7 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
         case.algorithm, case.env, config=config, seeds=[4, 2], num_steps=max(4 * size, 60), backend="eager"
     )
     plan = dataclasses.replace(plan, num_iterations=4)
-    if loop_of(case.algorithm) is OnlineRun:  # a hundred steps an iteration, eagerly, would say no more
+    if case.algorithm.LOOP == "online":  # a hundred steps an iteration, eagerly, would say no more
         plan = dataclasses.replace(plan, steps_per_iteration=8 * num_envs(config))
     whole = written(tmp_path / "whole", plan)
     written(tmp_path / "cut", plan, ask_at=[2], stop_at=3)

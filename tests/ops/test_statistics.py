@@ -52,12 +52,6 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.8 < covered < 0.96
 
 
-def test_mean_of_ended_is_nan_where_none_ended():
-    mean, count = ops.mean_of_ended(torch.ones(3), torch.zeros(3, dtype=torch.bool))
-    assert mean.isnan()
-    assert float(count) == 0.0
-
-
 @pytest.mark.parametrize(("step", "expected"), [(0, 2.0), (5, 1.5), (10, 1.0), (99, 1.0)])
 def test_linear_schedule(step, expected):
     assert float(schedules.linear(2.0, 1.0, 10.0, torch.tensor(step))) == pytest.approx(expected)

@@ -10,7 +10,7 @@ from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import tree
 from funcrl.io import Checkpoints, Recorder, latest
 from funcrl.train import evaluate, execute, make_plan, train, with_evaluations
-from funcrl.train.run import _EVALUATION_SEED
+from funcrl.train.stages import _EVALUATION_SEED
 
 PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 GIVEN = {"config": PPO, "seeds": range(5), "num_steps": 96, "backend": "eager"}
@@ -95,11 +95,31 @@ def test_by_default_they_take_a_tenth_of_the_steps_at_most():
     assert 0.08 < evaluations * found.num_episodes * 500 / plan.num_steps <= 0.1
 
 
+def test_agents_on_the_host_are_evaluated_too():
+    """In processes of which each has environments of its own, and again after training."""
+    given = GIVEN | {"seeds": range(4)}
+    plans = [make_plan("ppo", "gymnasium:CartPole-v1", **given, processes=n) for n in (1, 2)]
+    one, two = (execute(with_evaluations(plan, 16, num_episodes=3)) for plan in plans)
+    found = one.metrics["evaluation_return"]
+    assert found.isfinite().all()
+    assert torch.equal(found, two.metrics["evaluation_return"])
+    played = evaluate(
+        "ppo",
+        "gymnasium:CartPole-v1",
+        one.states,
+        num_episodes=3,
+        seed=_EVALUATION_SEED,
+        backend="eager",
+    )
+    assert torch.equal(found[:, -1], played.mean(dim=1))
+    without = execute(plans[0])
+    assert torch.equal(one.returns.nan_to_num(), without.returns.nan_to_num())
+
+
 @pytest.mark.parametrize(
     ("env", "every", "message"),
     [
         ("CartPole-v1", 0, "evaluate_every must be at least 1"),
-        ("gymnasium:CartPole-v1", None, "must be left out for an environment on the host"),
         (envs.make("CartPole-v1", max_episode_steps=None), None, "without a time limit"),
     ],
 )

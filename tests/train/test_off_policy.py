@@ -7,7 +7,7 @@ from funcrl import envs, nets
 from funcrl.algos import dqn
 from funcrl.buffers import uniform
 from funcrl.core import jit, random, tree
-from funcrl.train import OffPolicyRun, evaluate, make_plan, train
+from funcrl.train import Run, evaluate, make_plan, train
 from funcrl.train.collect import act_and_step
 from tests.probes import Choice, Counter, Delayed, Truncating
 
@@ -26,9 +26,7 @@ SMALL = {
 
 
 def small(seeds=(0, 1), env=CARTPOLE, backend="aot_eager", num_cycles=3, **settings):
-    return OffPolicyRun(
-        dqn, env, dqn.Config(**SMALL | settings), seeds, backend=backend, num_cycles=num_cycles
-    )
+    return Run(dqn, env, dqn.Config(**SMALL | settings), seeds, backend=backend, num_cycles=num_cycles)
 
 
 def same(a, b):
@@ -157,9 +155,7 @@ def test_a_run_that_would_end_before_it_learns_is_refused():
 
 
 def test_a_buffer_that_does_not_fit_is_refused_by_a_run_of_its_own():
-    with pytest.raises(
-        ValueError, match=r"OffPolicyRun: buffer_size must fit in memory .* for 2 lanes.*Lower"
-    ):
+    with pytest.raises(ValueError, match=r"Run: buffer_size must fit in memory .* for 2 lanes.*Lower"):
         small(backend="eager", buffer_size=10**12)
 
 
@@ -233,9 +229,7 @@ def test_environments_on_the_host_run_with_the_same_code():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("replay", ["uniform", "prioritised"])
 def test_a_gpu_learns_from_replay_what_a_cpu_learns(replay):
-    gpu = OffPolicyRun(
-        dqn, CARTPOLE, dqn.Config(**SMALL, replay=replay), range(4), device="cuda", num_cycles=3
-    )
+    gpu = Run(dqn, CARTPOLE, dqn.Config(**SMALL, replay=replay), range(4), device="cuda", num_cycles=3)
     cpu = small(range(4), backend="eager", replay=replay)
     for _ in range(4):
         a, b = gpu.iterate(), cpu.iterate()

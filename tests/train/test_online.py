@@ -7,7 +7,7 @@ from gymnasium import spaces
 from funcrl import envs
 from funcrl.algos import q_learning
 from funcrl.core import jit, random, tree
-from funcrl.train import OnlineRun, evaluate, make_plan, online, regret_lower_bound, train
+from funcrl.train import Run, evaluate, make_plan, online, regret_lower_bound, train
 from tests.probes import Counter
 
 CLIFF = envs.make("CliffWalking-v1")
@@ -55,7 +55,7 @@ def test_every_step_is_learnt_from_and_reported():
 def test_returns_and_regret_are_those_of_the_actions():
     """One run is repeated by hand, step by step, from the same keys."""
     env, seed, length = NumberedCounter(end=5), 11, 3
-    run = OnlineRun("q_learning", env, None, [seed], backend="eager", length=length)
+    run = Run("q_learning", env, None, [seed], backend="eager", num_cycles=length)
     agent, running, key = tree.index((run.carry.agent, run.carry.envs, run.carry.collect_key), 0)
     running = tree.index(running, 0)
     cumulative, returns = 0.0, []
@@ -88,7 +88,7 @@ def test_returns_and_regret_are_those_of_the_actions():
 def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
     before = jit.stats().num_graphs
     eager, compiled = (
-        OnlineRun("n_step_sarsa", CLIFF, None, [0, 1], backend=name, length=20) for name in ("eager", backend)
+        Run("n_step_sarsa", CLIFF, None, [0, 1], backend=name, num_cycles=20) for name in ("eager", backend)
     )
     for _ in range(3):
         assert torch.allclose(eager.iterate().metrics["td_error"], compiled.iterate().metrics["td_error"])
@@ -103,10 +103,10 @@ def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
 @pytest.mark.parametrize("drawn", [1, 8, 100, 100_000])
 def test_it_does_not_matter_how_many_random_numbers_are_drawn_at_once(monkeypatch, drawn):
     """With two lanes a step needs four or so of a kind: from a step at a time to all twenty."""
-    eager = OnlineRun("double_q_learning", CLIFF, None, [0, 1], backend="eager", length=20)
+    eager = Run("double_q_learning", CLIFF, None, [0, 1], backend="eager", num_cycles=20)
     expected = [eager.iterate() for _ in range(2)]
     monkeypatch.setattr(online, "MAX_DRAWN", drawn)
-    run = OnlineRun("double_q_learning", CLIFF, None, [0, 1], backend="aot_eager", length=20)
+    run = Run("double_q_learning", CLIFF, None, [0, 1], backend="aot_eager", num_cycles=20)
     for before in expected:
         assert torch.allclose(run.iterate().metrics["td_error"], before.metrics["td_error"])
     assert torch.allclose(run.agent.values, eager.agent.values)
@@ -123,12 +123,12 @@ def test_lanes_do_not_know_of_each_other():
 
 
 def test_a_run_continues_from_its_carry_with_the_same_bits():
-    whole = OnlineRun("dyna_q", CLIFF, None, [0, 1], backend="aot_eager", length=20)
+    whole = Run("dyna_q", CLIFF, None, [0, 1], backend="aot_eager", num_cycles=20)
     for _ in range(2):
         whole.iterate()
     carry = whole.carry
     expected = [whole.iterate() for _ in range(2)]
-    other = OnlineRun("dyna_q", CLIFF, None, [8, 9], backend="aot_eager", length=20)
+    other = Run("dyna_q", CLIFF, None, [8, 9], backend="aot_eager", num_cycles=20)
     other.restore(carry)
     assert same([other.iterate() for _ in range(2)], expected)
     assert same(other.carry, whole.carry)
@@ -158,8 +158,8 @@ def test_the_number_of_steps_has_a_default_of_the_algorithms_own():
 
 @pytest.mark.parametrize("length", [0, 2.5])
 def test_a_length_must_be_a_count(length):
-    with pytest.raises((ValueError, TypeError), match=r"OnlineRun: length must"):
-        OnlineRun("q_learning", CLIFF, None, [0], length=length)
+    with pytest.raises((ValueError, TypeError), match=r"Run: num_cycles must"):
+        Run("q_learning", CLIFF, None, [0], num_cycles=length)
 
 
 def test_wrapped_environments_keep_their_regret():
@@ -244,8 +244,8 @@ def test_several_environments_a_lane_report_as_often_as_one():
 @pytest.mark.parametrize("algorithm", ["dyna_q", "thompson_beta", "neural_thompson"])
 def test_a_gpu_learns_online_what_a_cpu_learns(algorithm):
     env = {"dyna_q": "CliffWalking-v1", "thompson_beta": "bernoulli"}.get(algorithm, "digits")
-    gpu = OnlineRun(algorithm, env, None, range(4), device="cuda", length=5)
-    cpu = OnlineRun(algorithm, env, None, range(4), backend="eager", length=5)
+    gpu = Run(algorithm, env, None, range(4), device="cuda", num_cycles=5)
+    cpu = Run(algorithm, env, None, range(4), backend="eager", num_cycles=5)
     seen = []
     for _ in range(3):
         a, b = gpu.iterate(), cpu.iterate()

@@ -11,7 +11,7 @@ import torch
 from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import jit, random, tree
-from funcrl.train import OnPolicyRun, Progress, evaluate, train
+from funcrl.train import Progress, Run, evaluate, on_policy, train
 from tests.probes import Choice, Counter
 
 SMALL = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
@@ -132,7 +132,7 @@ def test_stopping_in_a_later_group_pads_with_nan():
 
 def test_one_iteration_at_a_time_is_the_same_thing():
     config = tree.replace(SMALL, anneal_steps=64.0)
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [0, 1, 2], backend="eager")
+    run = Run(ppo, envs.make("CartPole-v1"), config, [0, 1, 2], backend="eager")
     returns = torch.stack([run.iterate().returns for _ in range(4)], dim=1)
     result = small()
     assert same(returns, result.returns)
@@ -141,12 +141,12 @@ def test_one_iteration_at_a_time_is_the_same_thing():
 
 def test_a_run_continues_from_its_carry_with_the_same_bits():
     config = tree.replace(SMALL, anneal_steps=64.0)
-    whole = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [0, 1], backend="eager")
+    whole = Run(ppo, envs.make("CartPole-v1"), config, [0, 1], backend="eager")
     for _ in range(2):
         whole.iterate()
     carry = whole.carry
     later = [whole.iterate() for _ in range(3)]
-    other = OnPolicyRun(ppo, envs.make("CartPole-v1"), config, [8, 9], backend="eager")
+    other = Run(ppo, envs.make("CartPole-v1"), config, [8, 9], backend="eager")
     other.iterate()
     other.restore(carry)
     assert same([other.iterate() for _ in range(3)], later)
@@ -154,7 +154,7 @@ def test_a_run_continues_from_its_carry_with_the_same_bits():
 
 
 def test_every_iteration_draws_other_numbers():
-    run = OnPolicyRun(ppo, Choice(), SMALL, [0, 1], backend="eager")
+    run = Run(ppo, Choice(), SMALL, [0, 1], backend="eager")
     seen = []
     for _ in range(3):
         run.iterate()
@@ -166,7 +166,7 @@ def test_every_iteration_draws_other_numbers():
 
 
 def test_every_epoch_shuffles_all_rows_anew():
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
+    run = Run(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
     run.iterate()
     agent, window = (
         tree.index(run.agent, 0),
@@ -174,7 +174,7 @@ def test_every_epoch_shuffles_all_rows_anew():
     )
     orders = []
     for iteration in range(2):
-        batches, _ = run._prepare_lane(agent, window, random.key(0), torch.tensor(iteration))
+        batches, *_ = on_policy.minibatches(ppo, agent, window, random.key(0), torch.tensor(iteration))
         data = ppo.prepare(agent, window.transition)
         for epoch in batches.obs.reshape(2, 16, 4):
             # Which row of the data each row of the epoch is; observations are all different.
@@ -185,9 +185,9 @@ def test_every_epoch_shuffles_all_rows_anew():
 
 
 def test_restoring_another_number_of_lanes_is_refused():
-    run = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0, 1], backend="eager")
-    other = OnPolicyRun(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
-    with pytest.raises(ValueError, match=r"OnPolicyRun.restore: carry must hold 2 lanes"):
+    run = Run(ppo, envs.make("CartPole-v1"), SMALL, [0, 1], backend="eager")
+    other = Run(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
+    with pytest.raises(ValueError, match=r"Run.restore: carry must hold 2 lanes"):
         run.restore(other.carry)
 
 
@@ -369,7 +369,7 @@ SEEDS = range(16)
 
 
 def _run(seeds=SEEDS, backend="inductor"):
-    return OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, seeds, backend=backend)
+    return Run(ppo, envs.make("CartPole-v1"), MEDIUM, seeds, backend=backend)
 
 
 @pytest.mark.compiled
@@ -412,7 +412,7 @@ def test_compiled_training_equals_eager_training():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_learns_what_a_cpu_learns_and_actions_differ_between_replays():
-    gpu = OnPolicyRun(ppo, envs.make("CartPole-v1"), MEDIUM, SEEDS, device="cuda")
+    gpu = Run(ppo, envs.make("CartPole-v1"), MEDIUM, SEEDS, device="cuda")
     cpu = _run(backend="eager")
     seen = []
     for _ in range(3):

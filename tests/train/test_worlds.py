@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import jit, random, tree
-from funcrl.train import OnPolicyRun, evaluate, make_plan, train
+from funcrl.train import Run, evaluate, make_plan, train
 from tests.probes import LINE, TWO, Counter
 
 SMALL = ppo.Config(num_envs=2, window_length=16, num_epochs=2, num_minibatches=2, hidden=(8,))
@@ -162,7 +162,7 @@ def test_the_host_gives_the_windows_that_the_device_gives(way):
     """Rows, ends, true next observations and returns of episodes, whatever resets itself when."""
     windows = []
     for env in (Counter(end=3), WAYS[way]()):
-        lanes = OnPolicyRun(ppo, env, SMALL, [0, 1], backend="eager")
+        lanes = Run(ppo, env, SMALL, [0, 1], backend="eager")
         for _ in range(3):
             lanes.iterate()
         windows.append(tree.map(torch.clone, lanes.collector.window))
@@ -196,7 +196,7 @@ def test_lanes_of_host_environments_do_not_know_of_each_other(backend, vectoriza
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_host_training_compiles_three_programs_and_no_more(backend):
-    lanes = OnPolicyRun("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend=backend)
+    lanes = Run("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend=backend)
     for _ in range(4):
         lanes.iterate()
     assert lanes.num_graphs == 3
@@ -209,7 +209,7 @@ def test_host_training_compiles_three_programs_and_no_more(backend):
 
 
 def test_what_runs_on_the_host_goes_on_with_the_agents_of_before_and_new_episodes():
-    one, other = (OnPolicyRun("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend="eager") for _ in "ab")
+    one, other = (Run("ppo", "gymnasium:CartPole-v1", SMALL, [0, 1], backend="eager") for _ in "ab")
     one.iterate()
     carry = one.carry
     other.restore(carry)

@@ -17,6 +17,8 @@ from funcrl.core import Transition, tree
 from funcrl.ops import averages
 from funcrl.ops.averages import Averages
 
+LEARNT = ("arms",)
+
 METRICS = ("value", "greedy_share")
 """`value` is the highest average, `greedy_share` the share of all pulls that went to its arm"""
 
@@ -57,15 +59,7 @@ def begin(function: str, names: tuple[str, ...], key: Tensor, config: Any, env: 
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the arm that paid most on average.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-
-    Returns:
-        `[]` or `[B]` int64.
-    """
+    """Return the arm that paid most on average."""
     return arms.best(state.arms.mean, obs)
 
 

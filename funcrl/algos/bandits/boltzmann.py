@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.bandits import arms, averaging
-from funcrl.algos.bandits.averaging import State, greedy
+from funcrl.algos.bandits.averaging import LEARNT, State, greedy
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import exploration
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+__all__ = ["DEFAULT_STEPS", "LEARNT", "LOOP", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
 
 
 @tree.struct
@@ -46,16 +47,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an arm from the policy.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
-    """
+    """Draw an arm from the policy."""
     policy = exploration.boltzmann(state.arms.mean, state.config.temperature)
     return arms.choose(key, policy, obs), {}
 
@@ -63,15 +55,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 def update(state: State, batch: Transition) -> State:
     """(2.3): learn from one pull.
 
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after; its metric `entropy` is that of the policy after, in nats.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
+    `entropy` in the metrics is that of the policy after, in nats.
     """
     after = averaging.learn("boltzmann.update", state, batch)
     policy = exploration.boltzmann(after.mean, state.config.temperature)

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.bandits import arms, averaging
-from funcrl.algos.bandits.averaging import State, greedy
+from funcrl.algos.bandits.averaging import LEARNT, State, greedy
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import exploration
 from funcrl.ops.averages import Averages
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+__all__ = ["DEFAULT_STEPS", "LEARNT", "LOOP", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
 
 
 @tree.struct
@@ -74,16 +75,7 @@ def _epsilon(config: Config, before: Averages) -> Tensor:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Choose an arm.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
-    """
+    """Choose an arm."""
     policy = exploration.epsilon_greedy(state.arms.mean, _epsilon(state.config, state.arms))
     return arms.choose(key, policy, obs), {}
 
@@ -91,15 +83,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after; its metric `epsilon` is the ε_t of this pull.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
+    `epsilon` in the metrics is the ε_t of this pull.
     """
     after = averaging.learn("decaying_epsilon.update", state, batch)
     return averaging.end_update(state, after, {"epsilon": _epsilon(state.config, state.arms)})

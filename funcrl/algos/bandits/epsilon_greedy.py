@@ -14,13 +14,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from funcrl.algos.bandits import arms, averaging
-from funcrl.algos.bandits.averaging import State, greedy
+from funcrl.algos.bandits.averaging import LEARNT, State, greedy
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import exploration
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+__all__ = ["DEFAULT_STEPS", "LEARNT", "LOOP", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
 
 
 @tree.struct
@@ -43,32 +44,12 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Choose an arm.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
-    """
+    """Choose an arm."""
     policy = exploration.epsilon_greedy(state.arms.mean, state.config.epsilon)
     return arms.choose(key, policy, obs), {}
 
 
 def update(state: State, batch: Transition) -> State:
-    """(2.3): learn from one pull.
-
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
-    """
+    """(2.3): learn from one pull."""
     after = averaging.learn("epsilon_greedy.update", state, batch)
     return averaging.end_update(state, after, {})

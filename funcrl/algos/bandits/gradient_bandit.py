@@ -23,6 +23,8 @@ from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import averages
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("preferences", "baseline", "count")
 
 
 @tree.struct
@@ -76,19 +78,7 @@ def ascend(preferences: Tensor, action: Tensor, advantage: Tensor, step_size: Te
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that prefers nothing yet.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
+    """Make an agent that prefers nothing yet."""
     num_arms = arms.num_arms("gradient_bandit.init", env)
     return State(
         preferences=torch.zeros(num_arms, dtype=torch.float32, device=key.device),
@@ -100,16 +90,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """(2.11): draw an arm from the policy.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
-    """
+    """(2.11): draw an arm from the policy."""
     return random.categorical(key, state.preferences.expand(*obs.shape, -1)), {}
 
 
@@ -119,18 +100,7 @@ def greedy(state: State, obs: Tensor) -> Tensor:
 
 
 def update(state: State, batch: Transition) -> State:
-    """(2.12): learn from one pull.
-
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
-    """
+    """(2.12): learn from one pull."""
     arms.check_pull("gradient_bandit.update", batch)
     reward = batch.reward
     advantage = torch.where(state.count > 0.0, reward - state.baseline, 0.0)

@@ -26,6 +26,8 @@ from funcrl.core import Transition, checks, tree
 from funcrl.ops import exploration
 
 DEFAULT_STEPS = contexts.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("inverse", "target")
 
 
 @tree.struct
@@ -130,19 +132,7 @@ def estimate(inverse: Tensor, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that has chosen nothing yet.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
+    """Make an agent that has chosen nothing yet."""
     space, num_actions = beginning.spaces_of("linucb.init", env, contexts.CHOOSES)
     config = beginning.settings(config, key)
     size = math.prod(space.shape) + 1
@@ -157,47 +147,19 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take an action of the largest p_a (line 11), each of several with the same chance.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 action, and no extras.
-    """
+    """Take an action of the largest p_a (line 11), each of several with the same chance."""
     value, interval = _estimate(state, obs)
     best = exploration.greedy_probabilities(value + state.config.alpha * interval)
     return exploration.sample(key, best), {}
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the action of the largest θ_aᵀ x, without the interval.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64.
-    """
+    """Return the action of the largest θ_aᵀ x, without the interval."""
     return _estimate(state, obs)[0].argmax(dim=-1)
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from one interaction of each environment (lines 12, 13), one after the other.
-
-    Args:
-        state: The agent before.
-        batch: `[N, ...]` transitions.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch does not hold num_envs transitions.
-    """
+    """Learn from one interaction of each environment (lines 12, 13), one after the other."""
     contexts.check_batch("linucb.update", batch, state.config.num_envs)
     inverse, target = state.inverse, state.target
     x = features(batch.obs, state.obs_axes)

@@ -27,6 +27,8 @@ from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration, schedules
 
 DEFAULT_STEPS = contexts.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("params",)
 
 
 @tree.struct
@@ -113,19 +115,7 @@ def loss(params: nets.Params, network: nn.Module, batch: Interactions) -> tuple[
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     function = "neural_epsilon_greedy.init"
     space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
     network = config.network
@@ -155,46 +145,18 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from (1).
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 action, and no extras.
-    """
+    """Draw an action from (1)."""
     value = nets.apply(state.network, state.params, obs)
     return exploration.sample(key, exploration.epsilon_greedy(value, _epsilon(state))), {}
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the action with the largest predicted reward.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64.
-    """
+    """Return the action with the largest predicted reward."""
     return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
 
 
 def update(state: State, batch: Transition) -> State:
-    """Remember one interaction of each environment, and take one gradient step on (2).
-
-    Args:
-        state: The agent before.
-        batch: `[N, ...]` transitions.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch does not hold num_envs transitions.
-    """
+    """Remember one interaction of each environment, and take one gradient step on (2)."""
     config = state.config
     contexts.check_batch("neural_epsilon_greedy.update", batch, config.num_envs)
     memory = contexts.remember(state.memory, batch.obs, batch.action, batch.reward)

@@ -34,6 +34,8 @@ from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration
 
 DEFAULT_STEPS = contexts.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("params", "moments", "posterior")
 
 
 @tree.struct
@@ -219,19 +221,7 @@ def loss(
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     function = "neural_thompson.init"
     space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
     network = config.network
@@ -264,16 +254,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take the action that is best for a draw from the posterior, (3).
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 action, and no extras.
-    """
+    """Take the action that is best for a draw from the posterior, (3)."""
     k_draw, k_tie = random.split(key, 2)
     mean, spread = predict(state.posterior, _features(state, obs))
     drawn = mean + state.config.noise * spread * random.normal(k_draw, mean.shape)
@@ -282,31 +263,12 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the action with the largest μ_aᵀ φ(x).
-
-    Args:
-        state: The agent.
-        obs: `[...]` one context, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64.
-    """
+    """Return the action with the largest μ_aᵀ φ(x)."""
     return predict(state.posterior, _features(state, obs))[0].argmax(dim=-1)
 
 
 def update(state: State, batch: Transition) -> State:
-    """Remember one interaction of each environment, take one gradient step on (4), and refit (1), (2).
-
-    Args:
-        state: The agent before.
-        batch: `[N, ...]` transitions.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch does not hold num_envs transitions.
-    """
+    """Remember one interaction of each environment, take one gradient step on (4), and refit (1), (2)."""
     config = state.config
     contexts.check_batch("neural_thompson.update", batch, config.num_envs)
     memory = contexts.remember(state.memory, batch.obs, batch.action, batch.reward)

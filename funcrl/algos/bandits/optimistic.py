@@ -23,6 +23,8 @@ from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("values",)
 
 
 @tree.struct
@@ -57,19 +59,7 @@ METRICS = ("value", "spread")
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that expects much of every arm.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
+    """Make an agent that expects much of every arm."""
     num_arms = arms.num_arms("optimistic.init", env)
     config = beginning.settings(config, key)
     return State(
@@ -80,16 +70,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Choose an arm.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
-    """
+    """Choose an arm."""
     policy = exploration.epsilon_greedy(state.values, state.config.epsilon)
     return arms.choose(key, policy, obs), {}
 
@@ -100,18 +81,7 @@ def greedy(state: State, obs: Tensor) -> Tensor:
 
 
 def update(state: State, batch: Transition) -> State:
-    """(2.5): learn from one pull.
-
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
-    """
+    """(2.5): learn from one pull."""
     arms.check_pull("optimistic.update", batch)
     old = state.values
     pulled = averages.is_arm(batch.action, old.shape[-1])

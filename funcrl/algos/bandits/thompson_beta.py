@@ -28,6 +28,8 @@ from funcrl.core.checks import require
 from funcrl.ops import averages, exploration
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("successes", "failures")
 
 
 @tree.struct
@@ -84,17 +86,10 @@ def posterior_std(successes: Tensor, failures: Tensor) -> Tensor:
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent that knows the prior.
 
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation; its `reward_range` is
-            looked at, if it has one.
-
-    Returns:
-        A `State` on the key's device.
+    The environment's `reward_range` is looked at, if it has one.
 
     Raises:
-        ValueError: When a space is not supported, or rewards may lie outside of [0, 1].
+        ValueError: Besides, when rewards may lie outside of [0, 1].
     """
     num_arms = arms.num_arms("thompson_beta.init", env)
     low, high = getattr(env, "reward_range", (0.0, 1.0))
@@ -112,16 +107,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Choose the arm that is best in a sample of the posterior.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each from a sample of its own, and no extras.
-    """
+    """Choose the arm that is best in a sample of the posterior."""
     k_sample, k_tie = random.split(key, 2)
     shape = (*obs.shape, state.successes.shape[-1])
     sample = random.beta(k_sample, state.successes, state.failures, shape)
@@ -136,15 +122,7 @@ def greedy(state: State, obs: Tensor) -> Tensor:
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after; its metrics are posterior mean and standard deviation of the best-looking arm.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
+    `value` and `std` in the metrics are posterior mean and standard deviation of the best-looking arm.
     """
     arms.check_pull("thompson_beta.update", batch)
     reward = batch.reward

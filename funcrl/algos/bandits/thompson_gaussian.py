@@ -31,6 +31,8 @@ from funcrl.ops import averages, exploration
 from funcrl.ops.averages import Averages
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
+LEARNT = ("arms",)
 
 
 @tree.struct
@@ -79,19 +81,7 @@ def posterior(config: Config, known: Averages) -> tuple[Tensor, Tensor]:
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent that knows the prior.
-
-    Args:
-        key: `[2]` int32; says only where everything lives.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with an `action_space` of K arms and one observation.
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported.
-    """
+    """Make an agent that knows the prior."""
     return State(
         arms=averages.averages(arms.num_arms("thompson_gaussian.init", env), key.device),
         config=beginning.settings(config, key),
@@ -100,16 +90,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Choose the arm that is best in a sample of the posterior.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each from a sample of its own, and no extras.
-    """
+    """Choose the arm that is best in a sample of the posterior."""
     k_sample, k_tie = random.split(key, 2)
     mean, std = posterior(state.config, state.arms)
     sample = mean + std * random.normal(k_sample, (*obs.shape, mean.shape[-1]))
@@ -125,15 +106,7 @@ def greedy(state: State, obs: Tensor) -> Tensor:
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after; its metrics are posterior mean and standard deviation of the best-looking arm.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
+    `value` and `std` in the metrics are posterior mean and standard deviation of the best-looking arm.
     """
     arms.check_pull("thompson_gaussian.update", batch)
     after = averages.update_average(state.arms, batch.action, batch.reward)

@@ -20,14 +20,15 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.bandits import arms, averaging
-from funcrl.algos.bandits.averaging import State, greedy
+from funcrl.algos.bandits.averaging import LEARNT, State, greedy
 from funcrl.core import Transition, checks, tree
 from funcrl.ops import averages, exploration
 from funcrl.ops.averages import Averages
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+__all__ = ["DEFAULT_STEPS", "LEARNT", "LOOP", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
 
 DEFAULT_STEPS = arms.DEFAULT_STEPS
+LOOP = "online"
 
 
 @tree.struct
@@ -79,13 +80,7 @@ def _bonus(config: Config, known: Averages) -> Tensor:
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Choose an arm of the highest upper confidence bound.
 
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]`, not looked at.
-        key: `[2]` int32, breaks ties.
-
-    Returns:
-        `[]` or `[B]` int64 arm, each drawn by itself, and no extras.
+    Ties are broken by chance.
     """
     bound = state.arms.mean + _bonus(state.config, state.arms)
     return arms.choose(key, exploration.greedy_probabilities(bound), obs), {}
@@ -94,15 +89,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 def update(state: State, batch: Transition) -> State:
     """Learn from one pull.
 
-    Args:
-        state: The agent before.
-        batch: One transition, `[]`.
-
-    Returns:
-        The agent after; its metric `bonus` is that of the arm just pulled.
-
-    Raises:
-        ValueError: When the batch is more than one pull.
+    `bonus` in the metrics is that of the arm just pulled.
     """
     after = averaging.learn("ucb.update", state, batch)
     pulled = averages.is_arm(batch.action, after.count.shape[-1])

@@ -16,6 +16,8 @@ from funcrl.algos import beginning, behaviour
 from funcrl.core import ReplayBatch, checks, tree
 from funcrl.ops import exploration, schedules
 
+LEARNT = ("params", "target_params")
+
 METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
 
 
@@ -145,29 +147,12 @@ def explore(state: State, values: Tensor, key: Tensor) -> tuple[Tensor, dict[str
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from the behaviour policy.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Draw an action from the behaviour policy."""
     return explore(state, nets.apply(state.network, state.params, obs), key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return a best action.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return a best action."""
     return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
 
 

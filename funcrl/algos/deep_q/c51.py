@@ -26,11 +26,13 @@ from torch import Tensor
 
 from funcrl import nets, ops
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, Errors, State
+from funcrl.algos.deep_q.agent import LEARNT, METRICS, Errors, State
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
 from funcrl.core import ReplayBatch, checks, tree
 
 __all__ = [
+    "LEARNT",
+    "LOOP",
     "METRICS",
     "SHARES_OF_THE_RUN",
     "Config",
@@ -46,6 +48,8 @@ __all__ = [
     "target",
     "update",
 ]
+
+LOOP = "off_policy"
 
 
 @tree.struct
@@ -139,61 +143,23 @@ def errors(numbers: Tensor, action: Tensor, goal: Tensor, atoms: Tensor) -> Erro
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent.
 
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors. Its own network, if it has one,
-            returns A · N numbers, those of the first action first.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
+    A network of the settings' own returns A · N numbers, those of the first action first.
     """
     return agent.begin("c51.init", key, config, env, outputs=config.num_atoms)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from the behaviour policy over the means of the distributions.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Draw an action from the behaviour policy over the means of the distributions."""
     return agent.explore(state, predict(state, state.params, obs)[1], key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return an action whose distribution has the best mean.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return an action whose distribution has the best mean."""
     return predict(state, state.params, obs)[1].argmax(dim=-1)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
-    """Take one gradient step on the cross-entropy.
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows, B as the settings say.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch has other shapes than these.
-    """
+    """Take one gradient step on the cross-entropy."""
     agent.check_batch("c51.update", state, batch)
     atoms = support(state.config)
     probabilities, values = predict(state, state.target_params, batch.next_obs)

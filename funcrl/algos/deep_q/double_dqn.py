@@ -16,11 +16,13 @@ from torch import Tensor
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, State, act, greedy
+from funcrl.algos.deep_q.agent import LEARNT, METRICS, State, act, greedy
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
 from funcrl.core import ReplayBatch, tree
 
 __all__ = [
+    "LEARNT",
+    "LOOP",
     "METRICS",
     "SHARES_OF_THE_RUN",
     "Config",
@@ -32,6 +34,8 @@ __all__ = [
     "target",
     "update",
 ]
+
+LOOP = "off_policy"
 
 
 @tree.struct
@@ -78,34 +82,11 @@ def goal(state: State, batch: ReplayBatch) -> Tensor:
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     return agent.begin("double_dqn.init", key, config, env)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
-    """Take one gradient step towards (4).
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows, B as the settings say.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch has other shapes than these.
-    """
+    """Take one gradient step towards (4)."""
     agent.check_batch("double_dqn.update", state, batch)
     return agent.descend_towards(state, batch, goal(state, batch))

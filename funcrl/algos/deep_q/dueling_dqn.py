@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent, double_dqn
-from funcrl.algos.deep_q.agent import METRICS, State, act, greedy
+from funcrl.algos.deep_q.agent import LEARNT, METRICS, State, act, greedy
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
 from funcrl.core import ReplayBatch, checks, tree
 
 __all__ = [
+    "LEARNT",
+    "LOOP",
     "METRICS",
     "SHARES_OF_THE_RUN",
     "Config",
@@ -30,6 +32,8 @@ __all__ = [
     "init",
     "update",
 ]
+
+LOOP = "off_policy"
 
 
 @tree.struct
@@ -53,35 +57,12 @@ class Config(ErrorSettings):
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     return agent.begin("dueling_dqn.init", key, config, env, describe=_network)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
-    """Take one gradient step towards Double DQN's target.
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows, B as the settings say.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch has other shapes than these.
-    """
+    """Take one gradient step towards Double DQN's target."""
     agent.check_batch("dueling_dqn.update", state, batch)
     goal = double_dqn.goal(state, batch)
     return agent.descend_towards(state, batch, goal)

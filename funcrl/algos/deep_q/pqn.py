@@ -34,6 +34,9 @@ METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
 SHARES_OF_THE_RUN = {"anneal_steps": 1.0, "exploration_steps": 0.5}
 """Settings in which 0 asks for a share of the run, filled in where its length is known."""
 
+LOOP = "on_policy"
+LEARNT = ("params",)
+
 
 @tree.struct
 class Config:
@@ -151,19 +154,7 @@ def loss(value: Tensor, target: Tensor) -> Tensor:
 
 
 def init(key: Tensor, config: Config, env: object) -> State:
-    """Make an agent.
-
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
-    """
+    """Make an agent."""
     space, num_actions = beginning.spaces_of("pqn.init", env, "PQN has one value for each action.")
     network = config.network
     if network is None:
@@ -190,30 +181,13 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from the ε-greedy policy.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Draw an action from the ε-greedy policy."""
     values = nets.apply(state.network, state.params, obs)
     return exploration.sample(key, exploration.epsilon_greedy(values, _epsilon(state))), {}
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return a best action.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return a best action."""
     return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
 
 
@@ -222,13 +196,6 @@ def prepare(state: State, window: Transition) -> Batch:
 
     Often wrong: Q(s', a') of the action that was taken next, in the place of the best one's; that is
     Sarsa, and its values are those of the exploring policy.
-
-    Args:
-        state: The agent that collected the window.
-        window: `[T, N, ...]` transitions.
-
-    Returns:
-        A `Batch` of T · N rows, to be shuffled and cut into minibatches.
     """
     best = nets.apply(state.network, state.params, window.next_obs).amax(dim=-1)
     target = ops.lambda_return(
@@ -244,18 +211,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on L.
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows of `prepare`'s result.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the rows' shapes differ.
-    """
+    """Take one gradient step on L."""
     shape, expected = tuple(batch.target.shape), tuple(batch.action.shape)
     hold = "have the shape of batch.action"
     checks.require(shape == expected, "pqn.update", "batch.target", hold, shape)

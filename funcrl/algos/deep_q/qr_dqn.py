@@ -22,11 +22,13 @@ from torch import Tensor
 
 from funcrl import nets, ops
 from funcrl.algos.deep_q import agent
-from funcrl.algos.deep_q.agent import METRICS, Errors, State
+from funcrl.algos.deep_q.agent import LEARNT, METRICS, Errors, State
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
 from funcrl.core import ReplayBatch, checks, tree
 
 __all__ = [
+    "LEARNT",
+    "LOOP",
     "METRICS",
     "SHARES_OF_THE_RUN",
     "Config",
@@ -38,6 +40,8 @@ __all__ = [
     "target",
     "update",
 ]
+
+LOOP = "off_policy"
 
 
 @tree.struct
@@ -97,61 +101,23 @@ def errors(quantiles: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent.
 
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors. Its own network, if it has one,
-            returns A · N numbers, those of the first action first.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output.
+    A network of the settings' own returns A · N numbers, those of the first action first.
     """
     return agent.begin("qr_dqn.init", key, config, env, outputs=config.num_quantiles)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from the behaviour policy over the means of the quantiles.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Draw an action from the behaviour policy over the means of the quantiles."""
     return agent.explore(state, _quantiles(state, state.params, obs).mean(dim=-1), key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return an action whose quantiles have the best mean.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return an action whose quantiles have the best mean."""
     return _quantiles(state, state.params, obs).mean(dim=-1).argmax(dim=-1)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
-    """Take one gradient step on the quantile Huber loss.
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows, B as the settings say.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch has other shapes than these.
-    """
+    """Take one gradient step on the quantile Huber loss."""
     agent.check_batch("qr_dqn.update", state, batch)
     goal = target(batch.reward, batch.discount, _quantiles(state, state.target_params, batch.next_obs))
 

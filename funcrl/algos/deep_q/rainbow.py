@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from funcrl import nets
 from funcrl.algos.deep_q import agent, c51
-from funcrl.algos.deep_q.agent import METRICS, Errors
+from funcrl.algos.deep_q.agent import LEARNT, METRICS, Errors
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
 from funcrl.core import ReplayBatch, checks, random, tree
 from funcrl.nets import noisy
 
 __all__ = [
+    "LEARNT",
+    "LOOP",
     "METRICS",
     "SHARES_OF_THE_RUN",
     "Config",
@@ -37,6 +39,8 @@ __all__ = [
     "init",
     "update",
 ]
+
+LOOP = "off_policy"
 
 
 @tree.struct
@@ -83,18 +87,8 @@ class State(agent.State):
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent.
 
-    Args:
-        key: `[2]` int32.
-        config: Settings; its floats may be numbers or 0-d tensors. Its own network, if it has one,
-            returns A · N numbers, those of the first action first; its linear layers become noisy.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
-
-    Returns:
-        A `State` on the key's device.
-
-    Raises:
-        ValueError: When a space is not supported, or an own network has the wrong output or no
-            linear layer.
+    A network of the settings' own returns A · N numbers, those of the first action first; its linear layers,
+    of which it has one at least, become noisy.
     """
     k_params, k_noise = random.split(key, 2)
     plain = agent.begin("rainbow.init", k_params, config, env, config.num_atoms, _network)
@@ -103,47 +97,19 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the best action of a network with noise, the same noise for all observations.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Return the best action of a network with noise, the same noise for all observations."""
     k_noise, k_action = random.split(key, 2)
     params = noisy.perturb(state.params, noisy.noise(state.params, k_noise))
     return agent.explore(state, c51.predict(state, params, obs)[1], k_action)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return the best action of the network without noise.
-
-    Args:
-        state: The agent.
-        obs: `[...]` one observation, or `[B, ...]` several.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return the best action of the network without noise."""
     return c51.predict(state, noisy.means(state.params), obs)[1].argmax(dim=-1)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
-    """Take one gradient step on the cross-entropy.
-
-    Args:
-        state: The agent before.
-        batch: `[B]` rows, B as the settings say.
-
-    Returns:
-        The agent after.
-
-    Raises:
-        ValueError: When the batch has other shapes than these.
-    """
+    """Take one gradient step on the cross-entropy."""
     agent.check_batch("rainbow.update", state, batch)
     atoms = c51.support(state.config)
     noise = noisy.noise(state.params, random.fold_in(state.key, state.step), (3,))

@@ -18,6 +18,8 @@ from funcrl.ops import exploration, schedules
 DEFAULT_STEPS = 50_000
 """Environment steps of a lane in a run where nothing else is said."""
 
+LEARNT = ("values",)
+
 METRICS = ("td_error", "learning_rate", "exploration")
 
 
@@ -105,29 +107,12 @@ def begin(function: str, key: Tensor, config: Any, env: object) -> State:
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw an action from the behaviour policy.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]` int64, states of the environment.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and nothing else.
-    """
+    """Draw an action from the behaviour policy."""
     return exploration.sample(key, policy(state, state.values[obs])), {}
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
-    """Return a best action.
-
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]` int64.
-
-    Returns:
-        `[]` or `[B]` int64; the first of several best ones.
-    """
+    """Return a best action."""
     return state.values[obs].argmax(dim=-1)
 
 

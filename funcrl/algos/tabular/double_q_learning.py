@@ -20,7 +20,22 @@ from funcrl.algos.tabular import agent
 from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, greedy
 from funcrl.core import Transition, random, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "target", "update"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "target",
+    "update",
+]
+
+LOOP = "online"
+LEARNT = ("values", "memory")
 
 
 @tree.struct
@@ -59,13 +74,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy, and the table that is to learn from it.
 
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]` int64, states of the environment.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and `second` of the same shape: whether it is the second table.
+    Its extras are `second`, of the action's shape: whether it is the second table.
     """
     k_action, k_coin = random.split(key, 2)
     action, _ = agent.act(state, obs, k_action)
@@ -73,15 +82,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from one step, (6.10).
-
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`, with `second` in `extras`.
-
-    Returns:
-        The agent after.
-    """
+    """Learn from one step, (6.10)."""
     second = batch.extras["second"].to(torch.int64)
     tables = state.memory
     goal = target(

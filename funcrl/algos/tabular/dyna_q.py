@@ -22,7 +22,22 @@ from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, 
 from funcrl.algos.tabular.q_learning import target
 from funcrl.core import Transition, checks, random, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "Model", "State", "act", "greedy", "init", "update"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Config",
+    "Model",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "update",
+]
+
+LOOP = "online"
+LEARNT = ("values", "memory")
 
 
 @tree.struct
@@ -73,13 +88,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy, and what the imagined steps will need.
 
-    Args:
-        state: The agent.
-        obs: `[]` or `[B]` int64, states of the environment.
-        key: `[2]` int32.
-
-    Returns:
-        `[]` or `[B]` int64, and `imagination`, `[..., n, 2]` uniform numbers in [0, 1).
+    Its extras are `imagination`, `[..., n, 2]` uniform numbers in [0, 1).
     """
     k_action, k_imagination = random.split(key, 2)
     action, _ = agent.act(state, obs, k_action)
@@ -129,15 +138,7 @@ def imagine(model: Model, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from one real step and from n imagined ones.
-
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`, with `imagination` in `extras`.
-
-    Returns:
-        The agent after.
-    """
+    """Learn from one real step and from n imagined ones."""
     gamma, rate = state.config.gamma, agent.learning_rate(state)
     goal = target(state.values[batch.next_obs], batch.reward, batch.terminated, gamma)
     values, error = agent.learn(state.values, (batch.obs, batch.action), goal, rate)

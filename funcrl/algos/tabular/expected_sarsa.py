@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.tabular import agent
-from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, act, greedy
+from funcrl.algos.tabular.agent import DEFAULT_STEPS, LEARNT, METRICS, Settings, State, act, greedy
 from funcrl.core import Transition, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+__all__ = ["DEFAULT_STEPS", "LEARNT", "LOOP", "METRICS", "Config", "State", "act", "greedy", "init", "update"]
+
+LOOP = "online"
 
 
 @tree.struct
@@ -31,15 +33,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from one step, (6.9).
-
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`.
-
-    Returns:
-        The agent after.
-    """
+    """Learn from one step, (6.9)."""
     expected = agent.expected_value(state, state.values[batch.next_obs])
     goal = batch.reward + state.config.gamma * torch.where(batch.terminated, 0.0, expected)
     rate = agent.learning_rate(state)

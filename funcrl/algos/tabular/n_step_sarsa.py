@@ -18,10 +18,24 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.tabular import agent
-from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, act, greedy
+from funcrl.algos.tabular.agent import DEFAULT_STEPS, LEARNT, METRICS, Settings, State, act, greedy
 from funcrl.core import Transition, checks, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "Waiting", "act", "greedy", "init", "update"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Config",
+    "State",
+    "Waiting",
+    "act",
+    "greedy",
+    "init",
+    "update",
+]
+
+LOOP = "online"
 
 
 @tree.struct
@@ -67,15 +81,7 @@ def nothing_waits(num_steps: int, device: torch.device) -> Waiting:
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from the step n steps ago, and from all that wait where the episode ends.
-
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`.
-
-    Returns:
-        The agent after.
-    """
+    """Learn from the step n steps ago, and from all that wait where the episode ends."""
     waiting: Waiting = state.memory
     n = waiting.obs.shape[0]
     gamma, rate = state.config.gamma, agent.learning_rate(state)

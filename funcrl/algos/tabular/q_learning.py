@@ -13,10 +13,24 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.tabular import agent
-from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, act, greedy
+from funcrl.algos.tabular.agent import DEFAULT_STEPS, LEARNT, METRICS, Settings, State, act, greedy
 from funcrl.core import Transition, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "State", "act", "greedy", "init", "target", "update"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "target",
+    "update",
+]
+
+LOOP = "online"
 
 
 @tree.struct
@@ -48,15 +62,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 
 def update(state: State, batch: Transition) -> State:
-    """Learn from one step, (6.8).
-
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`.
-
-    Returns:
-        The agent after.
-    """
+    """Learn from one step, (6.8)."""
     goal = target(state.values[batch.next_obs], batch.reward, batch.terminated, state.config.gamma)
     rate = agent.learning_rate(state)
     values, error = agent.learn(state.values, (batch.obs, batch.action), goal, rate)

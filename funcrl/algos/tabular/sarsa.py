@@ -17,10 +17,24 @@ import torch
 from torch import Tensor
 
 from funcrl.algos.tabular import agent
-from funcrl.algos.tabular.agent import DEFAULT_STEPS, METRICS, Settings, State, act, greedy
+from funcrl.algos.tabular.agent import DEFAULT_STEPS, LEARNT, METRICS, Settings, State, act, greedy
 from funcrl.core import Transition, tree
 
-__all__ = ["DEFAULT_STEPS", "METRICS", "Config", "Previous", "State", "act", "greedy", "init", "update"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Config",
+    "Previous",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "update",
+]
+
+LOOP = "online"
 
 
 @tree.struct
@@ -52,12 +66,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 def update(state: State, batch: Transition) -> State:
     """Learn from the step before, (6.7), and from this one where it is the episode's last.
 
-    Args:
-        state: The agent before.
-        batch: One step, fields `[]`; its action is A' of the step before.
-
-    Returns:
-        The agent after.
+    The action of this step is A' of the step before.
     """
     previous: Previous = state.memory
     gamma, rate = state.config.gamma, agent.learning_rate(state)

@@ -1,0 +1,113 @@
+"""What an algorithm is: a module with the names below, each a pure function of pytrees.
+
+Nothing in an algorithm mentions seeds. `vmap` puts the lane axis in front of every tensor, so shapes here
+are those of one lane: T steps of a window, N environments, B rows of a batch.
+
+Floats of a `Config` are numbers where a person writes them and 0-d tensors inside a `State`, so that they may
+differ between lanes; integers, names and modules belong to the program. Floats are checked when a `Config`
+is made, spaces by `init`, shapes by `update` while Python runs; values inside a program are not, a lane
+that turns non-finite is named at the end of training.
+
+The docstrings of an algorithm's own functions say what is its own: its equations, and where it departs from
+what stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+LOOPS = ("on_policy", "off_policy", "online")
+"""What trains an algorithm: windows of its own experience, prepared and cut into minibatches; a buffer of
+replayed experience; or each step as it comes."""
+
+
+class Algorithm(Protocol):
+    """The names of an algorithm."""
+
+    LOOP: str
+    """which loop trains it, one of `LOOPS`"""
+    METRICS: tuple[str, ...]
+    """names of the figures in `State.metrics`"""
+    LEARNT: tuple[str, ...]
+    """fields of `State` that hold what has been learnt: parameters, tables, counts, models. Training that
+    starts from agents which exist keeps these, and begins everything else anew: settings, step counters and
+    with them schedules, moments of the optimiser, memories of steps, keys."""
+    Config: type
+    """Settings, a frozen dataclass that is a pytree. On-policy and off-policy ones have `num_envs` N and
+    `window_length` T; one that learns online and has no `num_envs` has a single environment, and sees it
+    without the axis N."""
+    State: type
+    """An agent, likewise; at least with `config` and `metrics`, a dict of 0-d figures of the last update,
+    NaN before the first, with the same names from `init` on."""
+
+    # Beside these, where it is not what is usual: DEFAULT_STEPS, environment steps of a lane in a run
+    # where nothing else is said (500,000), and SHARES_OF_THE_RUN, by name the settings in environment
+    # steps for which 0 stands for this share of a run ({"anneal_steps": 1.0}).
+
+    def init(self, key: Tensor, config: Any, env: Any) -> Any:
+        """Make an agent that has learnt nothing.
+
+        Args:
+            key: `[2]` int32; what is random is drawn from it, and everything lives on its device.
+            config: Settings; its floats may be numbers or 0-d tensors.
+            env: Anything with `observation_space` and `action_space`; nothing else of it is read.
+
+        Returns:
+            A `State`.
+
+        Raises:
+            ValueError: When a space is not supported, or a network of the user's own has the wrong output.
+        """
+
+    def act(self, state: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Choose actions as it does while it learns.
+
+        Args:
+            state: The agent.
+            obs: `[...]` one observation, or `[B, ...]` several; a bandit does not look at it.
+            key: `[2]` int32.
+
+        Returns:
+            `[]` or `[B]` actions, int64 where they are numbered, each drawn by itself; and by name what
+            learning needs to know of the choice, with the same first axis.
+        """
+
+    def greedy(self, state: Any, obs: Any) -> Tensor:
+        """Return the actions that it thinks best, the first of several best ones.
+
+        Args:
+            state: The agent.
+            obs: `[...]` one observation, or `[B, ...]` several.
+
+        Returns:
+            `[]` or `[B]` actions.
+        """
+
+    def prepare(self, state: Any, window: Any) -> Any:
+        """Turn a window of experience into rows to learn from; on-policy algorithms only.
+
+        Args:
+            state: The agent that collected the window.
+            window: `Transition` `[T, N, ...]`, with what `act` returned in `extras`.
+
+        Returns:
+            A struct of `[T · N, ...]` rows, to be shuffled and cut into minibatches.
+        """
+
+    def update(self, state: Any, batch: Any) -> Any:
+        """Take one step of learning.
+
+        Args:
+            state: The agent before; not changed.
+            batch: On-policy, `[B]` rows of what `prepare` returned. Off-policy, a `ReplayBatch` of `[B]` rows, B
+                as the settings say. Online, a `Transition` of one step, `[]`, or `[N]` where the settings
+                have `num_envs`.
+
+        Returns:
+            The agent after, of the same structure, shapes and dtypes.
+
+        Raises:
+            ValueError: When the batch has other shapes than these.
+        """

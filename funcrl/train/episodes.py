@@ -1,0 +1,150 @@
+"""First episodes: what lanes earn in them, again and again, while what plays is changed in place.
+
+The episodes of a lane run side by side, each in an environment of its own, and only the first one of each
+counts: stopping when enough have ended would favour the short ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import envs
+from funcrl.core import lanes, random, tree
+from funcrl.train.collect import Collector, Policy
+from funcrl.train.host_collect import HostCollector
+
+_WINDOW = 100
+"""Steps that are taken before seeing whether all episodes are over."""
+
+
+def greedy_policy(algorithm: ModuleType) -> Policy:
+    """Return what takes an algorithm's best action."""
+
+    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return algorithm.greedy(agent, obs), {}
+
+    return best
+
+
+def needs_env_states(env: Any) -> bool:
+    """Return whether episodes of an environment begin with something that its training has left."""
+    drawn = getattr(envs.innermost(env), "is_drawn_once", False)
+    return bool(drawn) or envs.normalizes_observations(env)
+
+
+class DeviceEpisodes:
+    """Programs with which lanes play the same episodes in environments on the device."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: envs.Env,
+        states: Any,
+        env_states: Any,
+        num_episodes: int,
+        seed: int,
+        limit: int,
+        backend: str,
+        values: list[Tensor] | None = None,
+    ) -> None:
+        """Trace and compile.
+
+        Args:
+            policy: What chooses the actions.
+            env: The environment; one that normalises, `envs.frozen`.
+            states: `[S]` of the algorithm; only read.
+            env_states: `[S, N]` of the training, of which episodes take the moments as they are then;
+                None where nothing outlives an episode.
+            num_episodes: Of each lane.
+            seed: Of the episodes.
+            limit: Steps after which to give up on one.
+            backend: See `jit`.
+            values: `[S]` each, the numbers in which the lanes' environments differ, where others write
+                them; those of `env` by default.
+        """
+        device, num_lanes = tree.leaves(states)[0].device, tree.leaves(states)[0].shape[0]
+        k_reset, k_steps = random.split(random.key(seed, device), 2)
+        self._own = lanes.Lanes(lanes.spread("evaluate", "env", env, num_lanes))
+        own = [column.to(device) for column in self._own.values]
+        self._values = own if values is None else values
+        self._keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
+        self._env_states = env_states
+        running = self._begin()
+        self._running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
+        self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
+        self._num_episodes, self._limit = num_episodes, limit
+        key, length = k_steps.expand(num_lanes, 2).clone(), min(limit, _WINDOW)
+        given = (self._own, self._values, states, self._running, key, self._count, length, backend)
+        self._collect = Collector(policy, *given)
+        self.programs = self._collect.programs
+
+    def __call__(self) -> Tensor:
+        """Return what each lane's agent, as it is now, earns in its episodes, `[S, num_episodes]`."""
+        tree.map(lambda here, new: here.copy_(new), self._running, self._begin())
+        self._count.zero_()
+        return first_returns(self._collect, self._count, self._num_episodes, self._limit)
+
+    def _begin(self) -> envs.EnvState:
+        def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
+            if before is None:
+                return envs.reset_all(self._own.one(values), keys)
+            # All environments of a lane hold the same moments; those of the first serve all episodes.
+            kept = tree.index(before, 0)
+            return torch.vmap(lambda key: envs.restart(self._own.one(values), kept, key))(keys)
+
+        in_dims = (0, 0, None if self._env_states is None else 0)
+        return torch.vmap(begin, in_dims=in_dims)(self._values, self._keys, self._env_states)
+
+
+class HostEpisodes:
+    """The same for environments on the host, which are begun anew from the same seeds each time."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: envs.HostEnv,
+        states: Any,
+        num_episodes: int,
+        seed: int,
+        limit: int,
+        backend: str,
+    ) -> None:
+        """Make the environments, and compile what acts in them.
+
+        Args: see `DeviceEpisodes`.
+        """
+        device, num_lanes = tree.leaves(states)[0].device, tree.leaves(states)[0].shape[0]
+        world = envs.HostVector(dataclasses.replace(env, num_envs=None), num_lanes, num_episodes)
+        key = random.key(seed, device).expand(num_lanes, 2).clone()
+        self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
+        self._seeds = [seed] * num_lanes
+        self._num_episodes, self._limit = num_episodes, limit
+        self.collector = HostCollector(policy, world, states, key, self._count, min(limit, _WINDOW), backend)
+        self.programs = self.collector.programs
+
+    def __call__(self) -> Tensor:
+        """Return what each lane's agent, as it is now, earns in its episodes, `[S, num_episodes]`."""
+        self.collector.reset(self._seeds)
+        self._count.zero_()
+        return first_returns(self.collector, self._count, self._num_episodes, self._limit)
+
+
+def first_returns(collect: Collector | HostCollector, count: Tensor, num_episodes: int, limit: int) -> Tensor:
+    """Return what the first episode of each environment earned, `[S, num_episodes]`."""
+    num_lanes, device = count.shape[0], count.device
+    returns = torch.zeros(num_lanes, num_episodes, dtype=torch.float32, device=device)
+    over = torch.zeros_like(returns, dtype=torch.bool)
+    for step in range(0, limit, _WINDOW):
+        window = collect()
+        count += 1
+        for row in range(min(_WINDOW, limit - step)):
+            returns = torch.where(over, returns, window.episode_return[row])
+            over = over | window.ended[row]
+        if bool(over.all()):
+            break
+    return returns
