@@ -12,6 +12,7 @@ from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.train.collect import Policy
 from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, greedy_policy, needs_env_states
+from funcrl.train.learnt import check_env_states, check_states
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 
 
@@ -62,7 +63,7 @@ def evaluate(
     world = resolve_env("evaluate", env)
     checks.integer("evaluate", "num_episodes", num_episodes, 1)
     checks.integer("evaluate", "seed", seed, 0)
-    _check_states(algorithm, states)
+    check_states("evaluate", "states", algorithm, states)
     limit = world.max_episode_steps if max_steps is None else max_steps
     require(
         limit is not None,
@@ -95,31 +96,10 @@ def evaluate(
             "Write env_states=result.env_states.",
         )
     else:
-        _check_env_states(states, env_states, world)
+        check_env_states("evaluate", "env_states", states, env_states, world)
         world = envs.frozen(world)
     _check_fit(algorithm, policy, states, world)
     return DeviceEpisodes(policy, world, states, env_states, num_episodes, seed, limit, backend)()
-
-
-def _check_states(algorithm: ModuleType, states: Any) -> None:
-    name = algorithm.__name__.rpartition(".")[2]
-    if not isinstance(states, algorithm.State):
-        raise TypeError(
-            f"evaluate: states must be a {name}.State with a lane axis, got {type(states).__name__}. "
-            "Write result.states."
-        )
-    if not isinstance(states.config, algorithm.Config):
-        other = type(states.config).__module__.rpartition(".")[2]
-        raise TypeError(f"evaluate: states must be of {name}, got those of {other}. Write {other!r}.")
-    lanes = {leaf.shape[:1] for leaf in tree.leaves(states)}
-    require(
-        len(lanes) == 1 and lanes != {()} and lanes != {(0,)},
-        "evaluate",
-        "states",
-        "have a lane axis in front of every tensor",
-        f"tensors that begin with {sorted(tuple(shape) for shape in lanes)}",
-        "Write tree.stack([state]) for a single state.",
-    )
 
 
 def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env) -> None:
@@ -142,24 +122,3 @@ def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env
     other = [name for name in given.keys() | needed if given.get(name) != needed.get(name)]
     found = ", ".join(f"{name} {given.get(name)} for {needed.get(name)}" for name in sorted(other)[:3])
     require(not other, "evaluate", "states", hold, found, instead)
-
-
-def _check_env_states(states: Any, env_states: Any, env: envs.Env) -> None:
-    num_lanes = tree.leaves(states)[0].shape[0]
-    if isinstance(env_states, envs.EnvState):
-        wanted = tree.named_leaves(envs.reset(lanes.first(env), random.key(0, "cpu")))
-        given = tree.named_leaves(env_states)
-        same = {name: tuple(leaf.shape) for name, leaf in wanted.items()} == {
-            name: tuple(leaf.shape[2:]) for name, leaf in given.items()
-        }
-        hold = "be of the environment that is evaluated"
-        require(same, "evaluate", "env_states", hold, list(given), "Write result.env_states.")
-    found = env_states.episode_length.shape[:1] if isinstance(env_states, envs.EnvState) else type(env_states)
-    require(
-        found == (num_lanes,),
-        "evaluate",
-        "env_states",
-        f"be environments of {num_lanes} lanes",
-        found,
-        "Write result.env_states.",
-    )

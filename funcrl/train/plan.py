@@ -17,6 +17,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.checking import check_returns
 from funcrl.train.cores import most_processes, resolve_processes
+from funcrl.train.learnt import Learnt, learnt_by
 from funcrl.train.loops import Loop, loop_of
 from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env, resolve_seeds
 from funcrl.train.shards import Shard, groups, shard_size, share_out
@@ -48,6 +49,8 @@ class Plan:
     """iterations between two evaluations while training; 0 for none"""
     num_episodes: int = 10
     """greedy episodes of each lane in one of them"""
+    learnt: Learnt | None = None
+    """`[S]` what the agents know at the beginning"""
     processes: int = 1
     """how many share the lanes of a group out among them, one thread each; 1 is this process"""
 
@@ -91,6 +94,7 @@ def make_plan(
     lanes_per_group: int | None = None,
     backend: str = "inductor",
     processes: int | None = None,
+    start: Any = None,
 ) -> Plan:
     """Check everything that `train` takes, without starting anything.
 
@@ -103,7 +107,7 @@ def make_plan(
     19
     """
     distinct = resolve_seeds("train", seeds)
-    given = (num_steps, device, lanes_per_group, backend, processes)
+    given = (num_steps, device, lanes_per_group, backend, processes, start)
     return plan_lanes(algorithm, env, config, distinct, *given)
 
 
@@ -117,6 +121,7 @@ def plan_lanes(
     lanes_per_group: int | None = None,
     backend: str = "inductor",
     processes: int | None = None,
+    start: Any = None,
 ) -> Plan:
     """Check what `make_plan` takes, where a seed may stand in several lanes that differ in something else.
 
@@ -144,9 +149,9 @@ def plan_lanes(
         example = lanes.Lanes(world).first
         check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
-    algorithm.init(
-        random.key(0, "cpu"), lanes_of(config, torch.zeros((), dtype=torch.int64, device="cpu")), example
-    )
+    first = lanes_of(config, torch.zeros((), dtype=torch.int64, device="cpu"))
+    agent = algorithm.init(random.key(0, "cpu"), first, example)
+    learnt = None if start is None else learnt_by(algorithm, world, agent, len(seeds), start)
     lanes_per_group = min(lanes_per_group, len(seeds))
     processes = resolve_processes("train", processes, world, lanes_per_group, device, backend)
     return Plan(
@@ -161,6 +166,7 @@ def plan_lanes(
         backend=backend,
         asked_steps=num_steps,
         replay_bytes=_check_memory(loop, world, config, lanes_per_group, processes, device),
+        learnt=learnt,
         processes=processes,
     )
 

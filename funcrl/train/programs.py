@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from funcrl import envs
-from funcrl.core import lanes
+from funcrl.core import lanes, tree
+from funcrl.train.learnt import Learnt
 from funcrl.train.loops import loop_of
 from funcrl.train.plan import Plan, lanes_of
 from funcrl.train.run import Run
@@ -22,21 +23,24 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
         plan: What is to be done.
         members: Places in `plan.seeds`.
     """
-    seeds, config, env = _taken(plan, members)
+    seeds, config, env, learnt = _taken(plan, members)
     num_cycles = plan.steps_per_iteration // loop_of(plan.algorithm).steps_per_cycle(config)
     asked = None
     if plan.evaluate_every:
         asked = Evaluations(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
-    return Run(plan.algorithm, env, config, seeds, plan.device, plan.backend, num_cycles, asked)
+    given = (seeds, plan.device, plan.backend, num_cycles, asked, learnt)
+    return Run(plan.algorithm, env, config, *given)
 
 
 def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:
     """Begin anew with other lanes of the plan, as many as before."""
-    seeds, config, env = _taken(plan, members)
-    run.restart(seeds, config, env)
+    run.restart(*_taken(plan, members))
 
 
-def _taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any]:
+def _taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any, Learnt | None]:
     which = torch.tensor(members, dtype=torch.int64, device="cpu")
     env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(which)
-    return [plan.seeds[lane] for lane in members], lanes_of(plan.config, which), env
+    learnt = plan.learnt
+    if learnt is not None:
+        learnt = tree.map(lambda x: x[which.to(x.device)].to(plan.device), learnt)
+    return [plan.seeds[lane] for lane in members], lanes_of(plan.config, which), env, learnt

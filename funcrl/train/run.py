@@ -20,6 +20,7 @@ from funcrl.core.checks import require
 from funcrl.train.carry import Carry, Report
 from funcrl.train.collect import Collector
 from funcrl.train.host_collect import HostCollector
+from funcrl.train.learnt import Learnt
 from funcrl.train.loops import loop_of
 from funcrl.train.resolve import num_envs, resolve_algorithm, resolve_config, resolve_env
 from funcrl.train.stages import Binding, Evaluations, Stage, evaluate
@@ -45,6 +46,7 @@ class Run:
         backend: str = "inductor",
         num_cycles: int = 1,
         evaluations: Evaluations | None = None,
+        learnt: Learnt | None = None,
     ) -> None:
         """Make the lanes; programs are compiled by `compile`, or by the first `iterate`.
 
@@ -59,6 +61,7 @@ class Run:
                 each environment in the online loop, 1 in the on-policy loop.
             evaluations: Whether agents play greedy episodes now and then, which the report's metrics then
                 hold as `evaluation_return`.
+            learnt: What the lanes know at the beginning; nothing by default.
         """
         self.algorithm = resolve_algorithm("Run", algorithm)
         self.env = resolve_env("Run", env)
@@ -69,7 +72,7 @@ class Run:
         self.steps_per_iteration = num_cycles * self.loop.steps_per_cycle(config)
         """environment steps that one iteration takes in each lane"""
         memory.check_memory("Run", self.loop.memory_bytes(self.env, config), len(seeds), config, self.device)
-        self.config, carry = self._begin(seeds, config)
+        self.config, carry = self._begin(seeds, config, learnt)
         self._carry = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
         given = (self._carry, num_cycles, self.device, backend)
         self._binding = Binding(self.algorithm, self.env, self.config, tuple(seeds), *given)
@@ -135,16 +138,19 @@ class Run:
         self._count += 1
         return self.report
 
-    def restart(self, seeds: Sequence[int], config: Any = None, env: Any = None) -> None:
+    def restart(
+        self, seeds: Sequence[int], config: Any = None, env: Any = None, learnt: Learnt | None = None
+    ) -> None:
         """Put other lanes, as many as before, in the place of these; nothing is compiled again.
 
         Args:
             seeds: One lane each.
             config: Their settings; those of before by default.
             env: The same environment with other values of the fields that differ between lanes.
+            learnt: What they know at the beginning; nothing by default.
         """
         self.env = self.env if env is None else env
-        self.config, carry = self._begin(seeds, self.config if config is None else config)
+        self.config, carry = self._begin(seeds, self.config if config is None else config, learnt)
         self._put("restart", carry)
         self._binding.seeds = tuple(seeds)
         if isinstance(self._binding.collector, HostCollector):
@@ -178,7 +184,7 @@ class Run:
         for collector in self._binding.on_host:
             collector.env.close()
 
-    def _begin(self, seeds: Sequence[int], config: Any) -> tuple[Any, Carry]:
+    def _begin(self, seeds: Sequence[int], config: Any, learnt: Learnt | None = None) -> tuple[Any, Carry]:
         num_lanes = len(seeds)
         require(num_lanes > 0, "Run", "seeds", "hold at least one integer", seeds)
         config = resolve_config("Run", self.algorithm, config, num_lanes)
@@ -193,14 +199,17 @@ class Run:
             config,
         )
 
-        def lane(key: Tensor, settings: Any, values: list[Tensor]) -> Carry:
+        def lane(key: Tensor, settings: Any, values: list[Tensor], known: Learnt | None) -> Carry:
             k_agent, k_envs, k_collect, k_learn = random.split(key, 4)
             k_each = random.split(k_envs, num_envs(config))
             agent = self.algorithm.init(k_agent, settings, spaces)
+            states: Any = () if on_host else envs.reset_all(own.one(values), k_each)
+            if known is not None:
+                agent, states = known.agent(agent), known.environments(own.one(values), states, k_each)
             zero = torch.zeros((), dtype=torch.float32, device=key.device)
             return Carry(
                 agent=agent,
-                envs=() if on_host else envs.reset_all(own.one(values), k_each),
+                envs=states,
                 env_values=values,
                 collect_key=k_collect,
                 learn_key=k_learn,
@@ -213,7 +222,9 @@ class Run:
 
         values = [column.to(self.device) for column in own.values]
         # What does not depend on the lane, such as an empty buffer, is a view of one lane's here.
-        return config, torch.vmap(lane)(keys, columns, values)
+        return config, torch.vmap(lane, (0, 0, 0, None if learnt is None else 0))(
+            keys, columns, values, learnt
+        )
 
     def _put(self, verb: str, carry: Carry) -> None:
         hold = f"hold {len(self._carry.iteration)} lanes of a run with these settings"

@@ -40,6 +40,7 @@ def train(
     backend: str = "inductor",
     processes: int | None = None,
     evaluate_every: int | None = None,
+    start: Any = None,
 ) -> Result:
     """Train one independent agent a seed, all of them in one compiled program.
 
@@ -71,6 +72,12 @@ def train(
         evaluate_every: Environment steps of a lane between two evaluations, in which its agent plays ten
             greedy episodes, the same ones each time; what they earn on average is the metric
             `evaluation_return`, NaN in other iterations. None for no evaluations.
+        start: Agents to go on from, in another environment, with other settings or for more steps: an earlier
+            `Result`, or its `states`; one agent a seed, or one for all. What they have learnt stays:
+            parameters and target networks, tables, counts, models, and the moments of an environment
+            that normalises observations (which take a `Result`). All else begins anew, as it does for
+            any other seed: settings, step counters and so schedules, moments of the optimiser, replay
+            buffers and other memories of steps, episodes. The algorithm's `LEARNT` names the former.
 
     Returns:
         A `Result`.
@@ -95,6 +102,7 @@ def train(
         lanes_per_group=lanes_per_group,
         backend=backend,
         processes=processes,
+        start=start,
     )
     if evaluate_every is not None:
         plan = with_evaluations(plan, evaluate_every)
