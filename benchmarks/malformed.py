@@ -25,9 +25,8 @@ import torch
 
 from funcrl import envs
 from funcrl.algos import ppo
-from funcrl.cli.arguments import take_env_fields
+from funcrl.cli.arguments import parse_count, parse_seeds, take_env_fields
 from funcrl.cli.sweep import parse_over
-from funcrl.cli.train import parse_count, parse_seeds
 from funcrl.core.jit import jit
 from funcrl.io import Checkpoints, Recorder, latest, open_run
 from funcrl.io.comparing import contestant, table

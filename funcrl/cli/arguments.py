@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
+from funcrl import envs
 from funcrl.core.checks import require
 from funcrl.io import free_folder
+from funcrl.train.resolve import resolve_env
 
 
 def parse(
@@ -164,3 +168,63 @@ def read_value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def make_env(name: str, fields: dict[str, Any], wrappers: Sequence[str]) -> envs.AnyEnv | str:
+    """Return an environment from words, or its name where there is nothing but that.
+
+    Args:
+        name: As a person wrote it.
+        fields: To change.
+        wrappers: The innermost first.
+    """
+    if not fields and not wrappers:
+        return name
+    resolve_env("train", name)  # complains of unknown names
+    return envs.from_words("train", name, fields, wrappers)
+
+
+def parse_seeds(text: str) -> Sequence[int]:
+    """Return the seeds that a person wrote: `16`, `100:116` or `3,5,8`.
+
+    Raises:
+        ValueError: When it is none of these, or no seed at all.
+
+    >>> parse_seeds("3"), parse_seeds("10:12"), parse_seeds("7,")
+    (range(0, 3), range(10, 12), [7])
+    """
+    instead = "Write 16 for seeds 0 to 15, 100:116 for a range, 3,5,8 for a list."
+    try:
+        if "," in text:
+            return [int(word) for word in text.split(",") if word.strip()]
+        if ":" in text:
+            begin, end = text.split(":")
+            seeds = range(int(begin), int(end))
+        else:
+            seeds = range(int(text))
+    except ValueError:
+        require(False, "train", "--seeds", "be a number, a range or a list", text, instead)
+    require(len(seeds) > 0, "train", "--seeds", "name at least one seed", text, instead)
+    return seeds
+
+
+def parse_count(name: str, text: str) -> int:
+    """Return a number as people write it: `500000`, `500_000`, `5e5`, `500k`, `1.5M`.
+
+    Raises:
+        ValueError: When it is none, or not a whole one.
+
+    >>> parse_count("--steps", "1e6"), parse_count("--steps", "1.5k")
+    (1000000, 1500)
+    """
+    sizes = {"k": 10**3, "M": 10**6, "G": 10**9}
+    size = sizes.get(text[-1:], 1)
+    instead = "Write 500000, 5e5 or 500k."
+    try:
+        number = Decimal(text[:-1] if size > 1 else text) * size
+        whole = number == int(number)
+    except (ArithmeticError, ValueError):
+        whole = False
+    require(whole, "train", name, "be a whole number", text, instead)
+    require(abs(number) < 10**18, "train", name, "be below 1e18", text)
+    return int(number)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from funcrl.cli.arguments import parse_folder
+from funcrl.cli.arguments import parse_count, parse_folder
 from funcrl.cli.progress import say
-from funcrl.cli.train import check_saving, make_saver, parse_count, train_into
+from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core.checks import require
 from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
-from funcrl.io.checkpoints import check_settings
+from funcrl.io.restoring import check_settings
 
 
 @dataclasses.dataclass

@@ -11,18 +11,21 @@ from funcrl import algos
 from funcrl.cli.arguments import (
     default_folder,
     gather,
+    make_env,
     parse,
+    parse_count,
+    parse_seeds,
     read_value,
     split_values,
     take_env_fields,
 )
 from funcrl.cli.progress import ProgressBar, say
-from funcrl.cli.train import describe, make_env, parse_count, parse_seeds
 from funcrl.core.checks import require
 from funcrl.io import check_folder, only_writer
 from funcrl.io.comparing import table, verdict
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.recorder import clear
+from funcrl.io.folders import clear
+from funcrl.io.settings import describe
 from funcrl.io.sweeps import contestants, ranked, sensitivity, sweep_table
 from funcrl.train import execute, plan_sweep
 from funcrl.train.resolve import resolve_algorithm

@@ -1,12 +1,15 @@
 """Every effect: checkpoints, tables and pictures."""
 
 from funcrl.io.checkpoint import load, save
-from funcrl.io.checkpoints import Checkpoint, Checkpoints, has_checkpoint, latest
+from funcrl.io.checkpoints import Checkpoints
+from funcrl.io.folders import check_folder, free_folder
 from funcrl.io.grids import draw_grid, grid_picture, grid_text, is_grid
+from funcrl.io.heads import has_checkpoint
 from funcrl.io.locks import only_writer
 from funcrl.io.plans import write_plan
 from funcrl.io.plots import learning_curve, picture, regret_curve
-from funcrl.io.recorder import Recorder, check_folder, free_folder
+from funcrl.io.recorder import Recorder
+from funcrl.io.restoring import Checkpoint, latest
 from funcrl.io.runs import SavedRun, open_run
 from funcrl.io.trackers import Tracker, make_tracker
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.recorder import clear
+from funcrl.io.folders import clear
 from funcrl.train import Solution
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
-import re
-import shutil
 import time
 import warnings
 import zlib
@@ -20,110 +17,11 @@ import torch
 
 from funcrl import ops
 from funcrl.core import tree
-from funcrl.core.checks import require
 from funcrl.io.checkpoint import save
 from funcrl.io.files import json_text, write_atomically
+from funcrl.io.folders import CLOCK, TABLES, clear, is_own
 from funcrl.io.trackers import Guarded, Tracker
-from funcrl.train import Progress, Result
-
-CLOCK = "times.csv"
-"""The only table that is not the same in a run that was cut off and resumed."""
-
-TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", CLOCK)
-"""What grows by rows."""
-
-_OWN_FILES = (
-    "config.json",
-    *TABLES,
-    "curve.png",
-    "evaluation.csv",
-    "checkpoint/states.safetensors",
-    "values.csv",
-    "plan.png",
-    "sweep.csv",
-    "sweep.png",
-    ".lock",
-)
-_OWN_NAMES = re.compile(
-    r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?"
-    r"|(checkpoint/)?\.[\w.-]+\.(json|csv|safetensors)\.\w{8}"
-)
-"""Names of what `checkpoints` and trackers write, and of files that a killed run was about to put in place."""
-
-
-_CLOCK_HEAD = b"seed,step,seconds\n"
-
-
-def free_folder(base: Path) -> Path:
-    """Return `base`, or `base-2`, `base-3`, … : the first that does not exist or is empty."""
-    candidate, number = base, 1
-    while not _is_free(candidate):
-        number += 1
-        candidate = base.with_name(f"{base.name}-{number}")
-    return candidate
-
-
-def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
-    """Check that a run may be written into a folder, and make it; nothing in it is touched yet.
-
-    Args:
-        folder: Where the run is to go.
-        replace: Whether an earlier run in it may be replaced. A folder that holds anything else
-            besides is refused even then.
-        function: Who complains.
-
-    Raises:
-        ValueError: When the folder is not free and may not be replaced, or cannot be written to.
-    """
-
-    def hold(condition: bool, what: str, value: Any, instead: str = "") -> None:
-        require(condition, function, "--out", what, value, instead)
-
-    hold(not folder.exists() or folder.is_dir(), "be a folder", str(folder), "This is a file.")
-    if not _is_free(folder):
-        instead = "Write another one, or --replace to replace the run in it."
-        hold(replace, "be an empty folder", str(folder), instead)
-        what = "hold nothing but an earlier run to be replaced"
-        # First, so that a home folder given by mistake is refused without walking through it.
-        hold(_is_run(folder), what, sorted(path.name for path in folder.iterdir())[:5])
-        inside = {path.relative_to(folder).as_posix(): path.is_symlink() for path in folder.rglob("*")}
-        own = {name for name, is_link in inside.items() if _is_own(name) and not is_link}
-        own |= {name for name in inside if name.startswith("wandb/")}  # which has links of its own
-        foreign = sorted(inside.keys() - own)
-        hold(not foreign, what, foreign[:5])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hold(False, "be a folder that can be made", str(folder), f"{error.strerror}.")
-    hold(os.access(folder, os.W_OK), "be writable", str(folder))
-
-
-def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, for which `check_folder` has been asked."""
-    for name in _OWN_FILES:
-        if name != ".lock":
-            (folder / name).unlink(missing_ok=True)
-    for name in ("tensorboard", "wandb"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (*folder.glob(".*"), *(folder / "checkpoint").glob("*")):
-        if path.name != ".lock" and _is_own(path.relative_to(folder).as_posix()):
-            path.unlink()
-
-
-def _is_own(name: str) -> bool:
-    return name in (*_OWN_FILES, "checkpoint") or _OWN_NAMES.fullmatch(name) is not None
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(settings, dict) and {"command", "algorithm"} <= settings.keys()
-
-
-def _is_free(folder: Path) -> bool:
-    return not folder.exists() or (folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir()))
+from funcrl.train import Progress, Report, Result
 
 
 @dataclass(frozen=True)
@@ -151,6 +49,7 @@ class Recorder:
         settings: dict[str, Any],
         extents: dict[str, Extent] | None = None,
         trackers: Sequence[Tracker] = (),
+        by: str = "seed",
     ) -> None:
         """Remember where to write; nothing is written before the first iteration is done.
 
@@ -161,11 +60,13 @@ class Recorder:
             settings: What to put into `config.json`.
             extents: How far the tables of the run that goes on are to be kept; None to begin.
             trackers: Where else the figures go.
+            by: What names a row's lane: `"seed"`, or `"lane"` where a seed stands in several.
         """
         self.folder = folder
         self.settings = settings
         self.extents = {name: Extent() for name in TABLES} if extents is None else dict(extents)
         """what has safely been written of each table"""
+        self._by = by
         self._goes_on = extents is not None
         self._waiting: list[Progress] = []
         self._began = time.monotonic()
@@ -181,7 +82,7 @@ class Recorder:
             clear(self.folder)
         (self.folder / "checkpoint").mkdir(exist_ok=True)
         for path in (*self.folder.glob(".*"), *(self.folder / "checkpoint").glob(".*")):
-            if path.name != ".lock" and _is_own(path.relative_to(self.folder).as_posix()):
+            if path.name != ".lock" and is_own(path.relative_to(self.folder).as_posix()):
                 path.unlink(missing_ok=True)  # a run that was killed was about to put it in place
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
         for name in TABLES:
@@ -191,8 +92,8 @@ class Recorder:
                 and self._goes_on
                 and not (path.is_file() and path.stat().st_size >= self.extents[name].size)
             ):
-                path.write_bytes(_CLOCK_HEAD)
-                self.extents[name] = Extent().with_(_CLOCK_HEAD)
+                path.write_bytes(self._clock_head)
+                self.extents[name] = Extent().with_(self._clock_head)
             file = open(path, "r+b" if self._goes_on else "w+b", buffering=0)  # noqa: SIM115
             file.truncate(self.extents[name].size)
             file.seek(self.extents[name].size)
@@ -251,40 +152,44 @@ class Recorder:
             except OSError:
                 continue
 
+    @property
+    def _clock_head(self) -> bytes:
+        return f"{self._by},step,seconds\n".encode()
+
     def _rows(self) -> dict[str, bytes]:
         """Return what waits as text, a table each."""
         text: dict[str, list[str]] = {name: [] for name in TABLES}
         self._averages = []
         times = iter(self._times)
         # Which lanes there are changes from group to group, and where some are lost.
-        for _, items in itertools.groupby(self._waiting, lambda progress: progress.seeds):
+        for _, items in itertools.groupby(self._waiting, lambda progress: progress.lanes):
             alike = list(items)
             if self.extents["returns.csv"].size == 0 and not text["returns.csv"]:
-                names = ",".join(("seed", "step", "return", "episodes", *alike[0].report.metrics))
-                text["returns.csv"].append("seed,step,return\n")
+                names = ",".join((self._by, "step", "return", "episodes", *alike[0].report.metrics))
+                text["returns.csv"].append(f"{self._by},step,return\n")
                 text["metrics.csv"].append(f"{names}\n")
-                text[CLOCK].append(_CLOCK_HEAD.decode())
+                text[CLOCK].append(self._clock_head.decode())
             reports = tree.map(lambda *xs: torch.stack(xs).cpu(), *(item.report for item in alike))
             for number, progress in enumerate(alike):
-                report = tree.index(reports, number)
-                row = _averages(progress, report)
-                text["metrics.jsonl"].append(json_text(row))
-                known = {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and k != "step"}
-                self._averages.append((progress.step, (progress.seeds[0], progress.seeds[-1]), known))
-                text[CLOCK].append(f"{progress.seeds[0]},{progress.step},{next(times):.3f}\n")
-                for seed, value in zip(progress.seeds, report.returns.tolist(), strict=True):
-                    text["returns.csv"].append(f"{seed},{progress.step},{value:.6g}\n")
-                columns = [report.returns, report.episodes, *report.metrics.values()]
-                for seed, numbers in zip(
-                    progress.seeds, zip(*(x.tolist() for x in columns), strict=True), strict=True
-                ):
-                    cells = ",".join(
-                        [f"{number:.9g}" for number in numbers]
-                    )  # nine digits are all of a float32
-                    text["metrics.csv"].append(f"{seed},{progress.step},{cells}\n")
+                self._add_rows(text, progress, tree.index(reports, number), next(times))
         data = {name: "".join(lines).encode() for name, lines in text.items()}
         self._after = {name: self.extents[name].with_(data[name]) for name in TABLES}
         return data
+
+    def _add_rows(self, text: dict[str, list[str]], progress: Progress, report: Report, time: float) -> None:
+        """Put one iteration into the text of the tables."""
+        names, step = progress.seeds if self._by == "seed" else progress.lanes, progress.step
+        row = _averages(progress, report)
+        text["metrics.jsonl"].append(json_text(row))
+        known = {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and k != "step"}
+        self._averages.append((step, (progress.seeds[0], progress.seeds[-1]), known))
+        text[CLOCK].append(f"{names[0]},{step},{time:.3f}\n")
+        for name, value in zip(names, report.returns.tolist(), strict=True):
+            text["returns.csv"].append(f"{name},{step},{value:.6g}\n")
+        columns = [x.tolist() for x in (report.returns, report.episodes, *report.metrics.values())]
+        for name, numbers in zip(names, zip(*columns, strict=True), strict=True):
+            cells = ",".join([f"{number:.9g}" for number in numbers])  # nine digits are all of a float32
+            text["metrics.csv"].append(f"{name},{step},{cells}\n")
 
     def finish(self, result: Result | None, metadata: dict[str, str]) -> None:
         """Write what waits and the agents.
@@ -315,7 +220,7 @@ class Recorder:
             raise OSError(f"{rows}. {again}")
 
 
-def _averages(progress: Progress, report: Any) -> dict[str, Any]:
+def _averages(progress: Progress, report: Report) -> dict[str, Any]:
     known = report.returns[report.returns.isfinite()]
     return {
         "iteration": progress.iteration,

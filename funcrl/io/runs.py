@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import safetensors
 import torch
 from torch import Tensor
@@ -18,43 +16,14 @@ from funcrl import envs
 from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import load
-from funcrl.io.checkpoints import latest
+from funcrl.io.restoring import latest
+from funcrl.io.settings import read_settings, settings_from
+from funcrl.io.tables import Table, matrix, read_table, steps_of
 from funcrl.train import Plan, make_plan
 from funcrl.train.plan import groups_of, lanes_of, shards_of
 from funcrl.train.programs import make_run
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.result import mean_of_last
-
-
-def settings_from(function: str, kind: type[Any], values: Any) -> Any:
-    """Return settings of an algorithm from what JSON holds of them.
-
-    Args:
-        function: Who complains.
-        kind: The algorithm's `Config`.
-        values: A dict of JSON; fields that are not there have their defaults.
-
-    Raises:
-        ValueError: When a field is unknown, or a value cannot be.
-        TypeError: When a value is of another kind.
-    """
-    require(isinstance(values, dict), function, "config", "be settings by name", values)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - set(fields))
-    require(not unknown, function, "config", f"hold settings of {kind.__module__}.Config", unknown)
-    return kind(**{name: _read(function, name, fields[name], value) for name, value in values.items()})
-
-
-def _read(function: str, name: str, field: Any, value: Any) -> Any:
-    is_float = field.type in ("float", float)
-    if isinstance(value, list):
-        return [float(x) for x in value] if is_float else tuple(value)
-    if is_float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            require(False, function, f"config.{name}", "be a number", value)
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,27 +134,14 @@ class SavedRun:
         return tree.map(lambda *leaves: torch.cat(leaves), *there)
 
     @cached_property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Table:
         """`metrics.csv` as columns of numpy, one row a seed and iteration: seed, step, return, episodes, metrics."""
-        path = self.folder / "metrics.csv"
-        needed = {"seed", "step", "return", "episodes"}
-        try:
-            with open(path, encoding="utf-8") as file:
-                names = file.readline().strip().split(",")
-                rows = np.loadtxt(file, delimiter=",", ndmin=2)
-        except ValueError:
-            names, rows = [], np.zeros((0, 0))
-        fine = needed <= set(names) and rows.shape[1] == len(names)
-        fine = fine and set(rows[:, names.index("seed")]) <= set(map(float, self.seeds))
-        hold = "be a table of numbers with seed, step, return and episodes, as it was written"
-        require(fine, "open_run", str(path), hold, "something else")
-        kinds = {"seed": np.uint64, "step": np.int64}
-        return {name: rows[:, i].astype(kinds.get(name, np.float32)) for i, name in enumerate(names)}
+        return read_table(self.folder / "metrics.csv", "seed", self.seeds)
 
     @property
     def steps(self) -> Tensor:
         """`[I]` environment steps of a lane after each iteration."""
-        return torch.from_numpy(np.unique(self.table["step"]))
+        return steps_of(self.table)
 
     @property
     def returns(self) -> Tensor:
@@ -199,12 +155,7 @@ class SavedRun:
             name: A column of `metrics.csv`.
         """
         require(name in self.table, "metric", "name", f"be one of {', '.join(self.table)}", name)
-        steps = self.steps.numpy()
-        found = np.full((len(self.seeds), len(steps)), np.nan, dtype=np.float32)
-        places = {seed: lane for lane, seed in enumerate(self.seeds)}
-        rows = [places[int(seed)] for seed in self.table["seed"]]
-        found[rows, np.searchsorted(steps, self.table["step"])] = self.table[name]
-        return torch.from_numpy(found)
+        return matrix(self.table, "seed", self.seeds, name)
 
     def final_returns(self, episodes: int = 100) -> Tensor:
         """Return each seed's mean return over its last episodes, `[S]`, as `Result.final_returns`.
@@ -252,35 +203,8 @@ def open_run(folder: str | Path) -> SavedRun:
         raise TypeError(f"open_run: folder must be a path, got {folder!r}.")
     folder = Path(folder)
     folder = folder.parent if folder.name == "config.json" and folder.is_file() else folder
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"open_run: {folder} must be the folder of a run, got one without config.json."
-        )
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        settings = None
-    names = {
-        "algorithm": str,
-        "environment": str,
-        "config": dict,
-        "seeds": list,
-        "num_steps": int,
-        "asked_steps": int,
-        "device": str,
-        "lanes_per_group": int,
-        "processes": int,
-    }
-    if isinstance(settings, dict) and "over" in settings:
+    settings = read_settings(folder)
+    if "over" in settings:
         instead = f"Its table is {folder / 'sweep.csv'}."
         require(False, "open_run", "folder", "hold one run", f"the sweep in {folder}", instead)
-    hold = "be the settings of a run of funcrl train"
-    require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
-    wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]
-    wrappers = settings.get("wrappers", [])
-    words = isinstance(wrappers, list) and all(isinstance(word, str) for word in wrappers)
-    wrong += [] if words else ["wrappers"]
-    wrong += [] if isinstance(settings.get("env", {}), dict) else ["env"]
-    require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
     return SavedRun(folder, settings)

@@ -14,6 +14,8 @@ class Progress:
 
     seeds: tuple[int, ...]
     """seeds of the lanes that are running: all of them, or one group; without those that were lost"""
+    lanes: tuple[int, ...]
+    """for each of them its place among the seeds that were asked for"""
     iteration: int
     """iterations done by these lanes, from 1"""
     num_iterations: int

@@ -180,7 +180,8 @@ def _train_here(
     if start is not None:
         run.restore(of_members(start, shard, shard.lanes[0]).carry)
     keep = len(shard.lanes)
-    seeds = tuple(plan.seeds[lane] for lane in shard.lanes)
+    lanes = tuple(shard.lanes)
+    seeds = tuple(plan.seeds[lane] for lane in lanes)
     room = figures(run.report, keep, plan.num_iterations)
     history = History(room, None if start is None else start.figures)
     before = history.count
@@ -192,7 +193,7 @@ def _train_here(
             # A copy: what a callback does to its report must not change the result.
             shown = tree.map(lambda x: x[:keep].clone(), report)
             step = iteration * plan.steps_per_iteration
-            stopped = bool(callback(Progress(seeds, iteration, plan.num_iterations, step, shown)))
+            stopped = bool(callback(Progress(seeds, lanes, iteration, plan.num_iterations, step, shown)))
         if stopped:
             break
         if saver is not None and (iteration == plan.num_iterations or saver.wanted()):
@@ -202,7 +203,7 @@ def _train_here(
     rows = history.all()
     seconds = time.perf_counter() - began
     states = tree.index((run.agent, run.env_states), slice(keep))
-    return Outcome(make_result(plan, tuple(shard.lanes), states, rows, seconds, before), (), stopped)
+    return Outcome(make_result(plan, lanes, states, rows, seconds, before), (), stopped)
 
 
 def _together(plan: Plan, each: Iterable[Outcome], compile_seconds: float) -> Result:

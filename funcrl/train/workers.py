@@ -263,6 +263,7 @@ def _progress(living: Sequence[Worker], plan: Plan, room: Room, iteration: int) 
     rows = torch.tensor([row for worker in living for row in worker.rows], dtype=torch.int64, device="cpu")
     return Progress(
         seeds=tuple(seed for worker in living for seed in worker.seeds),
+        lanes=tuple(lane for worker in living for lane in worker.shard.lanes),
         iteration=iteration,
         num_iterations=plan.num_iterations,
         step=iteration * plan.steps_per_iteration,

@@ -14,7 +14,7 @@ import pytest
 from funcrl import __version__
 from funcrl.algos.presets import preset
 from funcrl.cli import main
-from funcrl.cli.train import parse_seeds
+from funcrl.cli.arguments import parse_seeds
 from funcrl.core import tree
 from funcrl.io import locks, only_writer
 

@@ -18,7 +18,7 @@ from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import tree
 from funcrl.io import Checkpoints, Recorder, check_folder, latest, open_run
-from funcrl.io.recorder import TABLES
+from funcrl.io.folders import TABLES
 from funcrl.train import Progress, Report, cores, execute, make_plan
 from funcrl.train.programs import make_run
 from funcrl.train.resolve import num_envs
@@ -376,7 +376,7 @@ def test_rows_that_never_found_room_are_an_error_at_the_end(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Recorder, "_append", fail)
-    recorder._waiting = [Progress((0, 1, 2), 13, 13, 208, result_report(result))]
+    recorder._waiting = [Progress((0, 1, 2), (0, 1, 2), 13, 13, 208, result_report(result))]
     recorder._times = [1.0]
     with (
         pytest.warns(RuntimeWarning, match="must take what is measured"),
@@ -429,7 +429,7 @@ def test_a_part_that_is_early_stays_for_the_checkpoint_that_it_belongs_to(tmp_pa
     recorder = Recorder(tmp_path, {"command": "", "algorithm": "ppo"})
     saver = Checkpoints(recorder, plan)
     carry = make_run(plan, range(2)).carry
-    recorder(Progress((0, 1), 1, 12, 16, Report(torch.zeros(2), torch.zeros(2), {})))
+    recorder(Progress((0, 1), (0, 1), 1, 12, 16, Report(torch.zeros(2), torch.zeros(2), {})))
     saver.mark(range(2), 3)
     receipt = saver.write(Part(range(2), 3, carry))
     early = saver.write(Part(range(2), 12, carry))  # a worker is at the end already

@@ -5,7 +5,7 @@ import pytest
 from funcrl.cli import main
 from funcrl.core import jit
 from funcrl.io import Recorder, check_folder, make_tracker
-from funcrl.io.recorder import clear
+from funcrl.io.folders import clear
 from funcrl.train import train
 from tests.io.test_io import SMALL
 

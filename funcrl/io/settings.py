@@ -1,0 +1,131 @@
+"""Settings of a run: what `config.json` says, written and read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import funcrl
+from funcrl.core.checks import require
+from funcrl.train import Plan
+
+
+def describe(
+    command: str,
+    words: list[str],
+    name: str,
+    env: tuple[str, dict[str, Any], tuple[str, ...]],
+    config: Any,
+    plan: Plan,
+    track: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return everything that is needed to run a command again.
+
+    Args:
+        command: `"train"`.
+        words: What stood behind it.
+        name: Of the algorithm.
+        env: Name of the environment, its fields that were changed, and wrappers.
+        config: Settings of the algorithm.
+        plan: What is done.
+        track: Names of trackers.
+    """
+    return {
+        "command": shlex.join(["funcrl", command, *words]),
+        "algorithm": name,
+        "environment": env[0],
+        "track": list(track),
+        "env": env[1],
+        "wrappers": list(env[2]),
+        "placement": plan.placement,
+        "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        "seeds": list(plan.seeds),
+        "num_steps": plan.num_steps,
+        "asked_steps": plan.asked_steps,
+        "evaluate_every": plan.evaluate_every,
+        "evaluation_episodes": plan.num_episodes,
+        "lanes_per_group": plan.lanes_per_group,
+        "processes": plan.processes,
+        "device": str(plan.device),
+        "versions": {
+            "funcrl": funcrl.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what the `config.json` in the folder of a run, or of a sweep, says.
+
+    Raises:
+        FileNotFoundError: When there is none.
+        ValueError: When it is damaged, or no run's.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"open_run: {folder} must be the folder of a run, got one without config.json."
+        )
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        settings = None
+    names = {
+        "algorithm": str,
+        "environment": str,
+        "config": dict,
+        "seeds": list,
+        "num_steps": int,
+        "asked_steps": int,
+        "device": str,
+        "lanes_per_group": int,
+        "processes": int,
+    }
+    hold = "be the settings of a run of funcrl train"
+    require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
+    wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]
+    wrappers = settings.get("wrappers", [])
+    words = isinstance(wrappers, list) and all(isinstance(word, str) for word in wrappers)
+    wrong += [] if words else ["wrappers"]
+    wrong += [] if isinstance(settings.get("env", {}), dict) else ["env"]
+    require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
+    return settings  # type: ignore[no-any-return]
+
+
+def settings_from(function: str, kind: type[Any], values: Any) -> Any:
+    """Return settings of an algorithm from what JSON holds of them.
+
+    Args:
+        function: Who complains.
+        kind: The algorithm's `Config`.
+        values: A dict of JSON; fields that are not there have their defaults.
+
+    Raises:
+        ValueError: When a field is unknown, or a value cannot be.
+        TypeError: When a value is of another kind.
+    """
+    require(isinstance(values, dict), function, "config", "be settings by name", values)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    require(not unknown, function, "config", f"hold settings of {kind.__module__}.Config", unknown)
+    return kind(**{name: _read(function, name, fields[name], value) for name, value in values.items()})
+
+
+def _read(function: str, name: str, field: Any, value: Any) -> Any:
+    is_float = field.type in ("float", float)
+    if isinstance(value, list):
+        return [float(x) for x in value] if is_float else tuple(value)
+    if is_float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            require(False, function, f"config.{name}", "be a number", value)
+    return value
