@@ -55,7 +55,7 @@ def _resume(folder: Path, options: Options) -> int:
         check_saving("resume", options)
         found = latest(folder)
         check_settings(found, run.settings)
-        plan = run.plan(options.processes)
+        plan = dataclasses.replace(run.plan(options.processes), learnt=run.learnt)
         if options.steps is not None:
             steps = parse_count("--steps", options.steps)
             hold, planned = f"be at least {plan.num_steps}, which are planned already", plan.num_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,17 @@ from funcrl.train.resolve import resolve_algorithm
 class Options:
     """What `funcrl train` takes beside the algorithm's own settings."""
 
-    seeds: str = "30"
-    """how many (16 means 0 to 15), a range (100:116), or a list (3,5,8,)"""
+    seeds: str | None = None
+    """how many (16 means 0 to 15), a range (100:116), or a list (3,5,8,); by default 30, or with --start those
+    of that run"""
     steps: str | None = None
     """environment steps of each seed (1000000, 1e6, 500k), rounded down to whole iterations; by default 500000,
     50000 for tables, 20000 and 10000 for bandits"""
+    start: Path | None = None
+    """folder of a run whose final agents to go on from, one for each seed: what they have learnt stays, while
+    settings, step counters, schedules, optimiser and replay begin anew"""
+    start_seed: int | None = None
+    """begin all seeds with this one's agent of that run"""
     preset: str | None = None
     """settings of a reference result as the defaults, and its number of steps: cleanrl, zoo or zoo-slow, for
     the environments that it has settings for"""
@@ -106,15 +113,21 @@ def train_command(words: list[str]) -> int:
         _, config, _ = _parse(name, chosen.config, given, rest)
         steps = chosen.num_steps if steps is None else steps
 
+    alone = options.start is None and options.start_seed is not None
+    require(not alone, "train", "--start-seed", "stand beside --start DIR", options.start_seed)
+    before = None if options.start is None else open_run(options.start)
+    seeds: Sequence[int] = range(30) if before is None else before.kept_seeds
+    seeds = seeds if options.seeds is None else parse_seeds(options.seeds)
     plan = make_plan(
         algorithm,
         make_env(env_name, fields, options.wrap),
         config=config,
-        seeds=parse_seeds(options.seeds),
+        seeds=seeds,
         num_steps=steps,
         device=options.device,
         lanes_per_group=options.lanes_per_group,
         processes=options.processes,
+        start=None if before is None else before.start(options.start_seed),
     )
     if options.evaluate_every is not None:
         every = options.evaluate_every
@@ -124,12 +137,13 @@ def train_command(words: list[str]) -> int:
     folder = options.out or default_folder(name, env_name)
     check_folder(folder, options.replace)
     settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan, options.track)
+    settings |= {"start": before and str(options.start), "start_seed": options.start_seed}
     label = f"{name} {env_name}"
     if asked is not None and asked != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
     with only_writer(folder):
-        recorder = Recorder(folder, settings, trackers=trackers)
+        recorder = Recorder(folder, settings, trackers=trackers, learnt=plan.learnt)
         saver = make_saver(recorder, plan, options)
         return train_into(label, plan, recorder, saver)
 
@@ -159,6 +173,8 @@ def from_file(path: Path, words: list[str]) -> tuple[list[str], Options, dict[st
         device=settings["device"],
         lanes_per_group=settings["lanes_per_group"],
         wrap=tuple(settings.get("wrappers", ())),
+        start=Path(settings["start"]) if settings.get("start") else None,
+        start_seed=settings.get("start_seed"),
     )
     front = [settings["algorithm"], settings["environment"]]
     return [*front, *words], options, dict(settings.get("env", {})), run.config

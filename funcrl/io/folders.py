@@ -14,6 +14,9 @@ from funcrl.core.checks import require
 CLOCK = "times.csv"
 """The only table that is not the same in a run that was cut off and resumed."""
 
+START = "checkpoint/start.safetensors"
+"""What the agents of a run began with that went on from another one."""
+
 TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", CLOCK)
 """What grows by rows."""
 
@@ -23,6 +26,7 @@ _OWN_FILES = (
     "curve.png",
     "evaluation.csv",
     "checkpoint/states.safetensors",
+    START,
     "values.csv",
     "plan.png",
     "sweep.csv",

@@ -19,9 +19,10 @@ from funcrl import ops
 from funcrl.core import tree
 from funcrl.io.checkpoint import save
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.folders import CLOCK, TABLES, clear, is_own
+from funcrl.io.folders import CLOCK, START, TABLES, clear, is_own
 from funcrl.io.trackers import Guarded, Tracker
 from funcrl.train import Progress, Report, Result
+from funcrl.train.learnt import Learnt
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Recorder:
         extents: dict[str, Extent] | None = None,
         trackers: Sequence[Tracker] = (),
         by: str = "seed",
+        learnt: Learnt | None = None,
     ) -> None:
         """Remember where to write; nothing is written before the first iteration is done.
 
@@ -61,12 +63,14 @@ class Recorder:
             extents: How far the tables of the run that goes on are to be kept; None to begin.
             trackers: Where else the figures go.
             by: What names a row's lane: `"seed"`, or `"lane"` where a seed stands in several.
+            learnt: What the agents began with, kept for groups of lanes that are yet to begin.
         """
         self.folder = folder
         self.settings = settings
         self.extents = {name: Extent() for name in TABLES} if extents is None else dict(extents)
         """what has safely been written of each table"""
         self._by = by
+        self._learnt = learnt
         self._goes_on = extents is not None
         self._waiting: list[Progress] = []
         self._began = time.monotonic()
@@ -84,6 +88,8 @@ class Recorder:
         for path in (*self.folder.glob(".*"), *(self.folder / "checkpoint").glob(".*")):
             if path.name != ".lock" and is_own(path.relative_to(self.folder).as_posix()):
                 path.unlink(missing_ok=True)  # a run that was killed was about to put it in place
+        if self._learnt is not None and not self._goes_on:
+            save(self.folder / START, self._learnt)
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())
         for name in TABLES:
             path = self.folder / name

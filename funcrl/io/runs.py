@@ -16,14 +16,18 @@ from funcrl import envs
 from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoint import load
+from funcrl.io.folders import START
 from funcrl.io.restoring import latest
 from funcrl.io.settings import read_settings, settings_from
 from funcrl.io.tables import Table, matrix, read_table, steps_of
 from funcrl.train import Plan, make_plan
+from funcrl.train.episodes import needs_env_states
+from funcrl.train.learnt import Agents, Learnt
 from funcrl.train.plan import groups_of, lanes_of, shards_of
 from funcrl.train.programs import make_run
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.result import mean_of_last
+from funcrl.train.shards import listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +87,29 @@ class SavedRun:
         )
 
     @cached_property
+    def learnt(self) -> Learnt | None:
+        """What its agents began with, of a run that went on from another one.
+
+        Raises:
+            ValueError: When the file is damaged.
+        """
+        if not self.settings.get("start"):
+            return None
+        agent, env, num = self._new_agent(), self.env, len(self.seeds)
+        states: Any = ()
+        if not isinstance(env, envs.HostEnv) and needs_env_states(env):
+            states = envs.reset_all(lanes.first(env), random.split(random.key(0, "cpu"), 1))
+        fields = {name: getattr(agent, name) for name in self.algorithm.LEARNT}
+        like = tree.map(lambda x: x.expand(num, *x.shape), Learnt(fields, states))
+        return load(self.folder / START, like)  # type: ignore[no-any-return]
+
+    def _new_agent(self) -> Any:
+        plan = self.plan(processes=1)
+        spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
+        first = lanes_of(plan.config, torch.zeros((), dtype=torch.int64, device="cpu"))
+        return tree.map(tree.as_tensor, self.algorithm.init(random.key(0, "cpu"), first, spaces))
+
+    @cached_property
     def agents(self) -> Any:
         """The final agents, lane axis first; without those of seeds that were lost.
 
@@ -96,12 +123,8 @@ class SavedRun:
                 f"open_run: {path} must be there, but the run has not come to its end. Where nothing trains it "
                 f"any more, write funcrl resume {self.folder}."
             )
-        plan = self.plan(processes=1)
-        spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
-        first = lanes_of(plan.config, torch.zeros((), dtype=torch.int64, device="cpu"))
-        agent = self.algorithm.init(random.key(0, "cpu"), first, spaces)
         num = _num_lanes(path)
-        return load(path, like=tree.map(lambda x: x.expand(num, *x.shape), tree.map(tree.as_tensor, agent)))
+        return load(path, like=tree.map(lambda x: x.expand(num, *x.shape), self._new_agent()))
 
     @cached_property
     def kept_seeds(self) -> tuple[int, ...]:
@@ -132,6 +155,27 @@ class SavedRun:
         hold, whole = "hold a checkpoint of all seeds", len(there) == len(starts)
         require(whole, "open_run", str(self.folder), hold, "one of some", "Write funcrl resume.")
         return tree.map(lambda *leaves: torch.cat(leaves), *there)
+
+    def start(self, seed: int | None = None) -> Any:
+        """Return what `train(start=...)` takes to go on from these agents.
+
+        Args:
+            seed: Of the one agent that all lanes are to begin with; None for each its own.
+
+        Raises:
+            ValueError: When the run has no agent of this seed.
+        """
+        chosen: Any = slice(None)
+        if seed is not None:
+            instead = f"It has {listed(self.kept_seeds)}."
+            require(seed in self.kept_seeds, "start", "seed", "be one of the run's", seed, instead)
+            place = self.kept_seeds.index(seed)
+            chosen = slice(place, place + 1)
+        known: Any = None
+        if not isinstance(self.env, envs.HostEnv) and needs_env_states(self.env):
+            which = torch.tensor([self.seeds.index(seed) for seed in self.kept_seeds], device="cpu")
+            known = tree.index(tree.index(self.env_states, which), chosen)
+        return Agents(tree.index(self.agents, chosen), known)
 
     @cached_property
     def table(self) -> Table:

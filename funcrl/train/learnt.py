@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,16 @@ from funcrl.train.episodes import needs_env_states
 from funcrl.train.result import Result
 
 
+@dataclass(frozen=True)
+class Agents:
+    """Agents that training can go on from, as a `Result` holds them, lane axis first."""
+
+    states: Any
+    """`[S]` of the algorithm"""
+    env_states: Any = None
+    """`[S, N]` environments that they learnt in, or None"""
+
+
 @tree.struct
 class Learnt:
     """What training begins with that begins with agents which exist, lane axis first."""
@@ -21,7 +32,7 @@ class Learnt:
     fields: dict[str, Any]
     """`[S, ...]` the fields of the algorithm's `State` that are called `LEARNT`"""
     env_states: Any = ()
-    """`[S, N]` environments that moments and arms are taken from; `()` where nothing outlives an episode"""
+    """`[S, 1]` environments that moments and arms are taken from; `()` where nothing outlives an episode"""
 
     def agent(self, new: Any) -> Any:
         """Return a new agent of one lane with what has been learnt."""
@@ -37,7 +48,6 @@ class Learnt:
         """
         if self.env_states == ():
             return new
-        # All environments of a lane hold the same moments; those of the first serve all.
         before = tree.index(self.env_states, 0)
         return torch.vmap(lambda key: envs.restart(env, before, key))(keys)
 
@@ -58,7 +68,8 @@ def learnt_by(
         TypeError: When these are no agents of the algorithm.
         ValueError: When there are not as many, or their networks or tables have other shapes.
     """
-    states, env_states = (start.states, start.env_states) if isinstance(start, Result) else (start, None)
+    known = isinstance(start, (Agents, Result))
+    states, env_states = (start.states, start.env_states) if known else (start, None)
     check_states("train", "start", algorithm, states)
     found = len(tree.leaves(states)[0])
     hold = f"hold one agent for all {num_lanes} seeds, or one for each"
@@ -77,7 +88,8 @@ def learnt_by(
         hold = "be a Result: this environment has moments or arms, which its env_states hold"
         require(env_states is not None, "train", "start", hold, "states alone", "Write start=result.")
         check_env_states("train", "start.env_states", states, env_states, lanes.first(env))
-        kept = env_states
+        # All environments of a lane hold the same moments; those of the first serve all.
+        kept = tree.index(env_states, (slice(None), slice(1)))
     spread = tree.map(lambda x: x.expand(num_lanes, *x.shape[1:]), (fields, kept))
     return Learnt(*spread)
 

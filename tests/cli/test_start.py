@@ -1,0 +1,88 @@
+"""Going on from the agents of another run, on the command line."""
+
+import json
+
+import pytest
+import torch
+
+from funcrl.cli import main
+from funcrl.core import jit, tree
+from funcrl.io import open_run
+
+TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
+TINY += ["--hidden", "4", "--processes", "1"]
+
+
+@pytest.fixture(autouse=True)
+def traced_only(monkeypatch, tmp_path):
+    compile_before = jit._compile
+    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+    monkeypatch.chdir(tmp_path)
+
+
+def trained(out, *words):
+    return main(["train", "ppo", "CartPole-v1", *words, *TINY, "--out", out])
+
+
+def same(a, b):
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in pairs)
+
+
+def test_a_run_goes_on_from_another_and_is_resumed_without_it(capsys):
+    wrap = ["--wrap", "normalize_observation"]
+    assert trained("first", "--seeds", "3:6", "--steps", "64", *wrap) == 0
+    assert trained("next", "--start", "first", "--env.half-length", "0.25", "--steps", "48", *wrap) == 0
+    first, after = open_run("first"), open_run("next")
+    assert after.seeds == first.seeds == (3, 4, 5)
+    assert json.loads(open("next/config.json").read())["start"] == "first"
+    known = after.learnt
+    assert same(known.fields["params"], first.agents.params)
+    assert same(
+        known.env_states.inner.moments, tree.index(first.env_states.inner.moments, (slice(None), slice(1)))
+    )
+    # What it began with is its own: the other folder may go.
+    (open_run("first").folder / "config.json").unlink()
+    assert main(["resume", "next", "--steps", "96"]) == 0
+    assert (
+        trained("whole", "--start", "next", "--start-seed", "4", "--seeds", "2", "--steps", "16", *wrap) == 0
+    )
+    begun = open_run("whole").learnt
+    for lane in range(2):
+        assert same(tree.index(begun.fields["params"], lane), tree.index(open_run("next").agents.params, 1))
+
+
+def test_groups_that_are_yet_to_begin_know_it_too(capsys):
+    assert trained("first", "--seeds", "3", "--steps", "64") == 0
+    words = ["--start", "first", "--lanes-per-group", "2", "--steps", "48"]
+    assert trained("one", *words) == 0
+    assert trained("two", *words) == 0
+    for path in open_run("two").folder.glob("checkpoint/*.json"):
+        if json.loads(path.read_text())["lanes"] == [2, 3]:
+            path.unlink()
+    assert main(["resume", "two"]) == 0
+    assert same(open_run("one").agents, open_run("two").agents)
+    assert (open_run("one").folder / "returns.csv").read_bytes() == (
+        open_run("two").folder / "returns.csv"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--start", "nowhere"], "must be the folder of a run"),
+        (["--start-seed", "3"], "--start-seed must stand beside --start DIR"),
+        (
+            ["--start", "first", "--seeds", "3"],
+            "hold one agent for all 3 seeds, or one for each, got '2 agents'",
+        ),
+        (
+            ["--start", "first", "--start-seed", "9"],
+            "seed must be one of the run's, got 9. It has seeds 0, 1",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(words, message, capsys):
+    assert trained("first", "--seeds", "2", "--steps", "16") == 0
+    assert trained("next", *words, "--steps", "16") == 2
+    assert message in capsys.readouterr().err
