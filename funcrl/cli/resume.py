@@ -8,9 +8,11 @@ from pathlib import Path
 from funcrl.cli.arguments import parse_count, parse_folder
 from funcrl.cli.progress import say
 from funcrl.cli.running import check_saving, make_saver, train_into
+from funcrl.cli.sweep import resume_sweep
 from funcrl.core.checks import require
 from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
 from funcrl.io.restoring import check_settings
+from funcrl.io.settings import read_settings
 
 
 @dataclasses.dataclass
@@ -49,10 +51,16 @@ def resume_command(words: list[str]) -> int:
 
 
 def _resume(folder: Path, options: Options) -> int:
+    settings = read_settings(folder)
+    check_saving("resume", options)
+    if "over" in settings:
+        whole = options.steps is None
+        require(whole, "resume", "--steps", "be left out for a sweep", options.steps)
+        with only_writer(folder, "resume"):
+            return resume_sweep(folder, settings, options)
     run = open_run(folder)
     folder = run.folder
     with only_writer(folder, "resume"):
-        check_saving("resume", options)
         found = latest(folder)
         check_settings(found, run.settings)
         plan = dataclasses.replace(run.plan(options.processes), learnt=run.learnt)

@@ -19,17 +19,20 @@ from funcrl.cli.arguments import (
     split_values,
     take_env_fields,
 )
-from funcrl.cli.progress import ProgressBar, say
+from funcrl.cli.progress import say
+from funcrl.cli.running import Ended, check_saving, make_saver, run_on_screen
 from funcrl.core.checks import require
-from funcrl.io import check_folder, only_writer
+from funcrl.io import Recorder, check_folder, has_checkpoint, latest, only_writer
 from funcrl.io.comparing import table, verdict
 from funcrl.io.files import json_text, write_atomically
 from funcrl.io.folders import clear
-from funcrl.io.settings import describe
-from funcrl.io.sweeps import contestants, ranked, sensitivity, sweep_table
-from funcrl.train import execute, plan_sweep
+from funcrl.io.heads import remove_checkpoints
+from funcrl.io.restoring import check_settings
+from funcrl.io.settings import describe, settings_from
+from funcrl.io.sweeps import contestants, program_folder, ranked, result_of, sensitivity, sweep_table
+from funcrl.train import Plan, Result, SweepResult, plan_sweep
 from funcrl.train.resolve import resolve_algorithm
-from funcrl.train.sweep import in_order, results_of
+from funcrl.train.sweep import Program, Setting, in_order, results_of
 
 _SHOWN = 20
 """settings in the table on the screen"""
@@ -55,9 +58,16 @@ class Options:
     wrap: tuple[str, ...] = ()
     """wrappers, as in funcrl train"""
     lanes_per_group: int | None = None
-    """run this many lanes at once; by default as many as fit into memory"""
+    """run this many lanes at once; by default, on a CPU, as many as there are seeds if those are 8 or more, so that
+    every lane is to the bit what funcrl train makes of it, else as many as fit into memory"""
     processes: int | None = None
     """share the lanes out to this many processes; by default one a core"""
+    checkpoint_every: float = 60.0
+    """seconds between two checkpoints, from which funcrl resume goes on; inf for none but at the end"""
+    keep_checkpoints: int = 2
+    """how many of the last checkpoints stay"""
+    save_replay: bool = True
+    """save replay buffers in checkpoints too"""
 
 
 def sweep_command(words: list[str]) -> int:
@@ -102,28 +112,76 @@ def sweep_command(words: list[str]) -> int:
         lanes_per_group=options.lanes_per_group,
         processes=options.processes,
     )
+    check_saving("sweep", options)
     folder = options.out or default_folder(f"{name}", f"{env_name}-sweep")
     check_folder(folder, options.replace, "sweep")
-    count = sum(len(program.settings) for program in programs)
-    label = f"{name} {env_name}"
-    what = f"{count} settings × {len(programs[0].plan.seeds) // len(programs[0].settings)} seeds"
-    say(f"{label}: {what} in {len(programs)} program{'s' if len(programs) > 1 else ''}")
-    found = []
+    settings = describe("sweep", words, name, (env_name, fields, options.wrap), config, programs[0].plan)
+    # Not those of all lanes; and as they were written, which JSON would change.
+    settings |= {"seeds": list(dict.fromkeys(programs[0].plan.seeds)), "over": list(options.over)}
     with only_writer(folder, "sweep"):
-        for number, program in enumerate(programs, 1):
-            own = label if len(programs) == 1 else f"{label} ({number} of {len(programs)})"
-            progress = ProgressBar(own, program.plan)
-            try:
-                found += list(results_of(program, execute(program.plan, progress)))
-            finally:
-                progress.close()
-        result = in_order(over, found)
         clear(folder)
-        settings = describe("sweep", words, name, (env_name, fields, options.wrap), config, programs[0].plan)
-        settings |= {"over": {key: list(values) for key, values in over.items()}}
         write_atomically(folder / "config.json", json_text(settings, indent=2).encode())
-        sweep_table(result, folder / "sweep.csv")
-        sensitivity(result, label, folder / "sweep.png")
+        return sweep_into(folder, settings, programs, over, options)
+
+
+def sweep_into(
+    folder: Path, settings: dict[str, Any], programs: list[Program], over: dict[str, list[Any]], options: Any
+) -> int:
+    """Train what is left of the programs of a sweep, write its table and picture, and say which is best.
+
+    Args:
+        folder: Of the sweep.
+        settings: Content of its `config.json`.
+        programs: From `plan_sweep`.
+        over: Values by field.
+        options: How to save.
+
+    Returns:
+        Exit status.
+    """
+    label = f"{settings['algorithm']} {settings['environment']}"
+    count = sum(len(program.settings) for program in programs)
+    plural = "s" if len(programs) > 1 else ""
+    say(f"{label}: {count} settings × {len(settings['seeds'])} seeds in {len(programs)} program{plural}")
+    found: list[tuple[Setting, Result]] = []
+    for number, program in enumerate(programs, 1):
+        own = program_folder(folder, number)
+        result = result_of(own, program.plan)
+        if result is None:
+            part = label if len(programs) == 1 else f"{label} ({number} of {len(programs)})"
+            ended = _train(part, own, {**settings, "program": number}, program.plan, options)
+            if ended.result is None or ended.interrupt.number is not None or ended.failed is not None:
+                say(
+                    f"error: {ended.failed}"
+                    if ended.failed
+                    else f"\ninterrupted. Go on with: funcrl resume {folder}"
+                )
+                return ended.interrupt.status if ended.failed is None else 1
+            result = ended.result
+        found += results_of(program, result)
+    result_of_all = in_order(over, found)
+    sweep_table(result_of_all, folder / "sweep.csv")
+    sensitivity(result_of_all, label, folder / "sweep.png")
+    return _say_which_is_best(folder, result_of_all, count * len(settings["seeds"]))
+
+
+def _train(label: str, folder: Path, settings: dict[str, Any], plan: Plan, options: Any) -> Ended:
+    """Train one program, from its last checkpoint where it has one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = latest(folder) if has_checkpoint(folder) else None
+    settings = settings | {"lanes_per_group": plan.lanes_per_group, "processes": plan.processes}
+    if before is not None:
+        check_settings(before, settings)
+        say(f"{label}: going on from step {before.head['step']:,} of {plan.num_steps:,}")
+    extents = None if before is None else before.extents
+    recorder = Recorder(folder, settings, extents, by="lane")
+    ended = run_on_screen(label, plan, recorder, make_saver(recorder, plan, options, before), before)
+    if ended.result is not None and result_of(folder, plan) is not None:
+        remove_checkpoints(folder)
+    return ended
+
+
+def _say_which_is_best(folder: Path, result: SweepResult, num_lanes: int) -> int:
     best = ranked(contestants(result))
     if best:
         print("\n" + table(best[:_SHOWN]))
@@ -131,14 +189,35 @@ def sweep_command(words: list[str]) -> int:
         print(f"and {len(best) - _SHOWN} more in sweep.csv")
     if len(best) > 1:
         print(f"\n{verdict(best)}")
-    lost = sum(
-        len(program.plan.seeds) // len(program.settings) * len(program.settings) for program in programs
-    )
-    lost -= sum(len(one.seeds) for one in result.results)
-    say(f"\nwrote {folder}: sweep.png, sweep.csv, config.json", sys.stdout)
+    say(f"\nwrote {folder}: sweep.png, sweep.csv, config.json, programs/", sys.stdout)
+    lost = num_lanes - sum(len(one.seeds) for one in result.results)
     if lost:
-        say(f"lost: {lost} lanes, whose process died")
+        say(f"lost: {lost} lanes, whose process died. Train them again with: funcrl resume {folder}")
     return 1 if lost else 0
+
+
+def resume_sweep(folder: Path, settings: dict[str, Any], options: Any) -> int:
+    """Go on with a sweep: with the program that was cut off from its checkpoint, then with the others.
+
+    Args:
+        folder: Of the sweep.
+        settings: Content of its `config.json`.
+        options: How to save, and in how many processes.
+    """
+    algorithm = resolve_algorithm("resume", settings["algorithm"])
+    over = parse_over(tuple(settings["over"]))
+    programs = plan_sweep(
+        algorithm,
+        make_env(settings["environment"], settings["env"], settings["wrappers"]),
+        over,
+        config=settings_from("resume", algorithm.Config, settings["config"]),
+        seeds=settings["seeds"],
+        num_steps=settings["asked_steps"],
+        device=settings["device"],
+        lanes_per_group=settings["lanes_per_group"],
+        processes=settings["processes"] if options.processes is None else options.processes,
+    )
+    return sweep_into(folder, settings, programs, over, options)
 
 
 def parse_over(words: tuple[str, ...]) -> dict[str, list[Any]]:

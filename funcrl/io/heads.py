@@ -50,6 +50,12 @@ def has_checkpoint(folder: Path) -> bool:
     return bool(newest_first(folder / "checkpoint"))
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints in the folder of a run that has come to its end; its final agents stay."""
+    for path in (*newest_first(folder / "checkpoint"), *folder.glob("checkpoint/*.at-*.safetensors")):
+        path.unlink(missing_ok=True)
+
+
 def lanes_of_head(path: Path) -> range | None:
     """Return the group of lanes of a head; None where that cannot be read."""
     try:

@@ -15,7 +15,9 @@ from funcrl.core import random
 from funcrl.io.comparing import COLOURS, Contestant
 from funcrl.io.files import write_atomically
 from funcrl.io.plots import picture
-from funcrl.train import SweepResult
+from funcrl.io.tables import matrix, read_table
+from funcrl.train import Plan, Report, Result, SweepResult
+from funcrl.train.outcome import make_result
 
 _MOST_PANELS = 4
 
@@ -40,6 +42,32 @@ def sweep_table(result: SweepResult, path: Path) -> None:
             for step, earned, ended in zip(steps, returns, episodes, strict=True):
                 writer.writerow([number * size + place, seed, *values, step, f"{earned:.9g}", f"{ended:.9g}"])
     write_atomically(path, text.getvalue().encode())
+
+
+def program_folder(folder: Path, number: int) -> Path:
+    """Return where a sweep has the tables and checkpoints of one of its programs, counted from 1."""
+    return folder / "programs" / str(number)
+
+
+def result_of(folder: Path, plan: Plan) -> Result | None:
+    """Return what a program of a sweep that has come to its end has left; None where it has not.
+
+    Args:
+        folder: Of the program.
+        plan: What was to be done.
+
+    Raises:
+        ValueError: When the table is damaged.
+    """
+    if not (folder / "checkpoint" / "states.safetensors").exists():
+        return None
+    names = range(len(plan.seeds))
+    table = read_table(folder / "metrics.csv", "lane", names)
+    if len(table["lane"]) != len(names) * plan.num_iterations:
+        return None
+    shown = {name: matrix(table, "lane", names, name) for name in table if name not in ("lane", "step")}
+    figures = Report(shown.pop("return"), shown.pop("episodes"), shown)
+    return make_result(plan, tuple(names), ((), ()), figures, 0.0, plan.num_iterations)
 
 
 def contestants(result: SweepResult) -> list[Contestant]:

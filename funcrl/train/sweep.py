@@ -13,6 +13,7 @@ import torch
 
 from funcrl import envs
 from funcrl.buffers import memory
+from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.train.loops import loop_of
 from funcrl.train.plan import Plan, plan_lanes
@@ -84,7 +85,8 @@ def sweep(
         seeds: See `train`.
         num_steps: See `train`.
         device: See `train`.
-        lanes_per_group: See `train`; by default as many as fit into memory with their replay buffers.
+        lanes_per_group: See `train`; by default, on a CPU, as many as there are seeds if those are 8 or more, so
+            that each lane is to the bit what `train` makes of it, else as many as fit into memory.
         callback: See `train`; called for one program after the other.
         backend: See `train`.
         processes: See `train`.
@@ -165,7 +167,8 @@ def plan_sweep(
         lanes = distinct * len(settings)
         group = lanes_per_group
         if group is None:
-            group = _fitting(module, lane_env, lane_config, len(lanes), device)
+            sizes = (len(lanes), len(distinct), checks.device("sweep", device))
+            group = _lanes_at_once(module, lane_env, lane_config, *sizes)
         given = (num_steps, device, group, backend, processes)
         plan = plan_lanes(module, lane_env, lane_config, lanes, *given)
         programs.append(Program(plan, settings))
@@ -272,12 +275,22 @@ def set_field(env: Any, name: str, value: Any) -> Any:
     return dataclasses.replace(env, **{name: value})
 
 
-def _fitting(
-    algorithm: ModuleType, env: Any, config: Any, num_lanes: int, device: torch.device | str
-) -> int | None:
-    """Return how many lanes fit into memory with their replay buffers; None for all."""
-    needed, free = loop_of(algorithm).memory_bytes(env, config), memory.available(torch.device(device))
-    if not needed or free is None:
-        return None
-    fewer = int(memory.SHARE * free / 2) // needed
-    return fewer if 1 <= fewer < num_lanes else None
+SEEDS_THAT_FILL_A_PROGRAM = 8
+"""Lanes from which on more of them in one program gain little on a CPU."""
+
+
+def _lanes_at_once(
+    algorithm: ModuleType, env: Any, config: Any, num_lanes: int, num_seeds: int, device: torch.device
+) -> int:
+    """Return how many lanes to run at once.
+
+    On a CPU those of one setting, so that programs are as wide as those of `train`: sums round differently in
+    programs of other widths. With fewer than `SEEDS_THAT_FILL_A_PROGRAM` that would cost too much.
+    """
+    most = num_lanes
+    if device.type == "cpu" and num_seeds >= SEEDS_THAT_FILL_A_PROGRAM:
+        most = num_seeds
+    needed, free = loop_of(algorithm).memory_bytes(env, config), memory.available(device)
+    if needed and free is not None:
+        most = min(most, max(1, int(memory.SHARE * free / 2) // needed))
+    return most

@@ -35,7 +35,7 @@ def test_a_run_goes_on_from_another_and_is_resumed_without_it(capsys):
     assert trained("next", "--start", "first", "--env.half-length", "0.25", "--steps", "48", *wrap) == 0
     first, after = open_run("first"), open_run("next")
     assert after.seeds == first.seeds == (3, 4, 5)
-    assert json.loads(open("next/config.json").read())["start"] == "first"
+    assert after.settings["start"] == "first"
     known = after.learnt
     assert same(known.fields["params"], first.agents.params)
     assert same(

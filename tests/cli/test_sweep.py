@@ -6,6 +6,7 @@ import json
 import pytest
 
 from funcrl.cli import main
+from funcrl.cli.progress import ProgressBar
 from funcrl.cli.sweep import parse_over
 from funcrl.core import jit
 
@@ -46,12 +47,62 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
         ("11", "2", "(8,)"),
     }
     assert (folder / "sweep.png").stat().st_size > 10_000
-    assert json.loads((folder / "config.json").read_text())["over"] == {
-        "learning_rate": [1e-4, 1e-2],
-        "hidden": [[4], [8]],
-    }
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["over"] == ["learning-rate=1e-4,1e-2", "hidden=(4,),(8,)"]
+    assert settings["seeds"] == [0, 1, 2]
+    assert list(folder.glob("programs/*/checkpoint/*.json")) == []
     assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--out", str(folder)]) == 2
     assert "--out must be an empty folder" in capsys.readouterr().err
+    short = [*words[:-1], "160", "--replace", "--out", str(folder)]
+    assert main(["sweep", "ppo", "CartPole-v1", *short, *TINY, "--processes", "1"]) == 0
+    with open(folder / "sweep.csv") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 3 * 10
+
+
+SWEEP = ["sweep", "ppo", "CartPole-v1", "--over", "gamma=0.9,0.99", "--over", "hidden=(4,),(8,)", *TINY]
+SWEEP += ["--seeds", "2", "--steps", "128", "--lanes-per-group", "2", "--processes", "1"]
+SWEEP += ["--checkpoint-every", "1e-9"]
+
+
+def test_a_sweep_that_was_cut_off_goes_on_to_the_same_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SWEEP, "--out", "whole"]) == 0
+    call, shown = ProgressBar.__call__, []
+
+    def interrupted(bar, progress):
+        shown.append(progress.step)
+        call(bar, progress)
+        if len(shown) in (3, 13, 14, 30):  # of 8 for each setting: in the first, the second, the last
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "__call__", interrupted)
+    assert main([*SWEEP, "--out", "cut"]) == 130
+    assert "Go on with: funcrl resume cut" in capsys.readouterr().err
+    assert not (tmp_path / "cut" / "sweep.csv").exists()
+    statuses = [main(["resume", "cut"]) for _ in range(4)]
+    assert statuses == [130, 130, 130, 0]
+    assert len(shown) < 2 * 32
+    for name in ("sweep.csv", "programs/1/metrics.csv", "programs/2/metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    before = len(shown)
+    assert main(["resume", "cut"]) == 0
+    assert len(shown) == before  # nothing is left to train
+    assert "gamma=0.99" in capsys.readouterr().out
+
+
+def test_a_sweep_whose_settings_were_changed_does_not_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ProgressBar, "close", lambda bar: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([*SWEEP, "--out", "cut"])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cut" / "config.json"
+    path.write_text(path.read_text().replace("gamma=0.9,0.99", "gamma=0.5,0.99"))
+    assert main(["resume", "cut"]) == 2
+    assert "have over = " in capsys.readouterr().err
+    assert main(["resume", "cut", "--steps", "1k"]) == 2
+    assert "--steps must be left out for a sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
