@@ -26,7 +26,7 @@ def evaluate(
     max_steps: int | None = None,
     greedy: bool = True,
     env_states: Any = None,
-    backend: str = "inductor",
+    backend: str = "aot_eager",
 ) -> Tensor:
     """Return what each lane's agent earns in episodes of its own.
 
@@ -45,7 +45,8 @@ def evaluate(
         env_states: `result.env_states` of the training, for an environment that normalises by
             running moments (those of the training are used, and no longer changed), or for a bandit
             whose arms were drawn for each lane.
-        backend: See `train`.
+        backend: `"aot_eager"` starts at once; `"inductor"` compiles, which pays where many long episodes
+            are played again and again.
 
     Returns:
         `[S, num_episodes]` undiscounted returns, on the states' device.

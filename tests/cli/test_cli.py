@@ -15,7 +15,7 @@ from funcrl import __version__
 from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.arguments import parse_seeds
-from funcrl.core import tree
+from funcrl.core import internals, tree
 from funcrl.io import locks, only_writer
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--hidden", "4", "--num-minibatches", "2"]
@@ -234,6 +234,29 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, tmp_pa
         assert main(["resume", "run", "--steps", "0.64k"]) == 0
     assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 40
     assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 640
+
+
+def test_resuming_sweeping_and_evaluating_compile_nothing_that_the_run_had_not(
+    finished, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    compiled = []
+
+    def compile_graph(graph, *_):
+        compiled.append(graph)
+        raise AssertionError("nothing is to be compiled")
+
+    monkeypatch.setattr(internals, "compile_graph", compile_graph)
+    assert main(["resume", "run", "--steps", "640"]) == 0
+    assert main(["evaluate", "run", "--episodes", "3"]) == 0
+    # As many lanes at once as there are seeds, which is the default from 8 seeds on.
+    words = ["--over", "gamma=0.9,0.99", "--over", "learning_rate=1e-3,1e-4", "--lanes-per-group", "3"]
+    words += ["--seeds", "3", "--steps", "320", "--out", "sweep"]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 0
+    assert not compiled
+    with pytest.raises(AssertionError, match="nothing is to be compiled"):
+        main(["train", "ppo", "CartPole-v1", "--seeds", "5", "--steps", "320", "--processes", "1", *TINY])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
