@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -20,6 +21,7 @@ commands:
   sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
   resume DIR                    go on with a run that was cut off, or beyond its end
   evaluate DIR                  let the agents of a run play, and print what they earn
+  extract DIR --seeds 3,        take seeds out of a run, as a run that can go on alone
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
@@ -91,6 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.formatwarning = before
 
 
+_COMMANDS = {
+    "train": "train",
+    "sweep": "sweep",
+    "resume": "resume",
+    "evaluate": "evaluate",
+    "extract": "extract",
+    "compare": "compare",
+    "plan": "plan",
+    "list": "listing",
+}
+"""Modules of the commands, of which only the one that is wanted is imported."""
+
+
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_USAGE, end="")
@@ -99,40 +114,12 @@ def _run(words: list[str]) -> int:
     if command in ("-V", "--version", "version"):
         print(f"funcrl {__version__}")
         return 0
-    if command == "train":
-        from funcrl.cli.train import train_command
-
-        return train_command(rest)
-    if command == "sweep":
-        from funcrl.cli.sweep import sweep_command
-
-        return sweep_command(rest)
-    if command == "resume":
-        from funcrl.cli.resume import resume_command
-
-        return resume_command(rest)
-    if command == "evaluate":
-        from funcrl.cli.evaluate import evaluate_command
-
-        return evaluate_command(rest)
-    if command == "compare":
-        from funcrl.cli.compare import compare_command
-
-        return compare_command(rest)
-    if command == "plan":
-        from funcrl.cli.plan import plan_command
-
-        return plan_command(rest)
-    if command == "list":
-        from funcrl.cli.listing import list_command
-
-        return list_command(rest)
     from funcrl.core import checks
 
-    checks.known(
-        "funcrl", "command", command, ["train", "sweep", "resume", "evaluate", "compare", "plan", "list"]
-    )
-    return 2
+    checks.known("funcrl", "command", command, _COMMANDS)
+    module = importlib.import_module(f"funcrl.cli.{_COMMANDS[command]}")
+    status: int = getattr(module, f"{command}_command")(rest)
+    return status
 
 
 def _is_about_input(error: Exception) -> bool:

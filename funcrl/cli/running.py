@@ -72,7 +72,7 @@ PATIENCE = 16
 """Iterations after which to stop though nothing has been saved yet: a worker may have been lost."""
 
 
-def _draw(result: Result, plan: Plan, title: str, path: Path) -> None:
+def draw(result: Result, plan: Plan, title: str, path: Path) -> None:
     """Draw what is learnt: of a bandit the regret, of anything else the return."""
     if "cumulative_regret" not in result.metrics:
         learning_curve(result, title, path)
@@ -108,7 +108,7 @@ def train_into(
     result, failed = ended.result, ended.failed
     if result is not None:
         if failed is None:
-            _draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
+            draw(result, plan, f"{label}, {len(result.seeds)} seeds", folder / "curve.png")
         say("\n" + summary(label, plan, result), sys.stdout)
         say(
             f"  wrote {folder}: curve.png, returns.csv, metrics.csv, metrics.jsonl, config.json, checkpoint/",

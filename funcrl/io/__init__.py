@@ -2,6 +2,7 @@
 
 from funcrl.io.checkpoint import load, save
 from funcrl.io.checkpoints import Checkpoints
+from funcrl.io.extracting import extract
 from funcrl.io.folders import check_folder, free_folder
 from funcrl.io.grids import draw_grid, grid_picture, grid_text, is_grid
 from funcrl.io.heads import has_checkpoint
@@ -21,6 +22,7 @@ __all__ = [
     "Tracker",
     "check_folder",
     "draw_grid",
+    "extract",
     "free_folder",
     "grid_picture",
     "grid_text",

@@ -156,7 +156,7 @@ def plan_sweep(
         over,
         "Write over={'gamma': [0.9, 0.99]}.",
     )
-    is_float = {name: _is_float(name, config, world) for name in values}
+    is_float = {name: is_number(name, config, world) for name in values}
     numbers = {name: values[name] for name in values if is_float[name]}
     others = {name: values[name] for name in values if not is_float[name]}
     programs = []
@@ -221,7 +221,7 @@ def owner(env: Any, name: str) -> tuple[str, ...] | None:
     return None
 
 
-def _is_float(name: str, config: Any, env: Any) -> bool:
+def is_number(name: str, config: Any, env: Any) -> bool:
     """Return whether a field is a number that may differ between the lanes of a program."""
     if name.startswith(ENV):
         field_name, way = name.removeprefix(ENV), owner(env, name.removeprefix(ENV))
