@@ -12,7 +12,7 @@ from funcrl.cli.sweep import resume_sweep
 from funcrl.core.checks import require
 from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
 from funcrl.io.restoring import check_settings
-from funcrl.io.settings import read_settings
+from funcrl.io.settings import read_settings, run_folder
 
 
 @dataclasses.dataclass
@@ -51,6 +51,7 @@ def resume_command(words: list[str]) -> int:
 
 
 def _resume(folder: Path, options: Options) -> int:
+    folder = run_folder(folder)
     settings = read_settings(folder)
     check_saving("resume", options)
     if "over" in settings:

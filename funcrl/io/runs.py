@@ -18,7 +18,7 @@ from funcrl.core.checks import require
 from funcrl.io.checkpoint import load
 from funcrl.io.folders import START
 from funcrl.io.restoring import latest
-from funcrl.io.settings import read_settings, settings_from
+from funcrl.io.settings import read_settings, run_folder, settings_from
 from funcrl.io.tables import Table, matrix, read_table, steps_of
 from funcrl.train import Plan, make_plan
 from funcrl.train.episodes import needs_env_states
@@ -245,8 +245,7 @@ def open_run(folder: str | Path) -> SavedRun:
     """
     if not isinstance(folder, (str, Path)):
         raise TypeError(f"open_run: folder must be a path, got {folder!r}.")
-    folder = Path(folder)
-    folder = folder.parent if folder.name == "config.json" and folder.is_file() else folder
+    folder = run_folder(Path(folder))
     settings = read_settings(folder)
     if "over" in settings:
         instead = f"Its table is {folder / 'sweep.csv'}."

@@ -62,6 +62,11 @@ def describe(
     }
 
 
+def run_folder(path: Path) -> Path:
+    """Return the folder of a run from itself, or from its `config.json`."""
+    return path.parent if path.name == "config.json" and path.is_file() else path
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return what the `config.json` in the folder of a run, or of a sweep, says.
 

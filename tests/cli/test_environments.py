@@ -8,17 +8,12 @@ import pytest
 
 from funcrl import envs
 from funcrl.cli import main
-from funcrl.core import jit
 from funcrl.io import open_run, recorder
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 
 
-@pytest.fixture(autouse=True)
-def traced_only(monkeypatch, tmp_path):
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def trained(*words):
@@ -145,7 +140,6 @@ def test_a_sweep_is_not_taken_for_a_run(capsys):
     assert main(["sweep", "ppo", "CartPole-v1", *words, "--out", "sweep"]) == 0
     for command in (
         ["evaluate", "sweep"],
-        ["resume", "sweep"],
         ["compare", "sweep"],
         ["train", "--config", "sweep"],
     ):

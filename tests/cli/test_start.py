@@ -6,18 +6,14 @@ import pytest
 import torch
 
 from funcrl.cli import main
-from funcrl.core import jit, tree
+from funcrl.core import tree
 from funcrl.io import open_run
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 TINY += ["--hidden", "4", "--processes", "1"]
 
 
-@pytest.fixture(autouse=True)
-def traced_only(monkeypatch, tmp_path):
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def trained(out, *words):

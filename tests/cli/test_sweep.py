@@ -8,15 +8,11 @@ import pytest
 from funcrl.cli import main
 from funcrl.cli.progress import ProgressBar
 from funcrl.cli.sweep import parse_over
-from funcrl.core import jit
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 
 
-@pytest.fixture(autouse=True)
-def traced_only(monkeypatch):
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_path, capsys, monkeypatch):

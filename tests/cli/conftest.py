@@ -1,0 +1,13 @@
+"""What tests of the command line share."""
+
+import pytest
+
+from funcrl.core import jit
+
+
+@pytest.fixture
+def uncompiled(monkeypatch, tmp_path):
+    """A folder of its own to work in, and programs that run eagerly: commands are about what is around them."""
+    compile_before = jit._compile
+    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "eager"))
+    monkeypatch.chdir(tmp_path)
