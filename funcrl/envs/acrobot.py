@@ -27,6 +27,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs import beginnings
 from funcrl.envs.drawing import BLUE, INK, YELLOW, Canvas, Frame
 
 Motion = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -64,6 +65,8 @@ class Acrobot:
 
     render_fps = 15
     """pictures per second of a film"""
+    reset_options = ("low", "high")
+    """what Gymnasium's `reset(options=...)` may say: arguments of `starting`"""
 
     gravity: float = 9.8
     """g, m/s²"""
@@ -94,7 +97,9 @@ class Acrobot:
     target_height: float = 1.0
     """m above the pivot; an episode terminates when the tip is higher"""
     initial_range: float = 0.1
-    """every component starts uniformly in ± this"""
+    """every component starts uniformly within ± this of `initial_center`"""
+    initial_center: float = 0.0
+    """middle of the range in which every component starts"""
     dynamics: str = tree.static(default="book")
     """`"book"` for Sutton & Barto's equations, `"nips"` for those printed in the article"""
     max_episode_steps: int | None = tree.static(default=500)
@@ -110,7 +115,8 @@ class Acrobot:
                 *("max_velocity_1", "max_velocity_2", "time_step"),
             ),
         )
-        checks.number("Acrobot", "target_height", self.target_height, -math.inf, math.inf)
+        for name in ("target_height", "initial_center"):
+            checks.number("Acrobot", name, getattr(self, name), -math.inf, math.inf)
         checks.known("Acrobot", "dynamics", self.dynamics, ("book", "nips"))
         checks.time_limit("Acrobot", self.max_episode_steps)
 
@@ -126,7 +132,8 @@ class Acrobot:
 
     def initial(self, key: Tensor) -> Tensor:
         """Return the first state of an episode, `[4]`."""
-        return random.uniform(key, (4,), -self.initial_range, self.initial_range)
+        low, high = self.initial_center - self.initial_range, self.initial_center + self.initial_range
+        return random.uniform(key, (4,), low, high)
 
     def _slope(self, motion: Motion, torque: Tensor) -> Motion:
         """Return the derivatives of the four by time: the equations at the top of this file."""
@@ -147,6 +154,13 @@ class Acrobot:
         acceleration_2 = force / (m2 * lc2**2 + self.inertia - d2**2 / d1)
         acceleration_1 = -(d2 * acceleration_2 + phi1) / d1
         return velocity_1, velocity_2, acceleration_1, acceleration_2
+
+    def starting(self, low: float | None = None, high: float | None = None) -> Acrobot:
+        """Return the environment in which every component starts uniformly between two numbers."""
+        low = self.initial_center - self.initial_range if low is None else low
+        high = self.initial_center + self.initial_range if high is None else high
+        beginnings.ordered("Acrobot.reset", low, high)
+        return tree.replace(self, initial_center=(low + high) / 2, initial_range=(high - low) / 2)
 
     def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
         """Return the state that follows, `[4]`, by one classical Runge-Kutta step of fourth order."""

@@ -107,6 +107,11 @@ def mean_of(means: Tensor, action: Tensor) -> Tensor:
     return torch.where(averages.is_arm(action, means.shape[-1]), means, 0.0).sum(dim=-1)
 
 
+def paid(state: Arms) -> float | None:
+    """Return what the pull of this episode paid; None before it."""
+    return float(state.reward) if bool(state.pulled) else None
+
+
 def check_arms(
     function: str, means: Any, num_arms: Any, low: float = -math.inf, high: float = math.inf
 ) -> None:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
-from funcrl.envs.arms import Arms, Bandit, before_pull, check_arms, mean_of
+from funcrl.envs.arms import Arms, Bandit, before_pull, check_arms, mean_of, paid
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import bars
 from funcrl.ops import regret
 
 GARIVIER_CAPPE = (0.1, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.01, 0.01, 0.01)
@@ -60,3 +62,7 @@ class BernoulliBandit(Bandit):
     def lower_bound(self, state: Arms) -> Tensor:
         """Return the constant of Lai & Robbins for these arms, `[]`; see `ops.regret.lai_robbins`."""
         return regret.lai_robbins(state.means, regret.bernoulli_kl)
+
+    def render(self, state: Arms) -> Frame:
+        """Return a picture of the arms, `[H, W, 3]`: how likely each is to pay, and what the last pull paid."""
+        return bars.picture(state.means.tolist(), paid(state))

@@ -14,12 +14,18 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import card_table
 
 MOST_DRAWS = 10
 """The most cards that a dealer with two of them ever draws: two aces, then A A A A 6 A A A A and any"""
 
 _STANDS = 17
 _LIMIT = 21
+_BITS = 5
+_MOST_OF_A_KIND = 31
+"""in five bits; nobody holds more than 22 aces"""
+_ACE_AND_TEN = 1 + (1 << _BITS * 9)
 
 
 @functools.cache
@@ -54,10 +60,18 @@ class Hand:
 
     total: Tensor
     """`[]` int64, sum with every ace as 1"""
-    has_ace: Tensor
-    """`[]` boolean"""
-    count: Tensor
-    """`[]` int64, number of cards"""
+    held: Tensor
+    """`[]` int64, how many of each card, five bits a card: aces in the lowest ones, then twos, up to tens"""
+
+    @property
+    def has_ace(self) -> Tensor:
+        """Whether one of the cards is an ace, `[]` boolean."""
+        return (self.held & _MOST_OF_A_KIND) > 0
+
+    def cards(self) -> list[int]:
+        """Return the cards on the host, in ascending order; in what order they were drawn is not known."""
+        held = int(self.held)
+        return [card for card in range(1, 11) for _ in range(held >> _BITS * (card - 1) & _MOST_OF_A_KIND)]
 
 
 @tree.struct
@@ -73,15 +87,19 @@ class Hands:
     """`[]` boolean, whether the game has ended"""
 
 
+def _one(card: Tensor) -> Tensor:
+    """Return what one more of a card adds to `Hand.held`."""
+    return torch.ones_like(card) << _BITS * (card - 1)
+
+
 def _hand(pair: Tensor) -> Hand:
-    return Hand(pair.sum(), (pair == 1).any(), torch.full_like(pair[0], 2))
+    return Hand(pair.sum(), _one(pair).sum())
 
 
 def _take(hand: Hand, card: Tensor, condition: Tensor) -> Hand:
     return Hand(
         total=hand.total + torch.where(condition, card, 0),
-        has_ace=hand.has_ace | (condition & (card == 1)),
-        count=hand.count + condition.to(torch.int64),
+        held=hand.held + torch.where(condition, _one(card), 0),
     )
 
 
@@ -93,8 +111,15 @@ def _value(hand: Hand) -> Tensor:
     return hand.total + torch.where(_has_usable_ace(hand), 10, 0)
 
 
+def _says(who: str, hand: Hand) -> str:
+    """Return a hand's sum in words: `"player: 18 with an ace as 11"`."""
+    value = int(_value(hand))
+    more = ", over 21" if value > _LIMIT else " with an ace as 11" if bool(_has_usable_ace(hand)) else ""
+    return f"{who}: {value}{more}"
+
+
 def _is_natural(hand: Hand) -> Tensor:
-    return (hand.count == 2) & (_value(hand) == _LIMIT)
+    return hand.held == _ACE_AND_TEN
 
 
 def _score(hand: Hand) -> Tensor:
@@ -172,3 +197,17 @@ class Blackjack:
     def terminal(self, state: Hands, key: Tensor) -> Tensor:
         """Return whether the player has stuck or gone over 21, `[]` boolean."""
         return state.over
+
+    def render(self, state: Hands) -> Frame:
+        """Return a picture of the table, `[H, W, 3]`; the dealer's other card is turned at the end."""
+        shown, dealer, player = int(state.shown), state.dealer.cards(), state.player.cards()
+        player_says = _says("player", state.player)
+        if not bool(state.over):
+            dealer_says = f"dealer shows {'an ace' if shown == 1 else shown}"
+            return card_table.picture([shown, card_table.BACK], player, dealer_says, player_says, "")
+        dealer.remove(shown)
+        # The pay-off depends on nothing but the hands.
+        paid = float(self.reward(state, state.shown, state, state.shown))
+        verdict = f"{'player' if paid > 0 else 'dealer'} wins ({paid:+g})" if paid else "a draw (0)"
+        dealer_says = _says("dealer", state.dealer)
+        return card_table.picture([shown, *dealer], player, dealer_says, player_says, verdict)

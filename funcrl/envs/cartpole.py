@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs import beginnings
 from funcrl.envs.drawing import BLUE, GROUND, INK, RED, YELLOW, Canvas, Frame
 
 
@@ -31,11 +32,14 @@ class CartPole:
 
     State: `[4]` float32, the position of the cart in metres, its velocity in m/s, the angle of the
     pole from the vertical in radians, and its angular velocity in rad/s. The observation is the
-    state. Actions: 0 pushes left, 1 pushes right. Reward: 1 for every step, the last included.
+    state. Actions: 0 pushes left, 1 pushes right. Reward: 1 for every step, the last included,
+    unless `sutton_barto_reward` says otherwise.
     """
 
     render_fps = 50
     """pictures per second of a film"""
+    reset_options = ("low", "high")
+    """what Gymnasium's `reset(options=...)` may say: arguments of `starting`"""
 
     gravity: float = 9.8
     """m/s²"""
@@ -54,7 +58,11 @@ class CartPole:
     x_threshold: float = 2.4
     """m; beyond it the episode terminates"""
     initial_range: float = 0.05
-    """every component starts uniformly in ± this"""
+    """every component starts uniformly within ± this of `initial_center`"""
+    initial_center: float = 0.0
+    """middle of the range in which every component starts"""
+    sutton_barto_reward: bool = tree.static(default=False)
+    """whether the step that ends the episode by a fall pays -1 and every other one 0"""
     max_episode_steps: int | None = tree.static(default=500)
     """time limit; None for none"""
 
@@ -64,7 +72,9 @@ class CartPole:
             "CartPole",
             not_negative=("gravity", "force", "initial_range"),
             positive=("cart_mass", "pole_mass", "half_length", "time_step", "angle_threshold", "x_threshold"),
+            flags=("sutton_barto_reward",),
         )
+        checks.number("CartPole", "initial_center", self.initial_center, -math.inf, math.inf)
         checks.time_limit("CartPole", self.max_episode_steps)
 
     @property
@@ -79,7 +89,15 @@ class CartPole:
 
     def initial(self, key: Tensor) -> Tensor:
         """Return the first state of an episode, `[4]`."""
-        return random.uniform(key, (4,), -self.initial_range, self.initial_range)
+        low, high = self.initial_center - self.initial_range, self.initial_center + self.initial_range
+        return random.uniform(key, (4,), low, high)
+
+    def starting(self, low: float | None = None, high: float | None = None) -> CartPole:
+        """Return the environment in which every component starts uniformly between two numbers."""
+        low = self.initial_center - self.initial_range if low is None else low
+        high = self.initial_center + self.initial_range if high is None else high
+        beginnings.ordered("CartPole.reset", low, high)
+        return tree.replace(self, initial_center=(low + high) / 2, initial_range=(high - low) / 2)
 
     def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
         """Return the state that follows, `[4]`; deterministic, the key is not used."""
@@ -107,7 +125,9 @@ class CartPole:
         return state
 
     def reward(self, state: Tensor, action: Tensor, next_state: Tensor, key: Tensor) -> Tensor:
-        """Return 1, `[]` float32."""
+        """Return 1, or with `sutton_barto_reward` -1 for a fall and 0 otherwise, `[]` float32."""
+        if self.sutton_barto_reward:
+            return 0.0 - self.terminal(next_state, key).to(torch.float32)
         return torch.ones((), dtype=torch.float32, device=state.device)
 
     def terminal(self, state: Tensor, key: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from funcrl.core import checks, tree
 from funcrl.envs import tabular
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import maps
 from funcrl.envs.tabular import Outcomes, Place
 
 _ROWS, _COLUMNS = 4, 12
@@ -124,3 +126,7 @@ class CliffWalking:
     def terminal(self, state: Place, key: Tensor) -> Tensor:
         """Return whether the goal has been reached, `[]` boolean."""
         return state.terminated
+
+    def render(self, state: Place) -> Frame:
+        """Return a picture of one state, `[H, W, 3]`: the cliff, the way along it, and the goal's flag."""
+        return maps.picture(self.map, int(state.position), maps.EARTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from types import ModuleType
@@ -31,6 +32,13 @@ def _pillow() -> tuple[ModuleType, ModuleType]:
             "render: Pillow is missing. Write: pip install 'funcrl[render]'", name="PIL"
         ) from error
     return Image, ImageDraw
+
+
+@functools.cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def metadata(env: Any) -> dict[str, Any]:
@@ -89,9 +97,15 @@ class Canvas:
         """Fill a polygon."""
         self._draw.polygon([self._at(point) for point in points], fill=color)
 
-    def rectangle(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
-        """Fill a rectangle whose sides are parallel to the axes."""
-        self.polygon([(left, bottom), (right, bottom), (right, top), (left, top)], color)
+    def rectangle(
+        self, left: float, bottom: float, right: float, top: float, color: Color, radius: float = 0.0
+    ) -> None:
+        """Fill a rectangle whose sides are parallel to the axes; `radius` rounds its corners."""
+        if radius == 0:
+            self.polygon([(left, bottom), (right, bottom), (right, top), (left, top)], color)
+            return
+        corners = [self._at((left, top)), self._at((right, bottom))]
+        self._draw.rounded_rectangle(corners, radius=radius * self._pixels * _SCALE, fill=color)
 
     def line(self, points: Iterable[Point], color: Color = INK, width: float = 2.0) -> None:
         """Draw a line from point to point, `width` pixels wide."""
@@ -113,6 +127,19 @@ class Canvas:
         self.polygon([(point[0] + sign * x, point[1] + sign * y) for point, sign in sides], color)
         self.circle(start, width / 2, color)
         self.circle(end, width / 2, color)
+
+    def text(self, at: Point, words: str, height: float, color: Color = INK, anchor: str = "mm") -> None:
+        """Write words; the height of the letters is in the world's units.
+
+        Args:
+            at: Where.
+            words: What.
+            height: Of a capital letter and what hangs below, about.
+            color: See `Canvas`.
+            anchor: What of the words is there: `"lm"` their left end, `"mm"` the middle, `"rm"` the right end.
+        """
+        font = _font(max(1, round(height * self._pixels * _SCALE)))
+        self._draw.text(self._at(at), words, fill=color, font=font, anchor=anchor)
 
     def frame(self) -> Frame:
         """Return what has been drawn, `[H, W, 3]`."""

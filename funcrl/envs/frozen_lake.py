@@ -16,6 +16,8 @@ from torch import Tensor
 from funcrl.core import checks, random, tree
 from funcrl.core.checks import require
 from funcrl.envs import tabular
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import maps
 from funcrl.envs.tabular import Outcomes, Place
 
 MAPS = {
@@ -249,3 +251,7 @@ class FrozenLake:
     def terminal(self, state: Place, key: Tensor) -> Tensor:
         """Return whether the agent is in a hole or at the goal, `[]` boolean."""
         return state.terminated
+
+    def render(self, state: Place) -> Frame:
+        """Return a picture of one state, `[H, W, 3]`: the ice, its holes, and the flag at the goal."""
+        return maps.picture(self.map, int(state.position), maps.ICE)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
-from funcrl.envs.arms import Arms, Bandit, before_pull, check_arms, mean_of
+from funcrl.envs.arms import Arms, Bandit, before_pull, check_arms, mean_of, paid
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import bars
 from funcrl.ops import regret
 
 
@@ -81,3 +83,7 @@ class GaussianBandit(Bandit):
         return torch.where(
             torch.as_tensor(self.drift, dtype=torch.float32, device=constant.device) > 0, torch.inf, constant
         )
+
+    def render(self, state: Arms) -> Frame:
+        """Return a picture of the arms, `[H, W, 3]`: their means, how rewards vary, and the last one paid."""
+        return bars.picture(state.means.tolist(), paid(state), float(self.std))

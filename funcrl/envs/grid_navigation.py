@@ -16,7 +16,8 @@ from torch import Tensor
 
 from funcrl.core import checks, random, tree
 from funcrl.envs import tabular
-from funcrl.envs.drawing import BLUE, GREEN, INK, Canvas, Frame
+from funcrl.envs.drawing import INK, Canvas, Frame
+from funcrl.envs.scenes import figures
 
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 """change of row and column by action: up, right, down, left"""
@@ -196,13 +197,7 @@ class GridNavigation:
         row, column = divmod(int(state.goal), self.size)
         x, y = column, size - 1 - row
         canvas.rectangle(x + 0.02, y + 0.02, x + 0.98, y + 0.98, "#dcefe0")
-        canvas.line([(x + 0.3, y + 0.12), (x + 0.3, y + 0.88)], INK, 3)
-        canvas.polygon([(x + 0.3, y + 0.88), (x + 0.82, y + 0.68), (x + 0.3, y + 0.48)], GREEN)
+        figures.flag(canvas, (x, y))
         row, column = divmod(int(state.robot), size)
-        center = (column + 0.5, size - row - 0.5)
-        canvas.circle(center, 0.34, BLUE)
-        for side in (-0.13, 0.13):
-            eye = (center[0] + side, center[1] + 0.08)
-            canvas.circle(eye, 0.09, "white")
-            canvas.circle(eye, 0.045, INK)
+        figures.agent(canvas, (column + 0.5, size - row - 0.5))
         return canvas.frame()

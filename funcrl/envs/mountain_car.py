@@ -19,6 +19,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs import beginnings
 from funcrl.envs.drawing import GROUND, INK, RED, YELLOW, Canvas, Frame
 
 _ACTIONS = spaces.Discrete(3)
@@ -123,6 +124,8 @@ class MountainCar:
 
     render_fps = 30
     """pictures per second of a film"""
+    reset_options = ("low", "high")
+    """what Gymnasium's `reset(options=...)` may say: arguments of `starting`"""
 
     force: float = 0.001
     """acceleration by the motor, positions per step²"""
@@ -163,6 +166,13 @@ class MountainCar:
         """Return the first state of an episode, `[2]`: at rest."""
         position = random.uniform(key, (), self.initial_low, self.initial_high)
         return torch.stack([position, torch.zeros_like(position)], dim=-1)
+
+    def starting(self, low: float | None = None, high: float | None = None) -> MountainCar:
+        """Return the environment in which the position starts uniformly between two numbers."""
+        low = self.initial_low if low is None else low
+        high = self.initial_high if high is None else high
+        beginnings.ordered("MountainCar.reset", low, high)
+        return tree.replace(self, initial_low=low, initial_high=high)
 
     def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
         """Return the state that follows, `[2]`; deterministic, the key is not used."""

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.envs import beginnings
 from funcrl.envs.drawing import Frame
 from funcrl.envs.mountain_car import bounds, check_valley, picture, roll
 
@@ -36,6 +37,8 @@ class MountainCarContinuous:
 
     render_fps = 30
     """pictures per second of a film"""
+    reset_options = ("low", "high")
+    """what Gymnasium's `reset(options=...)` may say: arguments of `starting`"""
 
     power: float = 0.0015
     """acceleration by an action of 1, positions per step²"""
@@ -84,6 +87,13 @@ class MountainCarContinuous:
         """Return the first state of an episode, `[2]`: at rest."""
         position = random.uniform(key, (), self.initial_low, self.initial_high)
         return torch.stack([position, torch.zeros_like(position)], dim=-1)
+
+    def starting(self, low: float | None = None, high: float | None = None) -> MountainCarContinuous:
+        """Return the environment in which the position starts uniformly between two numbers."""
+        low = self.initial_low if low is None else low
+        high = self.initial_high if high is None else high
+        beginnings.ordered("MountainCarContinuous.reset", low, high)
+        return tree.replace(self, initial_low=low, initial_high=high)
 
     def transition(self, state: Tensor, action: Tensor, key: Tensor) -> Tensor:
         """Return the state that follows, `[2]`; deterministic, the key is not used."""

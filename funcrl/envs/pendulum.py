@@ -44,6 +44,8 @@ class Pendulum:
 
     render_fps = 30
     """pictures per second of a film"""
+    reset_options = ("x_init", "y_init")
+    """what Gymnasium's `reset(options=...)` may say: arguments of `starting`"""
 
     gravity: float = 10.0
     """m/s²"""
@@ -91,6 +93,15 @@ class Pendulum:
         """Return the first state of an episode, `[2]`."""
         angle, velocity = random.uniform(key, (2,), -1.0, 1.0).unbind(-1)
         return torch.stack([angle * self.initial_angle, velocity * self.initial_speed], dim=-1)
+
+    def starting(self, x_init: float | None = None, y_init: float | None = None) -> Pendulum:
+        """Return the environment in which the angle starts in ± `x_init`, the velocity in ± `y_init`."""
+        for name, limit in (("x_init", x_init), ("y_init", y_init)):
+            fine = limit is None or limit >= 0
+            checks.require(fine, "Pendulum.reset", f"options[{name!r}]", "be at least 0", limit)
+        angle = self.initial_angle if x_init is None else x_init
+        speed = self.initial_speed if y_init is None else y_init
+        return tree.replace(self, initial_angle=angle, initial_speed=speed)
 
     def _torque(self, state: Tensor, action: Tensor) -> Tensor:
         """Return what the motor truly applies, `[]`, in the precision of the state."""

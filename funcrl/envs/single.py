@@ -105,7 +105,7 @@ class TorchEnv(gymnasium.Env[Any, Any]):
 
         Args:
             seed: Decides everything that follows; without one the stream goes on.
-            options: None are known.
+            options: Where the episode starts, see `TorchVectorEnv.reset`.
 
         Returns:
             `[...]` observation and an empty dict.

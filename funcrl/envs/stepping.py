@@ -26,6 +26,8 @@ class Env(Protocol):
     where the reward itself was rescaled; `initial_all(keys)` and `transition_all(states, actions, keys)`
     step N environments at once that learn from each other. Wrappers have them. `regret(state, action)`,
     which bandits have, says by how much the mean reward of an action falls short of the best one's.
+    `starting(**bounds)` returns the environment with other first states; `reset_options` names the bounds,
+    which are what Gymnasium's `reset(options=...)` takes.
     """
 
     @property

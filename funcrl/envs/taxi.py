@@ -15,6 +15,8 @@ from torch import Tensor
 
 from funcrl.core import checks, random, tree
 from funcrl.envs import tabular
+from funcrl.envs.drawing import Frame
+from funcrl.envs.scenes import town
 from funcrl.envs.tabular import Outcomes, Place
 
 _OBSERVATIONS = 500
@@ -210,3 +212,9 @@ class Taxi:
     def terminal(self, state: Place, key: Tensor) -> Tensor:
         """Return whether the passenger has been delivered, `[]` boolean."""
         return state.terminated
+
+    def render(self, state: Place) -> Frame:
+        """Return a picture of one state, `[H, W, 3]`: the town, the taxi, who waits or rides, and whither."""
+        row, column, passenger, destination = map(int, _parts(state.position))
+        is_fickle = int(state.position) >= _OBSERVATIONS
+        return town.picture(row, column, passenger, destination, is_fickle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.envs import beginnings
 from funcrl.envs.actions import as_numbers, check_actions
 from funcrl.envs.autoreset import Stepping, VectorState, final, masked, owned, unrolled
 from funcrl.envs.drawing import Frame, check_mode, metadata
@@ -21,6 +22,9 @@ from funcrl.envs.stepping import Env
 
 EPISODES_AT_A_TIME = 20
 """One N-th of the environments begin an episode in one call of a program, on a CPU."""
+
+_Beginning = tuple[list[Tensor], Callable[..., VectorState], Callable[..., VectorState]]
+"""numbers in which environments differ, what begins streams with them, and what begins episodes"""
 
 
 class TorchVectorEnv(VectorEnv):
@@ -132,17 +136,21 @@ class TorchVectorEnv(VectorEnv):
             seed: Decides everything that follows; a list has one seed (or None) an environment.
                 Where there is no seed the stream goes on, or begins from fresh entropy.
             options: `{"reset_mask": mask}` with `[N]` booleans, of numpy or torch, resets only some.
+                Where Gymnasium's own environment knows them, numbers that say in what range the episodes
+                of this reset start (later ones start as ever): `low` and `high`, or Pendulum's `x_init`
+                and `y_init`.
 
         Returns:
             `[N, ...]` observations of all environments, and an empty dict.
 
         Raises:
             TypeError: When a seed is not an integer or the mask not boolean.
-            ValueError: When seeds or mask have another length, another option is given, or the
-                environment is closed.
+            ValueError: When seeds or mask have another length, another option or an impossible number
+                is given, or the environment is closed.
         """
         self._require_open("reset")
-        mask = self._mask(options)
+        beginning = self._beginning(options)
+        mask = beginnings.mask(f"{self.name}.reset", options, self.num_envs, self.device)
         if mask is not None:
             require(self._state is not None, f"{self.name}.reset", "all environments", "be reset first", None)
         keys = self._seeded_keys(seed)
@@ -150,9 +158,10 @@ class TorchVectorEnv(VectorEnv):
         if state is not None and mask is None and all(key is None for key in keys):
             mask = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         if state is None or any(key is not None for key in keys):
-            state = self._seeded(state, keys, mask)
+            state = self._seeded(state, keys, mask, beginning)
         else:
-            state = self._restart(self._values, state, mask)
+            values, _, restart = beginning
+            state = restart(values, state, mask)
         self._state = state
         return tree.map(torch.clone, state.envs.obs), {}
 
@@ -172,7 +181,7 @@ class TorchVectorEnv(VectorEnv):
         return list(random.split(random.key(seed, "cpu"), self.num_envs))
 
     def _seeded(
-        self, state: VectorState | None, keys: list[Tensor | None], mask: Tensor | None
+        self, state: VectorState | None, keys: list[Tensor | None], mask: Tensor | None, beginning: _Beginning
     ) -> VectorState:
         """Begin the streams that have a new key, and an episode in every environment of the mask."""
         if state is None and any(key is None for key in keys):
@@ -181,36 +190,24 @@ class TorchVectorEnv(VectorEnv):
         given = torch.tensor([key is not None for key in keys], dtype=torch.bool, device=self.device)
         zeros = torch.zeros(2, dtype=torch.int32, device="cpu")
         new = torch.stack([zeros if key is None else key for key in keys]).to(self.device)
-        begun = self._stepping.begin(self._values, new)
+        values, begin, restart = beginning
+        begun = begin(values, new)
         if state is None or (mask is None and all(key is not None for key in keys)):
             return begun
         chosen = torch.ones_like(given) if mask is None else mask
-        state = self._restart(self._values, state, chosen & ~given)
+        state = restart(values, state, chosen & ~given)
         return tree.where(chosen & given, begun, state)
 
-    def _mask(self, options: dict[str, Any] | None) -> Tensor | None:
-        options = options or {}
-        unknown = sorted(set(options) - {"reset_mask"})
-        hold = "be empty or hold reset_mask alone"
-        require(not unknown, f"{self.name}.reset", "options", hold, unknown)
-        if "reset_mask" not in options:
-            return None
-        mask = options["reset_mask"]
-        if not isinstance(mask, (Tensor, np.ndarray)) or mask.dtype not in (torch.bool, np.bool_):
-            raise TypeError(
-                f"{self.name}.reset: options['reset_mask'] must be a boolean tensor or array, "
-                f"got {mask!r}. Write terminated | truncated."
-            )
-        shape = tuple(mask.shape)
-        argument = "options['reset_mask']"
-        require(
-            shape == (self.num_envs,), f"{self.name}.reset", argument, f"have shape ({self.num_envs},)", shape
-        )
-        mask = torch.as_tensor(mask, device=self.device)
-        require(
-            bool(mask.any()), f"{self.name}.reset", argument, "name at least one environment", mask.tolist()
-        )
-        return mask
+    def _beginning(self, options: dict[str, Any] | None) -> _Beginning:
+        """Return what begins streams and episodes as the options of a reset say."""
+        function = f"{self.name}.reset"
+        env = beginnings.starting(function, self._lanes.one(self._lanes.values), options)
+        if env is None:
+            return self._values, self._stepping.begin, self._restart
+        here = lanes.Lanes(lanes.spread(function, self.name, env, self.num_envs))
+        # Not compiled, because every other number would be compiled again.
+        stepping = Stepping(here)
+        return [column.to(self.device) for column in here.values], stepping.begin, stepping.restart_some
 
     def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Take one step everywhere.

@@ -91,11 +91,14 @@ class Wrapper:
 
     def __getattr__(self, name: str) -> Any:
         # Only what the environment inside has is there: not every environment can draw itself.
-        if name not in ("render", "render_fps", "regret") or not hasattr(self.env, name):
+        known = ("render", "render_fps", "regret", "reset_options", "starting")
+        if name not in known or not hasattr(self.env, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         inside = getattr(self.env, name)
-        if name == "render_fps":
+        if name in ("render_fps", "reset_options"):
             return inside
+        if name == "starting":
+            return lambda **bounds: tree.replace(self, env=inside(**bounds))
         return lambda state, *rest: inside(self._inside(state), *rest)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import gymnasium
 import numpy as np
+import pytest
 import torch
 
 from funcrl import envs
@@ -224,3 +226,49 @@ def pixels(frame, color):
     rows, columns = np.nonzero((frame == wanted).all(axis=2))
     assert len(rows) > 10, f"nothing is {color}"
     return columns, rows
+
+
+def assert_starts_are_gymnasiums(name, options, low, high):
+    """A reset with options starts uniformly where Gymnasium's does, and later ones as ever.
+
+    Args:
+        name: Of both.
+        options: Of the reset.
+        low: Smallest number of each component, one number or one each.
+        high: Largest.
+    """
+    many = gymnasium.make_vec(f"funcrl/{name}", num_envs=400, backend="eager").unwrapped
+    usual, _ = many.reset(seed=7)
+    obs, infos = many.reset(seed=7, options=options)
+    assert infos == {}
+    ours = many._state.envs.inner.double().numpy()
+    reference = gymnasium.make(name, disable_env_checker=True).unwrapped
+    theirs = []
+    for seed in range(400):
+        reference.reset(seed=seed, options=options)
+        theirs.append(np.float64(reference.state))
+    low, high = (np.broadcast_to(np.float64(x), ours.shape[1:]) for x in (low, high))
+    for starts in (ours, np.stack(theirs)):
+        assert (starts >= low - 1e-6).all()
+        assert (starts <= high + 1e-6).all()
+        # Of 400 starts some come near to either end.
+        assert (starts.min(axis=0) <= low + 0.03 * (high - low) + 1e-6).all()
+        assert (starts.max(axis=0) >= high - 0.03 * (high - low) - 1e-6).all()
+    one = gymnasium.make(f"funcrl/{name}", backend="eager")
+    assert torch.equal(one.reset(seed=7, options=options)[0], obs[0])
+    assert torch.equal(many.reset(seed=7)[0], usual)
+
+
+def assert_options_are_refused(name, options, message):
+    """Neither ours nor Gymnasium's begins an episode so."""
+    reference = gymnasium.make(name, disable_env_checker=True).unwrapped
+    # OverflowError is numpy's, for what is not finite.
+    with pytest.raises((ValueError, OverflowError)):
+        reference.reset(seed=0, options=options)
+    for env in (
+        gymnasium.make(f"funcrl/{name}", backend="eager"),
+        gymnasium.make_vec(f"funcrl/{name}", num_envs=2, backend="eager"),
+    ):
+        env.reset(seed=0)
+        with pytest.raises(ValueError, match=rf"\w+\.reset: options\['{message}"):
+            env.reset(options=options)

@@ -180,3 +180,32 @@ def test_pictures_show_the_line_at_the_target_height():
         frame = Acrobot(target_height=height).render(torch.zeros(4))
         _, rows = classic.pixels(frame, drawing.INK)
         assert 240 - rows.mean() == pytest.approx(height * 480 / 4.4, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({"low": -0.3, "high": 0.25}, -0.3, 0.25),
+        ({"low": -0.3}, -0.3, 0.1),
+        ({"high": np.float32(0.25)}, -0.1, 0.25),
+        ({"low": "0.25", "high": 0.25}, 0.25, 0.25),
+        ({}, -0.1, 0.1),
+    ],
+    ids=str,
+)
+def test_options_of_a_reset_mean_what_they_mean_in_gymnasium(options, low, high):
+    classic.assert_starts_are_gymnasiums("Acrobot-v1", options, low, high)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 0.2, "high": 0.1}, r"high'\] must be at least the lower end, 0\.2, got 0\.1"),
+        ({"low": 9}, r"high'\] must be at least the lower end, 9, got 0\.1"),
+        ({"low": None}, r"low'\] must be a finite number, got None"),
+        ({"high": "far"}, r"high'\] must be a finite number, got 'far'"),
+        ({"high": float("inf")}, r"high'\] must be a finite number, got inf"),
+    ],
+)
+def test_impossible_options_of_a_reset_are_refused(options, message):
+    classic.assert_options_are_refused("Acrobot-v1", options, message)

@@ -9,9 +9,11 @@ import torch
 
 from funcrl import envs
 from funcrl.core import random, tree
+from funcrl.envs import drawing
 from funcrl.envs.bernoulli_bandit import GARIVIER_CAPPE, BernoulliBandit
 from funcrl.envs.gaussian_bandit import GaussianBandit
 from funcrl.envs.single import TorchEnv
+from tests.envs import classic
 
 # Keys are fixed: a comparison with a distribution always fails or never.
 ALPHA = 1e-3
@@ -194,3 +196,48 @@ def test_impossible_parameters_are_refused(kind, params, error, words):
 
 def test_means_and_their_number_may_both_be_given():
     assert int(BernoulliBandit(means=(0.5, 1), num_arms=2).action_space.n) == 2
+
+
+def test_pictures_show_the_means_and_the_best_arm():
+    env = BernoulliBandit(means=(0.2, 0.8, 0.4, 0.05))
+    frame = env.render(env.initial(random.key(0)))
+    heights = []
+    for arm in range(4):
+        middle = frame[50:, int(64 + 556 / 4 * (arm + 0.5))]
+        wanted, other = ([0x55, 0xA8, 0x68], [0x3B, 0x6E, 0xA8])[:: 1 if arm == 1 else -1]
+        heights.append((middle == wanted).all(axis=1).sum() + 2)  # the line on top is 2 high
+        assert not (middle == other).all(axis=1).any()
+    assert heights == pytest.approx(np.array(env.means) / 0.8 * heights[1], abs=3)
+
+
+def test_pictures_show_what_the_last_pull_paid_and_how_rewards_vary():
+    for env in (GaussianBandit(means=(-1.0, 0.5)), BernoulliBandit(means=(0.1, 0.9))):
+        before = env.initial(random.key(0))
+        after = [env.transition(before, torch.tensor(arm), random.key(arm)) for arm in range(2)]
+        assert float(after[0].reward) != float(after[1].reward)
+        frames = [env.render(state) for state in (before, *after)]
+        assert not (frames[0] == [0xC4, 0x4E, 0x52]).all(axis=2).any()
+        classic.pixels(frames[1], drawing.RED)
+        assert not np.array_equal(frames[1], frames[2])
+    # From -2 to 2 on 288 pixels: one standard deviation either way is half of it.
+    for std, height in ((0.0, 0), (1.0, 144)):
+        env = GaussianBandit(means=(0.0, 0.0), std=std)
+        middle = env.render(env.initial(random.key(0)))[:, 64 + 139]
+        assert (middle == [0xE6, 0xEB, 0xF2]).all(axis=1).sum() == pytest.approx(height, abs=5)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        *ALL,
+        BernoulliBandit(num_arms=200),
+        BernoulliBandit(means=(0.0, 0.0)),
+        GaussianBandit(means=(0.0,), std=0.0),
+        GaussianBandit(std=math.inf),
+        GaussianBandit(means=(1e6, -3e6)),
+    ],
+)
+def test_pictures_of_all_kinds_of_arms(env):
+    state = env.initial(random.key(0))
+    frame = env.render(env.transition(state, torch.tensor(0), random.key(1)))
+    assert (frame.shape, frame.dtype) == ((400, 640, 3), np.uint8)

@@ -4,13 +4,16 @@ import functools
 import itertools
 
 import gymnasium
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 from gymnasium.envs.toy_text import blackjack as theirs
 
 from funcrl.core import random, tree
-from funcrl.envs.blackjack import MOST_DRAWS, Blackjack, cards
+from funcrl.envs import drawing
+from funcrl.envs.blackjack import MOST_DRAWS, Blackjack, Hand, Hands, cards
+from tests.envs import classic, own
 from tests.envs import tabular_parity as parity
 
 RULES = [(natural, sab) for natural in (False, True) for sab in (False, True)]
@@ -28,10 +31,9 @@ class Deck:
 
 def a_pair(hand):
     """Return two cards that make this hand."""
-    total, has_ace, count = (int(x) for x in (hand.total, hand.has_ace, hand.count))
-    assert count == 2
-    first = 1 if has_ace else max(2, total - 10)
-    return [first, total - first]
+    first, second = hand.cards()
+    assert first + second == int(hand.total)
+    return [first, second]
 
 
 def numbers(obs):
@@ -106,7 +108,6 @@ def test_beginnings_have_the_stated_frequencies():
     states = torch.vmap(Blackjack().initial)(random.split(random.key(0), 40_000))
     assert not states.over.any()
     for hand in (states.dealer, states.player):
-        assert (hand.count == 2).all()
         held = zip(hand.total.tolist(), hand.has_ace.tolist(), strict=True)
         observed = parity.merged((1, total, 0, has_ace) for total, has_ace in held)
         expected = parity.merged(
@@ -132,3 +133,74 @@ def test_compiled_equals_eager_and_stays_on_the_device():
 def test_impossible_parameters_are_refused(params):
     with pytest.raises((TypeError, ValueError), match=f"Blackjack: {next(iter(params))} must "):
         Blackjack(**params)
+
+
+def hands(player, dealer, over=False):
+    """Return the state of a game with these cards; the dealer's first one is shown."""
+
+    def hand(held):
+        total = torch.tensor(sum(held))
+        return Hand(total, sum(torch.tensor(1) << 5 * (card - 1) for card in held))
+
+    return Hands(hand(player), hand(dealer), torch.tensor(dealer[0]), torch.tensor(over))
+
+
+def test_a_hand_knows_its_cards():
+    env, key = Blackjack(), random.key(3)
+    for lane in range(40):
+        state = env.initial(random.fold_in(key, lane))
+        dealt = cards(random.fold_in(key, lane), 4).tolist()
+        held = dealt[2:]
+        for t in range(6):
+            assert state.player.cards() == sorted(held)
+            assert state.dealer.cards() == sorted(dealt[:2])
+            assert bool(state.player.has_ace) == (1 in held)
+            step = random.fold_in(random.fold_in(key, lane), t)
+            held.append(int(cards(step, MOST_DRAWS)[0]))
+            state = env.transition(state, torch.tensor(1), step)
+    aces = hands([1] * 22, [10, 1])
+    assert aces.player.cards() == [1] * 22
+    assert aces.dealer.cards() == [1, 10]
+
+
+def test_pictures_show_the_cards():
+    states = [
+        hands([2, 5], [9, 3]),
+        hands([2, 6], [9, 3]),
+        hands([3, 4], [9, 3]),
+        hands([2, 2, 3], [9, 3]),
+        hands([2, 5], [10, 3]),
+        hands([2, 5], [9, 3], over=True),
+        hands([1] * 12 + [2, 5], [2, 2, 1, 1, 1, 3, 3, 6], over=True),
+    ]
+    own.assert_pictures(Blackjack(), states)
+    white = [len(classic.pixels(Blackjack().render(state), "#ffffff")[0]) for state in states]
+    assert white[3] - white[0] == pytest.approx(100 * 140, rel=0.15)  # one card more
+
+
+def test_pictures_do_not_show_the_card_that_lies_face_down():
+    env = Blackjack()
+    frames = [[env.render(hands([4, 10], [9, card], over)) for card in (1, 3, 10)] for over in (False, True)]
+    assert all(np.array_equal(frame, frames[0][0]) for frame in frames[0])
+    assert not any(np.array_equal(frame, frames[1][0]) for frame in frames[1][1:])
+    classic.pixels(frames[0][0], drawing.BLUE)
+    assert not (frames[1][0] == [0x3B, 0x6E, 0xA8]).all(axis=2).any()
+
+
+@pytest.mark.parametrize(
+    ("player", "dealer", "rules", "verdict"),
+    [
+        ([1, 10], [9, 10], {"natural": True}, "player wins (+1.5)"),
+        ([1, 10], [7, 7, 7], {"natural": True}, "a draw (0)"),
+        ([1, 10], [7, 7, 7], {"sab": True}, "player wins (+1)"),
+        ([9, 10, 5], [9, 10], {}, "dealer wins (-1)"),
+    ],
+)
+def test_pictures_say_who_has_won(player, dealer, rules, verdict, monkeypatch):
+    written = []
+    monkeypatch.setattr(drawing.Canvas, "text", lambda self, at, words, *rest: written.append(words))
+    Blackjack(**rules).render(hands(player, dealer, over=True))
+    assert verdict in written
+    sums = [(sum(held) + (10 if 1 in held and sum(held) < 12 else 0)) for held in (dealer, player)]
+    for who, total in zip(("dealer", "player"), sums, strict=True):
+        assert any(words.startswith(f"{who}: {total}") for words in written)

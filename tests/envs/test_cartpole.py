@@ -121,3 +121,65 @@ def test_pictures_show_the_pole_where_it_is():
         assert (1.6 - 0.32 - 0.5 * np.cos(angle)) * meter == pytest.approx(rows.mean(), abs=5)
         cart, _ = classic.pixels(frame, drawing.INK)
         assert cart.mean() - middle == pytest.approx(x * meter, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({"low": -0.3, "high": 0.15}, -0.3, 0.15),
+        ({"low": -0.3}, -0.3, 0.05),
+        ({"high": np.float32(0.15)}, -0.05, 0.15),
+        ({"low": "0.15", "high": 0.15}, 0.15, 0.15),
+        ({}, -0.05, 0.05),
+    ],
+    ids=str,
+)
+def test_options_of_a_reset_mean_what_they_mean_in_gymnasium(options, low, high):
+    classic.assert_starts_are_gymnasiums("CartPole-v1", options, low, high)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 0.2, "high": 0.1}, r"high'\] must be at least the lower end, 0\.2, got 0\.1"),
+        ({"low": 9}, r"high'\] must be at least the lower end, 9, got 0\.05"),
+        ({"low": None}, r"low'\] must be a finite number, got None"),
+        ({"high": "far"}, r"high'\] must be a finite number, got 'far'"),
+        ({"high": float("inf")}, r"high'\] must be a finite number, got inf"),
+    ],
+)
+def test_impossible_options_of_a_reset_are_refused(options, message):
+    classic.assert_options_are_refused("CartPole-v1", options, message)
+
+
+def test_the_reward_of_sutton_and_barto_is_gymnasiums():
+    """-1 for the step that ends an episode by a fall; a time limit is none."""
+    name, kwargs = "CartPole-v1", {"sutton_barto_reward": True, "max_episode_steps": 25}
+    reference, ours = (
+        gymnasium.make(name, **kwargs),
+        gymnasium.make(f"funcrl/{name}", backend="eager", **kwargs),
+    )
+    env, seen = ours.unwrapped.env, []
+    generator = np.random.default_rng(0)
+    reference.reset(seed=0)
+    for t in range(600):
+        state = torch.tensor(reference.unwrapped.state, dtype=torch.float32)
+        # Some episodes fall at once, others last to the limit.
+        balanced = int(state[2] + 0.3 * state[3] > 0)
+        action = torch.tensor(balanced if t % 300 > 150 else int(generator.integers(2)))
+        _, reward, terminated, truncated, _ = reference.step(int(action))
+        following = env.transition(state, action, KEY)
+        paid = env.reward(state, action, following, KEY)
+        assert paid.dtype == torch.float32
+        assert float(paid) == reward
+        seen.append((reward, terminated, truncated))
+        if terminated or truncated:
+            reference.reset()
+    assert set(seen) == {(0.0, False, False), (-1.0, True, False), (0.0, False, True)}
+    ours.reset(seed=0)
+    steps = [ours.step(1)[1:3] for _ in range(8)]
+    while not steps[-1][1]:
+        steps.append(ours.step(1)[1:3])
+    assert steps == [(0.0, False)] * (len(steps) - 1) + [(-1.0, True)]
+    with pytest.raises(TypeError, match="CartPole: sutton_barto_reward must be True or False, got 1"):
+        envs.make(name, sutton_barto_reward=1)

@@ -6,7 +6,10 @@ import torch
 
 from funcrl import envs
 from funcrl.core import random
+from funcrl.envs import drawing, tabular
 from funcrl.envs.cliff_walking import CliffWalking
+from funcrl.envs.scenes import maps
+from tests.envs import classic, own
 from tests.envs import tabular_parity as parity
 
 IDS = {False: "CliffWalking-v1", True: "CliffWalkingSlippery-v1"}
@@ -92,3 +95,21 @@ def test_rewards_that_are_written_as_integers_stay_numbers():
 def test_impossible_parameters_are_refused(params, error):
     with pytest.raises(error, match=f"CliffWalking: {next(iter(params))} must "):
         CliffWalking(**params)
+
+
+def test_pictures_show_the_agent_the_cliff_and_the_goal():
+    env = CliffWalking()
+    stands = [position for position in range(48) if not 36 < position < 47]
+    own.assert_pictures(env, [tabular.begin(torch.tensor(position)) for position in [*stands[::5], 47]])
+    for position in stands:
+        frame = env.render(tabular.begin(torch.tensor(position)))
+        columns, rows = classic.pixels(frame, drawing.BLUE)
+        row, column = divmod(position, 12)
+        assert columns.mean() / 60 - 0.08 == pytest.approx(column + 0.5, abs=0.15)
+        assert rows.mean() / 60 - 0.08 == pytest.approx(row + 0.5, abs=0.25)
+    columns, rows = classic.pixels(frame, maps._DEPTH)
+    assert (int(columns.min() / 60 - 0.08), int(columns.max() / 60 - 0.08)) == (1, 10)
+    assert rows.min() > 3.08 * 60
+    columns, rows = classic.pixels(frame, drawing.GREEN)
+    assert columns.min() > 11 * 60
+    assert rows.min() > 3 * 60

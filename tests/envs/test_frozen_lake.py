@@ -7,7 +7,10 @@ from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
 from funcrl import envs
 from funcrl.core import random
+from funcrl.envs import drawing, tabular
 from funcrl.envs.frozen_lake import FrozenLake, random_map
+from funcrl.envs.scenes import maps
+from tests.envs import classic, own
 from tests.envs import tabular_parity as parity
 
 TWO_STARTS = ("SFHFS", "FFFGF", "HSFFH")
@@ -163,3 +166,34 @@ def test_impossible_parameters_are_refused(params, error, message):
 
 def test_a_map_may_be_a_list_as_gymnasiums_are():
     assert FrozenLake(desc=["SF", "FG"]) == FrozenLake(desc=("SF", "FG"))
+
+
+def test_pictures_show_the_agent_where_it_is():
+    env = FrozenLake(desc=TWO_STARTS, max_episode_steps=None)
+    places = [tabular.begin(torch.tensor(position)) for position in range(env.num_states)]
+    own.assert_pictures(env, places)
+    for position, place in enumerate(places):
+        columns, rows = classic.pixels(env.render(place), drawing.BLUE)
+        row, column = divmod(position, 5)
+        assert columns.mean() / 120 - 0.08 == pytest.approx(column + 0.5, abs=0.15)
+        assert rows.mean() / 120 - 0.08 == pytest.approx(row + 0.5, abs=0.3)
+
+
+@pytest.mark.parametrize("desc", [FrozenLake().map, FrozenLake(map_name="8x8").map, TWO_STARTS])
+def test_pictures_show_the_holes_and_the_goal(desc):
+    env = FrozenLake(desc=desc)
+    frame = env.render(env.initial(random.key(0)))
+    rows, columns = len(desc), len(desc[0])
+    cell = frame.shape[1] / (columns + 0.16)
+    assert frame.shape[0] == pytest.approx(cell * (rows + 0.16), abs=1)
+    for color, letter, where in ((maps._WATER, "H", 0.5), (drawing.GREEN, "G", 0.35)):
+        found = (frame == [int(color[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2)
+        for row in range(rows):
+            for column in range(columns):
+                y, x = int(cell * (row + 0.08 + where)), int(cell * (column + 0.58))
+                assert found[y, x] == (desc[row][column] == letter), (row, column, letter)
+
+
+def test_a_large_map_makes_no_larger_picture():
+    env = FrozenLake(desc=random_map(60, 0.9, seed=0))
+    assert max(env.render(env.initial(random.key(0))).shape) <= 740

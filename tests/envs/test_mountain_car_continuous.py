@@ -144,3 +144,32 @@ def test_pictures_show_the_car_and_the_flag():
         assert columns.mean() == pytest.approx((position + 1.3) * 240, abs=14)
         flag, _ = classic.pixels(frame, drawing.YELLOW)
         assert (0.45 + 1.3) * 240 - 2 < flag.min() < (0.45 + 1.3) * 240 + 4
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({"low": -1.0, "high": -0.1}, -1.0, -0.1),
+        ({"low": -1.0}, -1.0, -0.4),
+        ({"high": np.float32(-0.1)}, -0.6, -0.1),
+        ({"low": "-0.1", "high": -0.1}, -0.1, -0.1),
+        ({}, -0.6, -0.4),
+    ],
+    ids=str,
+)
+def test_options_of_a_reset_mean_what_they_mean_in_gymnasium(options, low, high):
+    classic.assert_starts_are_gymnasiums("MountainCarContinuous-v0", options, (low, 0.0), (high, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 0.2, "high": 0.1}, r"high'\] must be at least the lower end, 0\.2, got 0\.1"),
+        ({"low": 9}, r"high'\] must be at least the lower end, 9, got -0\.4"),
+        ({"low": None}, r"low'\] must be a finite number, got None"),
+        ({"high": "far"}, r"high'\] must be a finite number, got 'far'"),
+        ({"high": float("inf")}, r"high'\] must be a finite number, got inf"),
+    ],
+)
+def test_impossible_options_of_a_reset_are_refused(options, message):
+    classic.assert_options_are_refused("MountainCarContinuous-v0", options, message)

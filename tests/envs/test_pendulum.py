@@ -139,3 +139,29 @@ def test_pictures_show_the_rod_where_it_is():
     assert areas[1:] == pytest.approx([areas[0]] * 2, rel=0.03)
     same = ENV.render(torch.tensor([0.3, 0.0]))
     assert np.abs(same.astype(int) - ENV.render(torch.tensor([0.3 + 2 * math.pi, 0.0]))).max() < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "high"),
+    [
+        ({"x_init": 0.5, "y_init": 3.0}, (0.5, 3.0)),
+        ({"x_init": np.float32(0.25)}, (0.25, 1.0)),
+        ({"y_init": "0"}, (math.pi, 0.0)),
+        ({}, (math.pi, 1.0)),
+    ],
+    ids=str,
+)
+def test_options_of_a_reset_mean_what_they_mean_in_gymnasium(options, high):
+    classic.assert_starts_are_gymnasiums("Pendulum-v1", options, [-x for x in high], high)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x_init": -1.0}, r"x_init'\] must be at least 0, got -1\.0"),
+        ({"y_init": [1.0, 2.0]}, r"y_init'\] must be a finite number, got \[1\.0, 2\.0\]"),
+        ({"y_init": float("inf")}, r"y_init'\] must be a finite number, got inf"),
+    ],
+)
+def test_impossible_options_of_a_reset_are_refused(options, message):
+    classic.assert_options_are_refused("Pendulum-v1", options, message)

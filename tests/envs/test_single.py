@@ -91,7 +91,18 @@ def test_a_reset_that_is_refused_changes_nothing():
     env.reset(seed=0)
     other.reset(seed=0)
     env.step(1)
-    with pytest.raises(ValueError, match="options must be empty"):
-        env.reset(options={"low": 0})
+    for options in ({"speed": 0}, {"low": 2.0, "high": 1.0}):
+        with pytest.raises(ValueError, match=r"CartPole\.reset: options"):
+            env.reset(options=options)
     other.step(1)
     assert torch.equal(env.step(0)[0], other.step(0)[0])
+
+
+def test_options_say_where_the_next_episode_starts():
+    env = TorchEnv(envs.make("CartPole-v1"), backend="eager")
+    env.reset(seed=0)
+    env.step(1)
+    for options, low, high in (({"low": 0.3, "high": 0.4}, 0.3, 0.4), (None, -0.05, 0.05)):
+        obs, _ = env.reset(options=options)
+        assert ((obs >= low) & (obs <= high)).all()
+        assert env.step(0)[0][0] == pytest.approx(float(obs[0] + 0.02 * obs[1]), abs=1e-6)

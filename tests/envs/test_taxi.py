@@ -1,12 +1,17 @@
 """Taxi against Gymnasium's own, table for table and step for step."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
 from funcrl import envs
-from funcrl.envs.taxi import Taxi
+from funcrl.envs import drawing, tabular
+from funcrl.envs.scenes import town
+from funcrl.envs.taxi import Taxi, _is_free
+from tests.envs import classic, own
 from tests.envs import tabular_parity as parity
 
 NAME = "Taxi-v4"
@@ -130,3 +135,52 @@ def test_numbers_can_differ_between_lanes(variant):
 def test_impossible_parameters_are_refused(params, error):
     with pytest.raises(error, match=f"Taxi: {next(iter(params))} must "):
         Taxi(**params)
+
+
+def place(row, column, passenger, destination, is_fickle=False):
+    position = ((row * 5 + column) * 5 + passenger) * 4 + destination
+    return tabular.begin(torch.tensor(position + 500 * is_fickle))
+
+
+def cell_of(frame, color):
+    """Return the row and the column of the cell in which the pixels of a colour lie on average."""
+    columns, rows = classic.pixels(frame, color)
+    return int(rows.mean() / 100 - 0.2), int(columns.mean() / 100 - 0.2)
+
+
+def test_pictures_show_the_taxi_the_passenger_and_the_destination():
+    env = Taxi()
+    landmarks = [(0, 0), (0, 4), (4, 0), (4, 3)]
+    cells = [(0, 0), (0, 4), (4, 0), (4, 3), (2, 1), (3, 4)]
+    for (row, column), passenger in itertools.product(cells, range(5)):
+        destination = (row + column + passenger) % 4
+        frame = env.render(place(row, column, passenger, destination))
+        assert cell_of(frame, drawing.YELLOW) == (row, column)
+        expected = (row, column) if passenger == 4 else landmarks[passenger]
+        assert cell_of(frame, town._PASSENGER) == expected
+        # The flag is all that differs from the same picture with another destination.
+        other = env.render(place(row, column, passenger, (destination + 1) % 4))
+        rows, columns = np.nonzero((frame != other).any(axis=2))
+        changed = set(zip((rows / 100 - 0.2).astype(int), (columns / 100 - 0.2).astype(int), strict=True))
+        assert changed == {landmarks[destination], landmarks[(destination + 1) % 4]}
+
+
+def test_pictures_of_different_states_differ():
+    states = [place(0, 0, 0, 1), place(0, 0, 4, 1), place(0, 0, 4, 0), place(0, 0, 0, 0), place(1, 0, 4, 0)]
+    own.assert_pictures(Taxi(), states)
+    fickle = Taxi(fickle_passenger=True)
+    for passenger in range(5):
+        steadfast, other = (
+            fickle.render(place(2, 2, passenger, 1, is_fickle)) for is_fickle in (False, True)
+        )
+        assert (steadfast != other).any()
+
+
+def test_the_walls_of_pictures_are_those_that_hold_the_taxi_back():
+    frame = Taxi().render(place(2, 0, 4, 1))
+    for row in range(5):
+        for column in range(4):
+            free = bool(_is_free(torch.tensor(row), torch.tensor(column), torch.tensor(2)))
+            # A little below the middle of the side between two cells.
+            shade = frame[int(100 * (row + 0.2 + 0.55)), int(100 * (column + 1.2))]
+            assert (shade.sum() < 3 * 60) == (not free), (row, column)

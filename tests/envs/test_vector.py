@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-import funcrl  # noqa: F401  (registers the ids)
+from funcrl import envs
+from tests.probes import Counter
 
 
 def make(num_envs=3, backend="eager", **kwargs):
@@ -89,6 +90,42 @@ def test_numpy_actions_are_taken():
     assert env.step(np.zeros(3, dtype=np.int64))[0].shape == (3, 4)
 
 
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+def test_options_say_where_the_episodes_of_one_reset_start_and_no_others(mode):
+    env = make(autoreset_mode=mode)
+    env.reset(seed=0, options={"low": 0.1, "high": 0.2})
+    starts = []
+    for _ in range(40):
+        before = env.unwrapped._state.ended.clone()
+        obs, _, terminated, _, _ = env.step(torch.ones(3, dtype=torch.int64))
+        starts += list(obs[terminated if mode == "SameStep" else before])
+    assert len(starts) > 6
+    assert torch.stack(starts).abs().max() <= 0.05
+
+
+def test_options_and_a_mask():
+    env = make()
+    first, _ = env.reset(seed=0)
+    mask = np.array([True, False, True])
+    for kwargs in ({}, {"seed": [5, None, None]}):
+        obs, _ = env.reset(options={"reset_mask": mask, "low": 0.1, "high": 0.2}, **kwargs)
+        assert ((obs[mask] >= 0.1) & (obs[mask] <= 0.2)).all()
+        assert torch.equal(obs[1], first[1])
+
+
+def test_options_of_environments_that_differ():
+    """What an option leaves out is each environment's own."""
+    env = make(initial_range=[0.01, 0.02, 0.03])
+    low = -torch.tensor([[0.01], [0.02], [0.03]])
+    for _ in range(3):
+        obs, _ = env.reset(options={"high": 0.5})
+        assert (obs >= low - 1e-6).all()
+        assert (obs.max(dim=1).values > 0.03).all()
+        assert (env.reset()[0].abs() <= -low + 1e-6).all()
+    with pytest.raises(ValueError, match="CartPole: initial_range must lie in"):
+        make(initial_range=[0.01, 0.02, 0.03]).reset(options={"low": 0.025})
+
+
 @pytest.mark.compiled
 def test_compiled_steps_equal_eager_ones_and_compile_once():
     compiled, eager = make(backend="inductor"), make()
@@ -113,8 +150,13 @@ def test_bad_use_is_refused():
             env.step(torch.tensor(actions))
     with pytest.raises(ValueError, match="actions must be integers"):
         env.step(torch.tensor([0.5, 1.0, 0.0]))
-    with pytest.raises(ValueError, match="options must be empty or hold reset_mask"):
+    with pytest.raises(
+        ValueError, match=r"options must hold nothing but reset_mask, low, high, got \['mask'\]"
+    ):
         env.reset(options={"mask": [True]})
+    lake = gymnasium.make_vec("funcrl/FrozenLake-v1", num_envs=1, backend="eager")
+    with pytest.raises(ValueError, match=r"options must be empty or hold reset_mask alone, got \['low'\]"):
+        lake.reset(options={"low": 0.0})
     with pytest.raises(TypeError, match=r"options\['reset_mask'\] must be a boolean tensor"):
         env.reset(options={"reset_mask": [True]})
     with pytest.raises(ValueError, match=r"options\['reset_mask'\] must have shape \(3,\), got \(1,\)"):
@@ -130,8 +172,8 @@ def test_bad_use_is_refused():
         ValueError, match=r"render_mode must be None or 'rgb_array' for CartPole, got 'human'.*Human"
     ):
         make(render_mode="human")
-    with pytest.raises(ValueError, match=r"render_mode must be None for Taxi, got 'rgb_array'\.$"):
-        gymnasium.make_vec("funcrl/Taxi-v4", num_envs=1, render_mode="rgb_array")
+    with pytest.raises(ValueError, match=r"render_mode must be None for Counter, got 'rgb_array'\.$"):
+        envs.TorchVectorEnv(Counter(), 1, render_mode="rgb_array")
     env.close()
     for method in (env.reset, lambda: env.step(torch.zeros(3, dtype=torch.int64)), env.render):
         with pytest.raises(ValueError, match=r"CartPole\.\w+: the environment must be open"):

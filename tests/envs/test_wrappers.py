@@ -319,6 +319,16 @@ def test_a_wrapper_draws_what_the_environment_inside_draws():
     assert not hasattr(envs.FrameStack(Counter(), 2), "render")
 
 
+def test_a_wrapper_starts_where_the_environment_inside_is_told_to():
+    wrapped = envs.ScaleReward(envs.TimeLimit(CARTPOLE, 5), 2.0)
+    assert wrapped.reset_options == ("low", "high")
+    many = envs.TorchVectorEnv(wrapped, 4, backend="eager")
+    obs, _ = many.reset(seed=0, options={"low": 0.1, "high": 0.2})
+    assert ((obs >= 0.1) & (obs <= 0.2)).all()
+    assert wrapped == envs.ScaleReward(envs.TimeLimit(CARTPOLE, 5), 2.0)
+    assert not hasattr(envs.FrameStack(Counter(), 2), "starting")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
