@@ -173,7 +173,8 @@ class SavedRun:
             chosen = slice(place, place + 1)
         known: Any = None
         if not isinstance(self.env, envs.HostEnv) and needs_env_states(self.env):
-            which = torch.tensor([self.seeds.index(seed) for seed in self.kept_seeds], device="cpu")
+            places = [self.seeds.index(seed) for seed in self.kept_seeds]
+            which = torch.tensor(places, dtype=torch.int64, device="cpu")
             known = tree.index(tree.index(self.env_states, which), chosen)
         return Agents(tree.index(self.agents, chosen), known)
 
