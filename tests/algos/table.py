@@ -125,7 +125,7 @@ ON_POLICY = [
         "ppo",
         ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,), anneal_steps=4800.0),
         envs.make("CartPole-v1"),
-        {"num_epochs": 3, "num_minibatches": 4, "window_length": 12, "num_envs": 4},
+        {"num_minibatches": 4, "window_length": 12},
     ),
     OnPolicy(
         "pqn",
@@ -191,7 +191,7 @@ ONLINE = [
             name,
             REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4, 4), hidden=(8,)),
             _IMAGES,
-            {"num_envs": 5, "batch_size": 6, "memory_size": 70},
+            {"num_envs": 5, "memory_size": 70} if name == "neural_epsilon_greedy" else {"batch_size": 6},
         )
         for name in ("neural_epsilon_greedy", "neural_thompson")
     ),

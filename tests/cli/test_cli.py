@@ -174,21 +174,29 @@ def resume(tmp_path, *words):
     return command(tmp_path, "resume", *words)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a finished run in `run`, and what it said."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = start(folder, "--seeds", "3", "--steps", "320", "--out", "run")
+    said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return folder, *said
+
+
 @pytest.mark.compiled
-def test_the_main_job_leaves_its_folder(tmp_path):
-    process = start(tmp_path, "--seeds", "3", "--steps", "320")
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+def test_the_main_job_leaves_its_folder(finished):
+    folder, out, err = finished
     assert "compiling" in err
     assert "100%" in err
     for text in ("interquartile mean", "95 % interval", "best", "worst", "not finite", "steps/s", "none"):
         assert text in out
-    folder = tmp_path / "runs" / "ppo-CartPole-v1"
-    names = {path.name for path in folder.iterdir()}
+    run = folder / "run"
+    names = {path.name for path in run.iterdir()}
     tables = {"metrics.jsonl", "metrics.csv", "returns.csv", "times.csv"}
     assert names == {"config.json", "checkpoint", "curve.png", ".lock", *tables}
-    assert len((folder / "returns.csv").read_text().splitlines()) == 1 + 3 * 20
-    settings = json.loads((folder / "config.json").read_text())
+    assert len((run / "returns.csv").read_text().splitlines()) == 1 + 3 * 20
+    settings = json.loads((run / "config.json").read_text())
     assert settings["config"]["num_envs"] == 2
     assert settings["seeds"] == [0, 1, 2]
 
@@ -207,6 +215,7 @@ def test_the_main_job_leaves_its_folder(tmp_path):
     ],
 )
 def test_resuming_refuses_what_cannot_be(finished, capsys, monkeypatch, words, message):
+    finished, *_ = finished
     monkeypatch.chdir(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     extra = ["--steps", "640"] if "--steps" not in words else []
@@ -215,19 +224,8 @@ def test_resuming_refuses_what_cannot_be(finished, capsys, monkeypatch, words, m
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with a finished run in `run`."""
-    folder = tmp_path_factory.mktemp("finished")
-    process = start(folder, "--seeds", "3", "--steps", "320", "--out", "run")
-    assert process.wait(240) == 0
-    return folder
-
-
-@pytest.mark.compiled
-def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, tmp_path, capsys, monkeypatch):
-    shutil.copytree(finished / "run", tmp_path / "run")
-    monkeypatch.chdir(tmp_path)
+def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncompiled, tmp_path, capsys):
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
     assert main(["resume", "run"]) == 0
     assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
     for _ in range(2):  # the second time it is remembered how far it was to go
@@ -239,7 +237,7 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, tmp_pa
 def test_resuming_sweeping_and_evaluating_compile_nothing_that_the_run_had_not(
     finished, tmp_path, capsys, monkeypatch
 ):
-    shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     compiled = []
 
@@ -261,7 +259,7 @@ def test_resuming_sweeping_and_evaluating_compile_nothing_that_the_run_had_not(
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
 def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
-    monkeypatch.chdir(finished)
+    monkeypatch.chdir(finished[0])
     monkeypatch.setattr(locks, "_PATIENCE", 0.1)
     with only_writer(Path("run")):
         assert main(["resume", "run", "--steps", "640"]) == 2

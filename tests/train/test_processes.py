@@ -243,7 +243,8 @@ def test_programs_of_several_lanes_have_one_thread_in_one_process_too():
 @pytest.mark.compiled
 def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process():
     before = jit.stats().num_graphs
-    one = run(seeds=range(4), backend="inductor", processes=1)
+    # In groups of as many lanes as each process has: the same programs.
+    one = run(seeds=range(4), backend="inductor", processes=1, lanes_per_group=2)
     several = run(seeds=range(4), backend="inductor", processes=2)
     assert jit.stats().num_graphs - before == 8
     assert same(parts(several), parts(one))
