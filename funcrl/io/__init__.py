@@ -9,6 +9,7 @@ from funcrl.io.plots import learning_curve, picture, regret_curve
 from funcrl.io.recorder import Recorder, check_folder, free_folder
 from funcrl.io.runs import SavedRun, open_run
 from funcrl.io.trackers import Tracker, make_tracker
+from funcrl.io.video import write_video
 
 __all__ = [
     "Checkpoint",
@@ -33,4 +34,5 @@ __all__ = [
     "regret_curve",
     "save",
     "write_plan",
+    "write_video",
 ]
