@@ -37,6 +37,18 @@ examples:
 """
 
 
+_EXTRAS = {
+    "tyro": "cli",
+    "tqdm": "cli",
+    "matplotlib": "cli",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "PIL": "render",
+    "imageio_ffmpeg": "video",
+}
+"""What brings a module that may be missing."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -80,14 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name in ("tensorboard", "wandb"):
-            print(
-                f"error: {error.name} is missing. Write: pip install 'funcrl[{error.name}]'", file=sys.stderr
-            )
-            return 2
-        if error.name not in ("tyro", "tqdm", "matplotlib", "PIL"):
+        if error.name not in _EXTRAS:
             raise
-        print(f"error: {error.name} is missing. Write: pip install 'funcrl[cli]'", file=sys.stderr)
+        extra = _EXTRAS[error.name]
+        print(f"error: {error.name} is missing. Write: pip install 'funcrl[{extra}]'", file=sys.stderr)
         return 2
     finally:
         warnings.formatwarning = before

@@ -64,6 +64,24 @@ def check_mode(function: str, env: Any, mode: str | None) -> None:
     require(mode in modes, function, "render_mode", hold, mode, instead)
 
 
+def check_frame(function: str, frame: Any) -> Frame:
+    """Return a picture that something has drawn, if it is one.
+
+    Raises:
+        ValueError: When it is something else than red, green and blue in bytes.
+
+    >>> check_frame("render", np.zeros((2, 3), dtype=np.uint8))
+    Traceback (most recent call last):
+    ValueError: render: the picture must be an array [H, W, 3] of uint8, got (2, 3) of uint8.
+    """
+    is_array = isinstance(frame, np.ndarray)
+    fine = is_array and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size > 0
+    found = f"{frame.shape} of {frame.dtype}" if is_array else type(frame).__name__
+    if not fine:
+        raise ValueError(f"{function}: the picture must be an array [H, W, 3] of uint8, got {found}.")
+    return frame  # type: ignore[no-any-return]
+
+
 class Canvas:
     """A picture of a rectangle of the world; x grows to the right and y upwards.
 

@@ -96,7 +96,7 @@ class HostVector:
                 self._check_obs("reset", number, row)
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
         self._times = [0] * len(self._vectors)
-        self._obs = [_tensors(row, self._space) for row in rows]
+        self._obs = [as_tensors(row, self._space) for row in rows]
         return self._together(self._obs)
 
     def step(self, actions: Tensor, wanted: Sequence[bool] | None = None) -> HostStep:
@@ -154,15 +154,15 @@ class HostVector:
             truncated = host_checks.flags(*where, "truncated", truncated, num)
         valid = ~self._over[number]
         ended = (terminated | truncated) & valid
-        after = _tensors(obs, self._space)
+        after = as_tensors(obs, self._space)
         true = after
         if ended.any() and self._mode == AutoresetMode.SAME_STEP:
             true = tree.map(torch.clone, after)
             for i in ended.nonzero()[0]:
-                last = _tensors(_pick(infos["final_obs"], self._space, i), self._space)
+                last = as_tensors(_pick(infos["final_obs"], self._space, i), self._space)
                 tree.map(lambda row, value, i=i: row[i].copy_(value), true, last)
         if ended.any() and self._mode == AutoresetMode.DISABLED:
-            after = _tensors(vector.reset(options={"reset_mask": ended})[0], self._space)
+            after = as_tensors(vector.reset(options={"reset_mask": ended})[0], self._space)
         self._over[number] = ended if self._mode == AutoresetMode.NEXT_STEP else np.zeros_like(ended)
         self._obs[number] = after
         figures = (
@@ -249,12 +249,12 @@ def _mode_of(name: str, vector: Any) -> AutoresetMode:
     return mode  # type: ignore[no-any-return]
 
 
-def _tensors(value: Any, space: Any) -> Any:
+def as_tensors(value: Any, space: Any) -> Any:
     """Return observations as tensors of their own, in the dtypes of the space."""
     if isinstance(space, spaces.Tuple):
-        return tuple(_tensors(part, own) for part, own in zip(value, space.spaces, strict=True))
+        return tuple(as_tensors(part, own) for part, own in zip(value, space.spaces, strict=True))
     if isinstance(space, spaces.Dict):
-        return {name: _tensors(value[name], own) for name, own in space.spaces.items()}
+        return {name: as_tensors(value[name], own) for name, own in space.spaces.items()}
     dtype = space.dtype if isinstance(space, spaces.Box) else np.int64
     array = value.numpy(force=True) if isinstance(value, Tensor) else value
     return torch.from_numpy(np.array(array, dtype=dtype))

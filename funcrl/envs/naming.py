@@ -76,8 +76,8 @@ def from_words(
         own = list(_ON_HOST[kind].__code__.co_varnames[1 : _ON_HOST[kind].__code__.co_argcount])
         read.append((_ON_HOST[kind], _named(function, word, fields, own)))
 
-    def made() -> Any:
-        env = gymnasium.make(name, **params)
+    def made(**more: Any) -> Any:
+        env = gymnasium.make(name, **(params | more))
         for wrap, given in read:
             env = wrap(env, **given)
         return env

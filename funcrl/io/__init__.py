@@ -13,6 +13,7 @@ from funcrl.io.recorder import Recorder
 from funcrl.io.restoring import Checkpoint, latest
 from funcrl.io.runs import SavedRun, open_run
 from funcrl.io.trackers import Tracker, make_tracker
+from funcrl.io.video import write_video
 
 __all__ = [
     "Checkpoint",
@@ -38,4 +39,5 @@ __all__ = [
     "regret_curve",
     "save",
     "write_plan",
+    "write_video",
 ]

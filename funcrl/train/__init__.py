@@ -3,6 +3,7 @@
 from funcrl.train.carry import Carry, Report
 from funcrl.train.errors import WorkerError
 from funcrl.train.evaluation import evaluate
+from funcrl.train.film import Film, film
 from funcrl.train.online import regret_lower_bound
 from funcrl.train.plan import Plan, make_plan, with_evaluations
 from funcrl.train.planning import Solution, solve
@@ -16,6 +17,7 @@ from funcrl.train.training import execute, train
 __all__ = [
     "Carry",
     "Evaluations",
+    "Film",
     "Plan",
     "Progress",
     "Report",
@@ -26,6 +28,7 @@ __all__ = [
     "WorkerError",
     "evaluate",
     "execute",
+    "film",
     "make_plan",
     "plan_sweep",
     "regret_lower_bound",

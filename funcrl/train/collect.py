@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -113,13 +113,14 @@ class Collector:
             lane = lambda agent, own, states, key: act_and_step(policy, env.one(own), agent, states, key)
             return torch.vmap(lane)(*carry, key)
 
+        self._key, self._count, self._num_steps = key, count, num_steps
+
         # Eager is for debugging: there the user's own functions are called at every step.
         whole = (lambda key: [key]), (lambda carry, noise: step(carry, noise[0]))
         early, late = whole if backend == "eager" else hoist(step, (agent, values, states), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
-            split = lambda k, i: random.split(random.fold_in(k, i), num_steps)
-            keys = torch.vmap(split, out_dims=1)(key, count)
+            keys = torch.vmap(self._keys_of_steps, out_dims=1)(key, count)
             return torch.vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
 
         def steps(
@@ -146,17 +147,35 @@ class Collector:
         self.steps = jit.jit(steps, donate=(0, 1), backend=backend)
         self.programs = [self.draw, self.steps]
         self.calls: list[Callable[[], Any]] = []
+        self._rows: list[range] = []
         for begin in range(0, num_steps, unroll):
             offset = begin % drawn_at_once
             if offset == 0:
                 place = torch.full((), begin, dtype=torch.int64, device=key.device)
                 self.calls.append(self.draw.bind(noise, key, count, place))
+                self._rows.append(range(0))
             rows = tree.index(self.window, slice(begin, begin + unroll))
             part = tree.index(noise, slice(offset, offset + unroll))
             self.calls.append(self.steps.bind(states, rows, agent, values, part))
+            self._rows.append(range(begin, begin + unroll))
 
     def __call__(self) -> Window:
         """Collect one window into the buffers and return them."""
         for call in self.calls:
             call()
         return self.window
+
+    def in_parts(self) -> Iterator[range]:
+        """Collect one window by the same calls, and yield after each that steps which rows it has written."""
+        for call, rows in zip(self.calls, self._rows, strict=True):
+            call()
+            if rows:
+                yield rows
+
+    def first_keys(self, lane: int) -> Tensor:
+        """Return what the first environment of a lane steps with in the present collection, `[T, 2]`."""
+        keys = self._keys_of_steps(self._key[lane], self._count[lane])
+        return torch.vmap(lambda key: random.split(random.split(key, 2)[1], 1)[0])(keys)
+
+    def _keys_of_steps(self, key: Tensor, count: Tensor) -> Tensor:
+        return random.split(random.fold_in(key, count), self._num_steps)

@@ -7,6 +7,7 @@ counts: stopping when enough have ended would favour the short ones.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -15,11 +16,25 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import lanes, random, tree
+from funcrl.envs.drawing import Frame
+from funcrl.envs.host_pictures import HostPictures
+from funcrl.envs.host_vector import environment_seeds
+from funcrl.envs.stepping import advance_all
 from funcrl.train.collect import Collector, Policy
 from funcrl.train.host_collect import HostCollector
 
 _WINDOW = 100
 """Steps that are taken before seeing whether all episodes are over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """What an episode looks like between two steps."""
+
+    frame: Frame
+    """`[H, W, 3]` uint8"""
+    episode_return: float
+    """earned until then"""
 
 
 def greedy_policy(algorithm: ModuleType) -> Policy:
@@ -77,17 +92,56 @@ class DeviceEpisodes:
         running = self._begin()
         self._running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
         self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
-        self._num_episodes, self._limit = num_episodes, limit
-        key, length = k_steps.expand(num_lanes, 2).clone(), min(limit, _WINDOW)
-        given = (self._own, self._values, states, self._running, key, self._count, length, backend)
+        self._num_episodes, self._limit, self._length = num_episodes, limit, min(limit, _WINDOW)
+        key = k_steps.expand(num_lanes, 2).clone()
+        given = (self._own, self._values, states, self._running, key, self._count, self._length, backend)
         self._collect = Collector(policy, *given)
         self.programs = self._collect.programs
 
     def __call__(self) -> Tensor:
         """Return what each lane's agent, as it is now, earns in its episodes, `[S, num_episodes]`."""
+        self._restart()
+        return first_returns(self._collect, self._count, self._num_episodes, self._limit)
+
+    def moments(self, lane: int) -> Iterator[Moment]:
+        """Play again, and yield what the first episode of a lane looks like from its beginning to its end.
+
+        It is played by the same programs and is the same to the bit. They take a few steps in one call, and
+        begin the next episode in the step that ends one: what lies within a call is stepped to in plain
+        Python from where it began, which may round differently, but for those few steps only.
+
+        Args:
+            lane: Which.
+        """
+        self._restart()
+        env: Any = self._own.one([float(column[lane]) for column in self._values])
+        here, window = self._first_of(lane), self._collect.window
+        yield Moment(env.render(tree.index(here.inner, 0)), 0.0)
+        for begin in range(0, self._limit, self._length):
+            keys = self._collect.first_keys(lane).cpu()
+            for rows in self._collect.in_parts():
+                for row in rows:
+                    action = window.transition.action[row, lane, :1].cpu()
+                    here, _ = advance_all(env, here, action, keys[row : row + 1])
+                    over = bool(window.ended[row, lane, 0])
+                    if row == rows[-1] and not over:
+                        here = self._first_of(lane)
+                    earned = float(window.episode_return[row, lane, 0])
+                    yield Moment(env.render(tree.index(here.inner, 0)), earned)
+                    if over or begin + row + 1 == self._limit:
+                        return
+            self._count += 1
+
+    def close(self) -> None:
+        """Do nothing: no environment lives outside of the tensors."""
+
+    def _first_of(self, lane: int) -> envs.EnvState:
+        """Return where the first environment of a lane is, `[1]` on the host."""
+        return tree.map(lambda x: x[lane, :1].to("cpu", copy=True), self._running)  # type: ignore[no-any-return]
+
+    def _restart(self) -> None:
         tree.map(lambda here, new: here.copy_(new), self._running, self._begin())
         self._count.zero_()
-        return first_returns(self._collect, self._count, self._num_episodes, self._limit)
 
     def _begin(self) -> envs.EnvState:
         def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
@@ -123,8 +177,8 @@ class HostEpisodes:
         key = random.key(seed, device).expand(num_lanes, 2).clone()
         self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
         self._seeds = [seed] * num_lanes
-        self._num_episodes, self._limit = num_episodes, limit
-        self.collector = HostCollector(policy, world, states, key, self._count, min(limit, _WINDOW), backend)
+        self._num_episodes, self._limit, self._length = num_episodes, limit, min(limit, _WINDOW)
+        self.collector = HostCollector(policy, world, states, key, self._count, self._length, backend)
         self.programs = self.collector.programs
 
     def __call__(self) -> Tensor:
@@ -132,6 +186,38 @@ class HostEpisodes:
         self.collector.reset(self._seeds)
         self._count.zero_()
         return first_returns(self.collector, self._count, self._num_episodes, self._limit)
+
+    def moments(self, lane: int) -> Iterator[Moment]:
+        """Play the first episode of a lane again, in an environment that draws itself, and yield what it looks like.
+
+        What acts is the same program, and the environment has the same seed: where nothing else decides
+        what it does, the episode is the same to the bit.
+
+        Args:
+            lane: Which.
+        """
+        if self.collector.window is None:  # nothing has been played yet, for which the program is bound
+            self.collector.reset(self._seeds)
+        self._count.zero_()
+        drawn = HostPictures(self.collector.env.env)
+        try:
+            obs = drawn.reset(environment_seeds(self._seeds[lane], 1)[0])
+            earned = torch.zeros((), dtype=torch.float32, device="cpu")
+            yield Moment(drawn.frame(), 0.0)
+            for step in range(self._limit):
+                self._count.fill_(step // self._length)
+                action = self.collector.choose(lane, obs, step % self._length)
+                obs, reward, over = drawn.step(action)
+                earned += reward
+                yield Moment(drawn.frame(), float(earned))
+                if over:
+                    return
+        finally:
+            drawn.close()
+
+    def close(self) -> None:
+        """End the environments; `moments` can still be played, if episodes have been before."""
+        self.collector.env.close()
 
 
 def first_returns(collect: Collector | HostCollector, count: Tensor, num_episodes: int, limit: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
 from typing import Any
 
@@ -60,50 +61,84 @@ def evaluate(
     >>> evaluate("ppo", env, states, num_episodes=2, backend="eager").shape
     torch.Size([1, 2])
     """
-    algorithm = resolve_algorithm("evaluate", algorithm)
-    world = resolve_env("evaluate", env)
-    checks.integer("evaluate", "num_episodes", num_episodes, 1)
-    checks.integer("evaluate", "seed", seed, 0)
-    check_states("evaluate", "states", algorithm, states)
+    episodes = make_episodes(
+        "evaluate",
+        algorithm,
+        env,
+        states,
+        num_episodes=num_episodes,
+        seed=seed,
+        max_steps=max_steps,
+        greedy=greedy,
+        env_states=env_states,
+        backend=backend,
+    )
+    with contextlib.closing(episodes):
+        return episodes()
+
+
+def make_episodes(
+    function: str,
+    algorithm: str | ModuleType,
+    env: str | envs.AnyEnv,
+    states: Any,
+    *,
+    num_episodes: int,
+    seed: int,
+    max_steps: int | None,
+    greedy: bool,
+    env_states: Any,
+    backend: str,
+) -> DeviceEpisodes | HostEpisodes:
+    """Return what `evaluate` plays, ready to be played, after checking what it is given.
+
+    It takes what `evaluate` takes, and `function`, who complains.
+    """
+    algorithm = resolve_algorithm(function, algorithm)
+    world = resolve_env(function, env)
+    checks.integer(function, "num_episodes", num_episodes, 1)
+    checks.integer(function, "seed", seed, 0)
+    check_states(function, "states", algorithm, states)
     limit = world.max_episode_steps if max_steps is None else max_steps
     require(
         limit is not None,
-        "evaluate",
+        function,
         "max_steps",
         "be given for an environment without a time limit",
         max_steps,
         "Write max_steps=1000.",
     )
-    checks.integer("evaluate", "max_steps", limit, 1)
+    checks.integer(function, "max_steps", limit, 1)
     assert limit is not None
 
     policy = greedy_policy(algorithm) if greedy else algorithm.act
     if isinstance(world, envs.HostEnv):
-        episodes = HostEpisodes(policy, world, states, num_episodes, seed, limit, backend)
-        try:
-            return episodes()
-        finally:
-            episodes.collector.env.close()
+        return HostEpisodes(policy, world, states, num_episodes, seed, limit, backend)
+    world = _with_what_is_kept(function, world, states, env_states)
+    _check_fit(function, algorithm, policy, states, world)
+    return DeviceEpisodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
+
+
+def _with_what_is_kept(function: str, world: envs.Env, states: Any, env_states: Any) -> envs.Env:
+    """Return an environment that no longer changes what it has learnt, after checking that it is there."""
     if env_states is None:
         drawn = getattr(envs.innermost(world), "is_drawn_once", False)
         what = "drew its arms once" if drawn else "normalises observations by what it has seen"
         hold = f"be given for an environment that {what}"
         require(
             not needs_env_states(world),
-            "evaluate",
+            function,
             "env_states",
             hold,
             None,
             "Write env_states=result.env_states.",
         )
-    else:
-        check_env_states("evaluate", "env_states", states, env_states, world)
-        world = envs.frozen(world)
-    _check_fit(algorithm, policy, states, world)
-    return DeviceEpisodes(policy, world, states, env_states, num_episodes, seed, limit, backend)()
+        return world
+    check_env_states(function, "env_states", states, env_states, world)
+    return envs.frozen(world)
 
 
-def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env) -> None:
+def _check_fit(function: str, algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env) -> None:
     """Compare an agent with a new one of this environment, and let it act once.
 
     Where it has learnt in another environment, or with another algorithm, that shows here.
@@ -118,8 +153,8 @@ def _check_fit(algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env
         policy(agent, envs.reset(first, k_reset).obs, k_act)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"evaluate: states must {hold}, got {reason!r}. {instead}") from error
+        raise ValueError(f"{function}: states must {hold}, got {reason!r}. {instead}") from error
     given, needed = shapes
     other = [name for name in given.keys() | needed if given.get(name) != needed.get(name)]
     found = ", ".join(f"{name} {given.get(name)} for {needed.get(name)}" for name in sorted(other)[:3])
-    require(not other, "evaluate", "states", hold, found, instead)
+    require(not other, function, "states", hold, found, instead)

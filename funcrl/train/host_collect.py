@@ -99,6 +99,21 @@ class HostCollector:
             tree.map(lambda there, here: there.copy_(here, non_blocking=True), self.window, self._staged)
         return self.window  # type: ignore[no-any-return]
 
+    def choose(self, lane: int, obs: Any, step: int) -> Tensor:
+        """Return what the first environment of a lane is to do, by the program that acts in all of them.
+
+        Args:
+            lane: Which.
+            obs: `[...]` what is seen there, on the host; what others see is left as it is.
+            step: Number of the step in the present collection.
+
+        Returns:
+            `[...]` action, on the host.
+        """
+        tree.map(lambda buffer, own: buffer[lane, 0].copy_(own), self._obs, obs)
+        self._step.fill_(step)
+        return self._act()[0][lane, 0].cpu()  # type: ignore[no-any-return]
+
     def _write(self, rows: Tensor, chosen: tuple[Tensor, Any], step: HostStep) -> None:
         """Put a step into row `rows[e]` of each environment e that has one to come."""
         which = (step.valid & (rows < self.num_steps)).nonzero().flatten()

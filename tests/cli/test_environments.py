@@ -59,7 +59,7 @@ def test_a_run_is_repeated_exactly_from_its_settings():
         "--warmup-steps",
         "500",
         "--buffer-size",
-        "7000",
+        "7100",
     ]
     assert main(["train", "dqn", "CartPole-v1", *words, "--out", "run"]) == 0
     assert main(["train", "--config", "run/config.json", "--processes", "1", "--out", "again"]) == 0
