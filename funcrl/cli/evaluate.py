@@ -63,7 +63,7 @@ def evaluate_command(words: list[str]) -> int:
     fps = _check(run, options)
     how = "drawing from the policy" if options.stochastic else "greedy"
     what = f"{options.episodes} episodes of each of {len(run.kept_seeds)} seeds, {how}"
-    say(f"{_label(run)}: compiling, then {what}")
+    say(f"{_label(run)}: {what}")
     episodes = make_episodes(
         "evaluate",
         run.algorithm,
@@ -74,7 +74,7 @@ def evaluate_command(words: list[str]) -> int:
         max_steps=options.max_steps,
         greedy=not options.stochastic,
         env_states=run.env_states if needs_env_states(run.env) else None,
-        backend="inductor",
+        backend="aot_eager",  # starts at once, which is what a person waits for
     )
     with contextlib.closing(episodes):
         returns = episodes().cpu()

@@ -45,13 +45,13 @@ def film(
     max_steps: int | None = None,
     greedy: bool = True,
     env_states: Any = None,
-    backend: str = "inductor",
+    backend: str = "aot_eager",
 ) -> Film:
     """Return pictures of the first of the episodes with which `evaluate` judges a lane's agent.
 
     It is played among the same episodes, by the same programs, so with the same arguments it earns
     what `evaluate` says, to the bit: products of other shapes round differently, and there are
-    environments where that shows. `backend="eager"` begins at once.
+    environments where that shows.
 
     Args:
         algorithm: Name or module.
