@@ -125,7 +125,7 @@ ON_POLICY = [
         "ppo",
         ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,), anneal_steps=4800.0),
         envs.make("CartPole-v1"),
-        {"num_minibatches": 4, "window_length": 12},
+        {"window_length": 12},
     ),
     OnPolicy(
         "pqn",
@@ -155,7 +155,7 @@ OFF_POLICY = [
         name,
         REGISTRY[name].Config(**_SMALL),
         envs.make("CartPole-v1"),
-        {"batch_size": 6, "target_period": 3} if name == "dqn" else {},
+        {"target_period": 3} if name == "dqn" else {},
     )
     for name in ("dqn", "double_dqn", "dueling_dqn")
 ]

@@ -180,13 +180,12 @@ def test_the_host_gives_the_windows_that_the_device_gives(way):
     assert torch.equal(host.episode_return, rows.next_obs[..., 0])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("vectorization", ["sync", "native"])
+@pytest.mark.parametrize(("backend", "vectorization"), [("eager", "sync"), ("aot_eager", "native")])
 def test_lanes_of_host_environments_do_not_know_of_each_other(backend, vectorization):
     env = envs.from_gymnasium("CartPole-v1", vectorization=vectorization)
     together = run(env, backend=backend)
     assert together.placement == "host"
-    for lane, seed in enumerate((0, 5, 7)):
+    for lane, seed in ((0, 0), (2, 7)):
         alone = run(env, seeds=[seed], backend=backend)
         assert same(alone.returns[0], together.returns[lane])
         assert torch.equal(alone.episodes[0], together.episodes[lane])
