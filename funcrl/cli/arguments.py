@@ -161,9 +161,11 @@ def split_values(text: str) -> list[str]:
 def read_value(text: str) -> Any:
     """Return a value as Python writes it; anything else is a word.
 
-    >>> read_value("1e-3"), read_value("(4,4)"), read_value("uint8")
-    (0.001, (4, 4), 'uint8')
+    >>> read_value("1e-3"), read_value("(4,4)"), read_value("uint8"), read_value("inf")
+    (0.001, (4, 4), 'uint8', inf)
     """
+    if text.lower() in ("inf", "-inf", "nan"):
+        return float(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
