@@ -20,8 +20,8 @@ class Loop(Protocol):
     CYCLE: str
     """what a cycle is made of, in environment steps"""
 
-    def check(self, function: str, env: envs.AnyEnv, config: Any, num_steps: int) -> None:
-        """Raise a `ValueError` where this loop cannot train so many steps in such an environment."""
+    def check(self, function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = None) -> None:
+        """Raise a `ValueError` where this loop cannot train in such an environment, or for so many steps."""
 
     def steps_per_cycle(self, config: Any) -> int:
         """Return the environment steps of one lane in a cycle."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import random, tree
+from funcrl.core.checks import require
 from funcrl.train.collect import Window
 from funcrl.train.stages import Binding, Stage
 
@@ -23,7 +24,7 @@ CYCLE = "num_envs · window_length"
 """What a cycle, and so an iteration, is made of, in environment steps."""
 
 
-def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int) -> None:
+def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = None) -> None:
     """Accept every environment, and every length of a run."""
 
 
@@ -50,6 +51,7 @@ def memory(agent: Any, spaces: Any) -> tuple[()]:
 def stages(binding: Binding) -> list[Stage]:
     """Compile an iteration: collect · prepare · update × (epochs · minibatches)."""
     carry, config = binding.carry, binding.config
+    require(binding.num_cycles == 1, "Run", "num_cycles", "be 1 in the on-policy loop", binding.num_cycles)
     lane = functools.partial(minibatches, binding.algorithm)
     prepare_lanes = torch.vmap(lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0, 0))
 

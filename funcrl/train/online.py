@@ -51,7 +51,7 @@ class Regret:
     """`[]` float64, in all iterations before"""
 
 
-def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int) -> None:
+def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = None) -> None:
     """Refuse environments on the host, whose steps no compiled program can take.
 
     Args:

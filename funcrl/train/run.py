@@ -69,6 +69,7 @@ class Run:
         self.loop = loop_of(self.algorithm)
         checks.integer("Run", "num_cycles", num_cycles, 1)
         config = resolve_config("Run", self.algorithm, config, len(seeds))
+        self.loop.check("Run", self.env, config)
         self.steps_per_iteration = num_cycles * self.loop.steps_per_cycle(config)
         """environment steps that one iteration takes in each lane"""
         memory.check_memory("Run", self.loop.memory_bytes(self.env, config), len(seeds), config, self.device)

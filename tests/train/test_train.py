@@ -1,6 +1,7 @@
 """Training many lanes: what comes out, and that lanes do not know of each other."""
 
 import math
+import types
 import warnings
 from itertools import pairwise
 
@@ -189,6 +190,21 @@ def test_restoring_another_number_of_lanes_is_refused():
     other = Run(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager")
     with pytest.raises(ValueError, match=r"Run.restore: carry must hold 2 lanes"):
         run.restore(other.carry)
+
+
+def test_what_a_loop_cannot_train_is_refused():
+    with pytest.raises(ValueError, match=r"Run: num_cycles must be 1 in the on-policy loop, got 2"):
+        Run(ppo, envs.make("CartPole-v1"), SMALL, [0], backend="eager", num_cycles=2).iterate()
+    with pytest.raises(ValueError, match=r"Run: env must live on the device for this algorithm"):
+        Run("q_learning", "gymnasium:CliffWalking-v1", None, [0], backend="eager")
+    nameless = types.ModuleType("nameless")
+    with pytest.raises(TypeError, match=r"without LOOP, Config, State, init, act, update"):
+        Run(nameless, "CartPole-v1", None, [0])
+    nameless.__dict__.update(ppo.__dict__, LOOP="sideways")
+    with pytest.raises(
+        ValueError, match=r"algorithm\.LOOP must be one of 'off_policy', 'on_policy', 'online'"
+    ):
+        Run(nameless, "CartPole-v1", None, [0])
 
 
 def test_final_returns_weigh_episodes():
