@@ -23,7 +23,7 @@ from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core.checks import require
 from funcrl.io import Recorder, check_folder, make_tracker, only_writer, open_run
 from funcrl.io.settings import describe
-from funcrl.train import make_plan, with_evaluations
+from funcrl.train import Plan, make_plan, with_evaluations
 from funcrl.train.resolve import resolve_algorithm
 
 
@@ -93,59 +93,81 @@ def train_command(words: list[str]) -> int:
             f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
         )
         return 0 if words else 2
+    asked = _read(words)
+    plan, options = _plan(asked), asked.options
+    check_saving("train", options)
+    trackers = [make_tracker(word) for word in options.track]
+    folder = options.out or default_folder(asked.algorithm, asked.env)
+    check_folder(folder, options.replace)
+    env = (asked.env, asked.fields, options.wrap)
+    settings = describe("train", words, asked.algorithm, env, asked.config, plan, options.track)
+    settings |= {"start": options.start and str(options.start), "start_seed": options.start_seed}
+    label = f"{asked.algorithm} {asked.env}"
+    if options.steps is not None and plan.asked_steps != plan.num_steps:
+        iterations = f"whole iterations of {plan.steps_per_iteration}"
+        say(f"{label}: {plan.num_steps:,} of {plan.asked_steps:,} steps of each seed, {iterations}")
+    with only_writer(folder):
+        recorder = Recorder(folder, settings, trackers=trackers, learnt=plan.learnt)
+        saver = make_saver(recorder, plan, options)
+        return train_into(label, plan, recorder, saver)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a person has written."""
+
+    algorithm: str
+    env: str
+    fields: dict[str, Any]
+    """of the environment, to be changed"""
+    config: Any
+    options: Options
+    steps: int | None
+
+
+def _read(words: list[str]) -> Asked:
+    """Read words, and the file of settings or the preset that they name."""
     given = Options()
     fields: dict[str, Any] = {}
     config: Any = None
-    written = words
     if words[0] == "--config":
         require(len(words) > 1, "train", "--config", "have a file", "none", "Write --config DIR/config.json.")
-        written, given, fields, config = from_file(Path(words[1]), words[2:])
-    name = written[0]
-    algorithm = resolve_algorithm("train", name)
-    config = algorithm.Config() if config is None else config
-    rest, changed = take_env_fields(gather("--track", gather("--wrap", written[1:])))
-    fields = fields | changed
+        words, given, fields, config = from_file(Path(words[1]), words[2:])
+    name = words[0]
+    config = resolve_algorithm("train", name).Config() if config is None else config
+    rest, changed = take_env_fields(gather("--track", gather("--wrap", words[1:])))
     env_name, config, options = _parse(name, config, given, rest)
-    asked = steps = None if options.steps is None else parse_count("--steps", options.steps)
+    steps = None if options.steps is None else parse_count("--steps", options.steps)
     if options.preset is not None:
         chosen = preset(name, options.preset, env_name)
         # Read again: what was written beside the preset counts more than what is in it.
         _, config, _ = _parse(name, chosen.config, given, rest)
         steps = chosen.num_steps if steps is None else steps
+    return Asked(name, env_name, fields | changed, config, options, steps)
 
+
+def _plan(asked: Asked) -> Plan:
+    """Check everything, without starting anything."""
+    options = asked.options
     alone = options.start is None and options.start_seed is not None
     require(not alone, "train", "--start-seed", "stand beside --start DIR", options.start_seed)
     before = None if options.start is None else open_run(options.start)
     seeds: Sequence[int] = range(30) if before is None else before.kept_seeds
-    seeds = seeds if options.seeds is None else parse_seeds(options.seeds)
     plan = make_plan(
-        algorithm,
-        make_env(env_name, fields, options.wrap),
-        config=config,
-        seeds=seeds,
-        num_steps=steps,
+        asked.algorithm,
+        make_env(asked.env, asked.fields, options.wrap),
+        config=asked.config,
+        seeds=seeds if options.seeds is None else parse_seeds(options.seeds),
+        num_steps=asked.steps,
         device=options.device,
         lanes_per_group=options.lanes_per_group,
         processes=options.processes,
         start=None if before is None else before.start(options.start_seed),
     )
-    if options.evaluate_every is not None:
-        every = options.evaluate_every
-        plan = with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
-    check_saving("train", options)
-    trackers = [make_tracker(word) for word in options.track]
-    folder = options.out or default_folder(name, env_name)
-    check_folder(folder, options.replace)
-    settings = describe("train", words, name, (env_name, fields, options.wrap), config, plan, options.track)
-    settings |= {"start": before and str(options.start), "start_seed": options.start_seed}
-    label = f"{name} {env_name}"
-    if asked is not None and asked != plan.num_steps:
-        iterations = f"whole iterations of {plan.steps_per_iteration}"
-        say(f"{label}: {plan.num_steps:,} of {asked:,} steps of each seed, {iterations}")
-    with only_writer(folder):
-        recorder = Recorder(folder, settings, trackers=trackers, learnt=plan.learnt)
-        saver = make_saver(recorder, plan, options)
-        return train_into(label, plan, recorder, saver)
+    if options.evaluate_every is None:
+        return plan
+    every = options.evaluate_every
+    return with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
 
 
 def from_file(path: Path, words: list[str]) -> tuple[list[str], Options, dict[str, Any], Any]:
