@@ -7,7 +7,7 @@ from funcrl import envs
 from funcrl.algos import dqn, ppo
 from funcrl.buffers import memory
 from funcrl.core import tree
-from funcrl.train import plan_sweep, sweep, train
+from funcrl.train import make_plan, plan_sweep, sweep, train
 
 SMALL = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
 GIVEN = {"config": SMALL, "num_steps": 48, "backend": "eager"}
@@ -76,6 +76,15 @@ def test_lanes_are_grouped_to_fit_into_memory(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: int(7 * a_lane / memory.SHARE))
     (program,) = plan_sweep("dqn", "CartPole-v1", {"gamma": [0.9, 0.99]}, **given)
     assert program.plan.lanes_per_group == 3
+
+
+def test_on_a_cpu_programs_are_as_wide_as_those_of_one_setting_alone():
+    sweeps = {"learning_rate": [1e-4, 1e-3, 1e-2]}
+    for seeds, at_once in ((range(8), 8), (range(30), 30), (range(7), 21)):
+        (program,) = plan_sweep("ppo", "CartPole-v1", sweeps, seeds=seeds, **GIVEN)
+        alone = make_plan("ppo", "CartPole-v1", seeds=seeds, **GIVEN)
+        assert program.plan.lanes_per_group == at_once
+        assert (program.plan.lanes_per_process == alone.lanes_per_process) is (len(seeds) >= 8)
 
 
 @pytest.mark.parametrize(
