@@ -10,7 +10,7 @@ from typing import Any
 
 from funcrl.io.files import json_text
 
-SCHEMA = 1
+SCHEMA = 2
 """Of what is in the files; another number is another meaning."""
 
 REPLAY = ".memory.buffer"

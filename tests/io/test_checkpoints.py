@@ -274,9 +274,9 @@ def test_a_table_that_was_changed_is_named(saved, tmp_path):
 def test_other_versions_and_other_settings_are_refused(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoint").glob("0*.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3}))
     with (
-        pytest.warns(RuntimeWarning, match="must be of schema 1, got 2: another version wrote it"),
+        pytest.warns(RuntimeWarning, match="must be of schema 2, got 3: another version wrote it"),
         pytest.raises(ValueError, match="must hold a checkpoint"),
     ):
         latest(tmp_path / "run")
