@@ -14,7 +14,7 @@ from funcrl.ops.distributions import (
     normal_entropy,
     normal_log_prob,
 )
-from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step
+from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step, v_trace
 from funcrl.ops.statistics import bootstrap_interval, iqm, mean
 from funcrl.ops.values import (
     categorical_projection,
@@ -47,4 +47,5 @@ __all__ = [
     "probability_of_improvement",
     "quantile_huber",
     "stratified_interval",
+    "v_trace",
 ]

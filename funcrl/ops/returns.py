@@ -156,6 +156,74 @@ def gae(
     return loops.linear_recurrence(gamma * lam * carry, delta, reverse=True)
 
 
+def v_trace(
+    log_ratio: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+    lam: float | Tensor = 1.0,
+    clip_rho: float | Tensor = 1.0,
+    clip_c: float | Tensor = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return value targets and advantages of a policy from what another policy did.
+
+    ρ_t = min(ρ̄, π(a_t | s_t) / μ(a_t | s_t)),  c_t = λ min(c̄, π(a_t | s_t) / μ(a_t | s_t))
+    δ_t = ρ_t [r_t + γ V(s'_t) - V(s_t)]
+    v_t = V(s_t) + δ_t + γ c_t [v_{t+1} - V(s_{t+1})]
+    A_t = ρ_t [r_t + γ v_{t+1} - V(s_t)]
+
+    Where an episode or the window ends, V(s'_t) stands for v_{t+1}, and 0 where it terminates.
+
+    Source: Espeholt et al. 2018, "IMPALA", arXiv 1802.01561, equation 1 and remark 1, and section 4.2; λ as in
+    its reference implementation.
+    Often wrong: an advantage from v_t in the place of v_{t+1}, or from V(s'_t), which forgets the correction of
+    later steps.
+
+    Args:
+        log_ratio: `[T, ...]` log π(a_t | s_t) - log μ(a_t | s_t), of the policy that learns and the one that acted.
+        reward: `[T, ...]`.
+        terminated: `[T, ...]` boolean.
+        truncated: `[T, ...]` boolean.
+        value: `[T, ...]` V(s_t).
+        next_value: `[T, ...]` V(s'_t), value of the state that step t led to.
+        gamma: Discount γ in [0, 1].
+        lam: λ in [0, 1].
+        clip_rho: ρ̄, at least `clip_c`: it decides towards which policy's values this goes.
+        clip_c: c̄, how far later steps count.
+
+    Returns:
+        `[T, ...]` v and `[T, ...]` A.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    >>> no, same = torch.tensor([False, False]), torch.zeros(2)
+    >>> v_trace(same, torch.ones(2), no, no, torch.zeros(2), torch.tensor([0.0, 10.0]), 0.5)
+    (tensor([4., 6.]), tensor([4., 6.]))
+    """
+    _check_shapes(
+        "ops.v_trace",
+        log_ratio=log_ratio,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        value=value,
+        next_value=next_value,
+    )
+    ratio = torch.exp(log_ratio)
+    rho, c = torch.clamp(ratio, max=clip_rho), lam * torch.clamp(ratio, max=clip_c)
+    alive = 1.0 - terminated.to(reward.dtype)
+    carry = (~(terminated | truncated)).to(reward.dtype)
+    delta = rho * (reward + gamma * alive * next_value - value)
+    correction = loops.linear_recurrence(gamma * c * carry, delta, reverse=True)
+    later = torch.cat([correction[1:], torch.zeros_like(correction[:1])])
+    # Inside an episode s'_t is s_{t+1}, so that V(s'_t) and its correction are v_{t+1}.
+    return value + correction, rho * (reward + gamma * (alive * next_value + carry * later) - value)
+
+
 def n_step(
     reward: Tensor, terminated: Tensor, truncated: Tensor, gamma: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,6 +56,59 @@ def test_gae_equals_its_recursion(window):
     assert torch.allclose(ops.gae(**window), naive_gae(**window))
 
 
+def naive_v_trace(log_ratio, reward, terminated, truncated, value, next_value, gamma, lam, clip_rho, clip_c):
+    """Equation 1 as it stands: a sum over the rest of the episode for every step."""
+    targets, advantage = torch.zeros_like(reward), torch.zeros_like(reward)
+    ratio = log_ratio.exp()
+    rho, c = ratio.clamp(max=clip_rho), lam * ratio.clamp(max=clip_c)
+    for n in range(reward.shape[1]):
+        for s in reversed(range(len(reward))):
+            total, weight = float(value[s, n]), 1.0
+            for t in range(s, len(reward)):
+                reached = 0.0 if terminated[t, n] else float(next_value[t, n])
+                total += weight * rho[t, n] * (reward[t, n] + gamma * reached - value[t, n])
+                if terminated[t, n] or truncated[t, n]:
+                    break
+                weight = weight * gamma * c[t, n]
+            targets[s, n] = total
+            over = s == len(reward) - 1 or bool(truncated[s, n])
+            # In these windows s' is no row's s, so that a correction is what v differs from V by.
+            later = next_value[s, n] if over else next_value[s, n] + targets[s + 1, n] - value[s + 1, n]
+            later = 0.0 if terminated[s, n] else later
+            advantage[s, n] = rho[s, n] * (reward[s, n] + gamma * later - value[s, n])
+    return targets, advantage
+
+
+@given(windows(), st.integers(0, 2**31), st.floats(0.5, 3), st.floats(0.5, 1))
+def test_v_trace_equals_its_sum(window, seed, clip_rho, clip_c):
+    log_ratio = random.normal(random.key(seed), window["reward"].shape).double()
+    given = {**window, "log_ratio": log_ratio, "clip_rho": clip_rho, "clip_c": clip_c}
+    for found, wanted in zip(ops.v_trace(**given), naive_v_trace(**given), strict=True):
+        assert torch.allclose(found, wanted)
+
+
+@given(windows())
+def test_v_trace_of_the_policy_that_acted_is_gae(window):
+    """With ratios of one, v is the λ-return, and with λ = 1 so is the advantage without the baseline."""
+    same = torch.zeros_like(window["reward"])
+    targets, _ = ops.v_trace(same, **window)
+    assert torch.allclose(targets, ops.gae(**window) + window["value"])
+    whole = {**window, "lam": 1.0}
+    _, advantage = ops.v_trace(same, **whole)
+    assert torch.allclose(advantage, ops.gae(**whole))
+
+
+def test_what_another_policy_would_not_have_done_counts_for_nothing():
+    no = torch.tensor([False, False, False])
+    log_ratio = torch.tensor([0.0, -torch.inf, 0.0])
+    value = torch.tensor([1.0, 2.0, 3.0])
+    targets, advantage = ops.v_trace(
+        log_ratio, torch.ones(3), no, no, value, torch.tensor([2.0, 3.0, 4.0]), 1.0
+    )
+    assert targets.tolist() == [3.0, 2.0, 5.0]  # the first sees V of the second, whose action never happened
+    assert advantage.tolist() == [2.0, 0.0, 2.0]
+
+
 @given(windows())
 def test_lambda_return_equals_its_recursion(window):
     del window["value"]
