@@ -28,6 +28,7 @@ from funcrl.envs.normalisation import (
 from funcrl.envs.pendulum import Pendulum
 from funcrl.envs.registry import ALIASES, REGISTRY, full_name, make
 from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
+from funcrl.envs.t_maze import TMaze
 from funcrl.envs.taxi import Taxi
 from funcrl.envs.vector import TorchVectorEnv
 from funcrl.envs.wrappers import (
@@ -73,6 +74,7 @@ __all__ = [
     "Pendulum",
     "RepeatAction",
     "ScaleReward",
+    "TMaze",
     "Taxi",
     "TimeLimit",
     "TorchVectorEnv",

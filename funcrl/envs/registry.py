@@ -23,6 +23,7 @@ from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
 from funcrl.envs.pendulum import Pendulum
 from funcrl.envs.stepping import Env
+from funcrl.envs.t_maze import TMaze
 from funcrl.envs.taxi import Taxi
 
 
@@ -53,6 +54,7 @@ REGISTRY: dict[str, Entry] = {
     "MountainCar-v0": Entry(MountainCar),
     "MountainCarContinuous-v0": Entry(MountainCarContinuous),
     "Pendulum-v1": Entry(Pendulum),
+    "TMaze-v0": Entry(TMaze),
     "Taxi-v3": Entry(Taxi),
     "Taxi-v4": Entry(Taxi),
 }

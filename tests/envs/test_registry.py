@@ -11,7 +11,7 @@ from funcrl import envs
 from funcrl.core import random, tree
 from funcrl.envs.drawing import metadata
 
-OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0"}
+OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0", "TMaze-v0"}
 OWN |= {name for name in envs.REGISTRY if "Bandit" in name}
 
 
