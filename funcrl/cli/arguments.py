@@ -37,8 +37,8 @@ def parse(
         "Arguments",
         [
             ("environment", environment),
-            ("options", type(options), dataclasses.field(default_factory=lambda: options)),
-            ("config", type(config), dataclasses.field(default_factory=lambda: config)),
+            ("command", type(options), dataclasses.field(default_factory=lambda: options)),
+            ("algorithm", type(config), dataclasses.field(default_factory=lambda: config)),
         ],
     )
     parsed: Any = tyro.cli(
@@ -48,7 +48,7 @@ def parse(
         description=described,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
     )
-    return parsed.environment, parsed.config, parsed.options
+    return parsed.environment, parsed.algorithm, parsed.command
 
 
 def parse_folder(
@@ -65,11 +65,11 @@ def parse_folder(
     """
     import tyro
 
-    what = "folder that funcrl train left" if kind is Path else "folders that funcrl train left"
+    what = "folder that a run left" if kind is Path else "folders that runs left"
     folder = Annotated[tyro.conf.Positional[kind], tyro.conf.arg(metavar="DIR", help=what)]
     arguments = dataclasses.make_dataclass(
         "Arguments",
-        [("folder", folder), ("options", type(options), dataclasses.field(default_factory=lambda: options))],
+        [("folder", folder), ("command", type(options), dataclasses.field(default_factory=lambda: options))],
     )
     parsed: Any = tyro.cli(
         arguments,
@@ -78,7 +78,7 @@ def parse_folder(
         description=described,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    return parsed.folder, parsed.options
+    return parsed.folder, parsed.command
 
 
 def default_folder(name: str, env_name: str) -> Path:
@@ -186,7 +186,7 @@ def make_env(name: str, fields: dict[str, Any], wrappers: Sequence[str]) -> envs
     return envs.from_words("train", name, fields, wrappers)
 
 
-def parse_seeds(text: str) -> Sequence[int]:
+def parse_seeds(text: str, function: str = "train") -> Sequence[int]:
     """Return the seeds that a person wrote: `16`, `100:116` or `3,5,8`.
 
     Raises:
@@ -205,8 +205,8 @@ def parse_seeds(text: str) -> Sequence[int]:
         else:
             seeds = range(int(text))
     except ValueError:
-        require(False, "train", "--seeds", "be a number, a range or a list", text, instead)
-    require(len(seeds) > 0, "train", "--seeds", "name at least one seed", text, instead)
+        require(False, function, "--seeds", "be a number, a range or a list", text, instead)
+    require(len(seeds) > 0, function, "--seeds", "name at least one seed", text, instead)
     return seeds
 
 

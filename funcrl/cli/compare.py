@@ -11,7 +11,7 @@ from pathlib import Path
 from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
 from funcrl.core.checks import require
-from funcrl.io import open_run
+from funcrl.io import SavedRun, open_run
 from funcrl.io.comparing import comparison, contestant, table, verdict
 
 _FORMATS = (".png", ".pdf", ".svg")
@@ -57,11 +57,19 @@ def compare_command(words: list[str]) -> int:
     if len(each) > 1:
         print(f"\n{verdict(each)}")
     where = {run.settings["environment"] for run in runs}
-    if len(where) > 1:
-        say(f"\nThey learnt in different environments: {', '.join(sorted(where))}.")
+    worlds = list(dict.fromkeys(_world(run) for run in runs))
+    if len(worlds) > 1:
+        say(f"\nThey learnt in different environments, so that returns say little: {'; '.join(worlds)}.")
     comparison(each, options.out, where.pop() if len(where) == 1 else "")
     print(f"\nwrote {options.out}", file=sys.stdout)
     return 0
+
+
+def _world(run: SavedRun) -> str:
+    """Return what a run has learnt in, as a person wrote it."""
+    fields = [f"--env.{name} {value}" for name, value in run.settings.get("env", {}).items()]
+    wrappers = [f"--wrap {word}" for word in run.settings.get("wrappers", [])]
+    return " ".join([run.settings["environment"], *fields, *wrappers])
 
 
 def labels(folders: tuple[Path, ...]) -> list[str]:

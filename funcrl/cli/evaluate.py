@@ -14,7 +14,7 @@ from torch import Tensor
 from funcrl import ops
 from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
-from funcrl.core import random
+from funcrl.core import checks, random
 from funcrl.core.checks import require
 from funcrl.envs.drawing import Frame
 from funcrl.io import SavedRun, open_run, write_video
@@ -90,6 +90,8 @@ def _check(run: SavedRun, options: Options) -> float:
     needed = run.env.max_episode_steps is None and options.max_steps is None
     hold = "be given for an environment without a time limit"
     require(not needed, "evaluate", "--max-steps", hold, None, "Write --max-steps 1000, or 1 for a bandit.")
+    checks.integer("evaluate", "--episodes", options.episodes, 1)
+    checks.integer("evaluate", "--seed", options.seed, 0)
     require(os.access(run.folder, os.W_OK), "evaluate", "DIR", "be writable", str(run.folder))
     if options.video is None:
         instead = "Write --video agent.gif."

@@ -11,7 +11,7 @@ from funcrl.cli.arguments import parse_folder, parse_seeds
 from funcrl.cli.progress import say
 from funcrl.cli.running import draw
 from funcrl.core.checks import require
-from funcrl.io import check_folder, extract, free_folder, only_writer, open_run
+from funcrl.io import extract, free_folder, only_writer, open_run
 from funcrl.train.shards import listed
 
 
@@ -20,7 +20,7 @@ class Options:
     """What `funcrl extract` takes beside the folder."""
 
     seeds: str = ""
-    """which lanes: 3, for one seed, a range (100:116), or a list (3,5,8,)"""
+    """needed: which ones, 3 for the seed 3, a range (100:116), or a list (3,5,8)"""
     out: Path | None = None
     """folder to leave; DIR-seeds by default, numbered where that is taken"""
     replace: bool = False
@@ -46,14 +46,15 @@ def extract_command(words: list[str]) -> int:
     require(bool(options.seeds), "extract", "--seeds", "be given", options.seeds, instead)
     run = open_run(folder)
     # A single number is a seed here, not how many.
-    text = options.seeds if set(options.seeds) & set(",:") else f"{options.seeds},"
-    seeds = list(parse_seeds(text))
+    if options.seeds.strip().isdigit():
+        seeds = [int(options.seeds)]
+    else:
+        seeds = list(parse_seeds(options.seeds, "extract"))
     out = options.out or free_folder(run.folder.with_name(f"{run.folder.name}-seeds"))
-    check_folder(out, options.replace, "extract")
     command = shlex.join(["funcrl", "extract", *words])
+    result = extract(folder, seeds, out, replace=options.replace, command=command)
+    label = f"{run.settings['algorithm']} {run.settings['environment']}"
     with only_writer(out, "extract"):
-        result = extract(folder, seeds, out, command)
-        label = f"{run.settings['algorithm']} {run.settings['environment']}"
         draw(result, open_run(out).plan(processes=1), f"{label}, {listed(seeds)}", out / "curve.png")
     step = int(result.steps[-1])
     say(f"{label}: {listed(seeds)} after {step:,} steps. To go on: funcrl resume {out}")

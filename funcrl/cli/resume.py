@@ -12,7 +12,7 @@ from funcrl.cli.sweep import resume_sweep
 from funcrl.core.checks import require
 from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
 from funcrl.io.restoring import check_settings
-from funcrl.io.settings import read_settings, run_folder
+from funcrl.io.settings import check_is_one_run, read_settings, run_folder
 
 
 @dataclasses.dataclass
@@ -54,6 +54,8 @@ def _resume(folder: Path, options: Options) -> int:
     folder = run_folder(folder)
     settings = read_settings(folder)
     check_saving("resume", options)
+    if "program" in settings:
+        check_is_one_run("resume", folder, settings)
     if "over" in settings:
         whole = options.steps is None
         require(whole, "resume", "--steps", "be left out for a sweep", options.steps)

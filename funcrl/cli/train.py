@@ -21,10 +21,12 @@ from funcrl.cli.arguments import (
 from funcrl.cli.progress import say
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core.checks import require
-from funcrl.io import Recorder, check_folder, make_tracker, only_writer, open_run
+from funcrl.io import Recorder, SavedRun, check_folder, make_tracker, only_writer, open_run
 from funcrl.io.settings import describe
 from funcrl.train import Plan, make_plan, with_evaluations
+from funcrl.train.learnt import Agents
 from funcrl.train.resolve import resolve_algorithm
+from funcrl.train.shards import listed
 
 
 @dataclasses.dataclass
@@ -38,8 +40,8 @@ class Options:
     """environment steps of each seed (1000000, 1e6, 500k), rounded down to whole iterations; by default 500000,
     50000 for tables, 20000 and 10000 for bandits"""
     start: Path | None = None
-    """folder of a run whose final agents to go on from, one for each seed: what they have learnt stays, while
-    settings, step counters, schedules, optimiser and replay begin anew"""
+    """folder of a run whose final agents to go on from, each seed from its own: what they have learnt stays,
+    while settings, step counters, schedules, optimiser and replay begin anew"""
     start_seed: int | None = None
     """begin all seeds with this one's agent of that run"""
     preset: str | None = None
@@ -153,21 +155,52 @@ def _plan(asked: Asked) -> Plan:
     require(not alone, "train", "--start-seed", "stand beside --start DIR", options.start_seed)
     before = None if options.start is None else open_run(options.start)
     seeds: Sequence[int] = range(30) if before is None else before.kept_seeds
+    seeds = seeds if options.seeds is None else parse_seeds(options.seeds)
     plan = make_plan(
         asked.algorithm,
         make_env(asked.env, asked.fields, options.wrap),
         config=asked.config,
-        seeds=seeds if options.seeds is None else parse_seeds(options.seeds),
+        seeds=seeds,
         num_steps=asked.steps,
         device=options.device,
         lanes_per_group=options.lanes_per_group,
         processes=options.processes,
-        start=None if before is None else before.start(options.start_seed),
+        start=None if before is None else _agents(before, seeds, options.start_seed),
     )
+    if before is not None:
+        _say_what_differs(before, asked)
     if options.evaluate_every is None:
         return plan
     every = options.evaluate_every
     return with_evaluations(plan, None if every == "auto" else parse_count("--evaluate-every", every))
+
+
+def _agents(before: SavedRun, seeds: Sequence[int], one: int | None) -> Agents:
+    """Return the agents that seeds go on from: each its own, or by their order where these are other seeds."""
+    if one is not None:
+        return before.start([one])
+    if set(seeds) <= set(before.kept_seeds):
+        return before.start(list(seeds))
+    hold = f"be some of those in {before.folder} ({listed(before.kept_seeds)}), or as many"
+    instead = "Write --start-seed for one agent for all."
+    require(len(seeds) == len(before.kept_seeds), "train", "--seeds", hold, listed(list(seeds)), instead)
+    say(f"{listed(list(seeds))} go on from {listed(before.kept_seeds)}, in this order")
+    return before.start()
+
+
+def _say_what_differs(before: SavedRun, asked: Asked) -> None:
+    """Say in what the agents have learnt otherwise than they go on, where that decides what they see and are."""
+    then, now = before.settings, asked.options
+    pairs: list[tuple[str, Any, Any]] = [("environment", then["environment"], asked.env)]
+    pairs += [("--wrap", then.get("wrappers", []), list(now.wrap))]
+    old, new = before.config, asked.config
+    for field in dataclasses.fields(new):
+        one, other = getattr(old, field.name, None), getattr(new, field.name)
+        if isinstance(other, str):
+            pairs.append((f"--{field.name.replace('_', '-')}", one, other))
+    for name, one, other in pairs:
+        if one != other:
+            say(f"{before.folder} has learnt with {name} {one!r}, here it is {other!r}")
 
 
 def from_file(path: Path, words: list[str]) -> tuple[list[str], Options, dict[str, Any], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,25 @@ from funcrl import envs
 from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.io.checkpoints import Checkpoints
+from funcrl.io.folders import check_folder
+from funcrl.io.locks import only_writer
 from funcrl.io.recorder import Recorder
 from funcrl.io.restoring import latest
 from funcrl.io.runs import SavedRun, open_run
 from funcrl.train import Carry, Plan, Progress, Report, Result
+from funcrl.train.cores import most_processes
 from funcrl.train.outcome import make_result
 from funcrl.train.plan import groups_of, shards_of
 from funcrl.train.programs import make_run
+from funcrl.train.resolve import resolve_seeds
 from funcrl.train.saving import Part
+from funcrl.train.shards import listed
 from funcrl.train.sweep import ENV, is_number
 
 
-def extract(folder: str | Path, seeds: Sequence[int], out: str | Path, command: str = "") -> Result:
+def extract(
+    folder: str | Path, seeds: Iterable[int], out: str | Path, *, replace: bool = False, command: str = ""
+) -> Result:
     """Take some lanes out of a run and leave them as a run of their own, which can go on alone.
 
     It goes on with the same random numbers as among the others; programs of other widths round differently.
@@ -31,7 +38,8 @@ def extract(folder: str | Path, seeds: Sequence[int], out: str | Path, command: 
     Args:
         folder: Of the run.
         seeds: Which lanes, in their new order.
-        out: A folder that `check_folder` has approved.
+        out: Folder to leave; made where it is not there.
+        replace: Whether another run that is in it may be replaced.
         command: What a person wrote, for the new run's settings.
 
     Returns:
@@ -41,36 +49,42 @@ def extract(folder: str | Path, seeds: Sequence[int], out: str | Path, command: 
         ValueError: When the run has no such seed, or no checkpoint with all of them after the same iteration.
     """
     run = open_run(folder)
-    unknown = [seed for seed in seeds if seed not in run.seeds]
-    require(len(seeds) > 0, "extract", "seeds", "name at least one lane", seeds)
-    require(not unknown, "extract", "seeds", "be those of lanes of the run", unknown)
-    require(len(set(seeds)) == len(seeds), "extract", "seeds", "all differ", list(seeds))
+    seeds = resolve_seeds("extract", seeds)
+    unknown, instead = [seed for seed in seeds if seed not in run.seeds], f"It has {listed(run.seeds)}."
+    require(not unknown, "extract", "seeds", "be those of lanes of the run", unknown, instead)
+    out = Path(out)
+    require(out.resolve() != run.folder.resolve(), "extract", "--out", "be another folder", str(out))
+    check_folder(out, replace, "extract")
     places = [run.seeds.index(seed) for seed in seeds]
     carry, figures = _lanes(run, places)
-    iteration = figures.returns.shape[1]
     settings = {
         **run.settings,
         "command": command,
         "seeds": list(seeds),
         **_of_lanes(run, places),
         "lanes_per_group": len(seeds),
-        "processes": 1,
+        "processes": min(run.settings["processes"], most_processes(len(seeds))),
         "track": [],
         "start": None,
         "extracted_from": str(folder),
     }
-    new = SavedRun(Path(out), settings)
-    plan = new.plan(processes=1)
-    recorder = Recorder(new.folder, settings)
+    with only_writer(out, "extract"):
+        return _written(SavedRun(out, settings), carry, figures)
+
+
+def _written(new: SavedRun, carry: Carry, figures: Report) -> Result:
+    """Write tables, a checkpoint and, at the end of training, the final agents."""
+    plan, num_lanes, iteration = new.plan(processes=1), len(new.seeds), figures.returns.shape[1]
+    recorder = Recorder(new.folder, new.settings)
     for number in range(iteration):
         recorder(_progress(plan, number + 1, tree.index(figures, (slice(None), number))))
     saver = Checkpoints(recorder, plan)
-    saver.mark(range(len(seeds)), iteration)
-    saver.complete([saver.write(Part(range(len(seeds)), iteration, carry))])
-    require(saver.saved == iteration, "extract", "out", "take a checkpoint", str(out))
-    result = make_result(plan, tuple(range(len(seeds))), (carry.agent, carry.envs), figures, 0.0, iteration)
+    saver.mark(range(num_lanes), iteration)
+    saver.complete([saver.write(Part(range(num_lanes), iteration, carry))])
+    require(saver.saved == iteration, "extract", "--out", "take a checkpoint", str(new.folder))
+    result = make_result(plan, tuple(range(num_lanes)), (carry.agent, carry.envs), figures, 0.0, iteration)
     finished = iteration == plan.num_iterations
-    metadata = {name: settings[name] for name in ("algorithm", "environment")}
+    metadata = {name: new.settings[name] for name in ("algorithm", "environment")}
     recorder.finish(result if finished else None, metadata)
     return result
 

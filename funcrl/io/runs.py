@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from funcrl.core.checks import require
 from funcrl.io.checkpoint import load
 from funcrl.io.folders import START
 from funcrl.io.restoring import latest
-from funcrl.io.settings import read_settings, run_folder, settings_from
+from funcrl.io.settings import check_is_one_run, read_settings, run_folder, settings_from
 from funcrl.io.tables import Table, matrix, read_table, steps_of
 from funcrl.train import Plan, make_plan
 from funcrl.train.episodes import needs_env_states
@@ -156,26 +157,26 @@ class SavedRun:
         require(whole, "open_run", str(self.folder), hold, "one of some", "Write funcrl resume.")
         return tree.map(lambda *leaves: torch.cat(leaves), *there)
 
-    def start(self, seed: int | None = None) -> Any:
+    def start(self, seeds: Sequence[int] | None = None) -> Agents:
         """Return what `train(start=...)` takes to go on from these agents.
 
         Args:
-            seed: Of the one agent that all lanes are to begin with; None for each its own.
+            seeds: Of which agents, in the order of the lanes that are to begin with them; None for all.
 
         Raises:
-            ValueError: When the run has no agent of this seed.
+            ValueError: When the run has no agent of such a seed.
         """
-        chosen: Any = slice(None)
-        if seed is not None:
-            instead = f"It has {listed(self.kept_seeds)}."
-            require(seed in self.kept_seeds, "start", "seed", "be one of the run's", seed, instead)
-            place = self.kept_seeds.index(seed)
-            chosen = slice(place, place + 1)
+        seeds = self.kept_seeds if seeds is None else seeds
+        unknown = [seed for seed in seeds if seed not in self.kept_seeds]
+        instead = f"It has {listed(self.kept_seeds)}."
+        require(not unknown, "start", "seeds", "be those of the run's agents", unknown, instead)
+        places = [self.kept_seeds.index(seed) for seed in seeds]
+        chosen = torch.tensor(places, dtype=torch.int64, device="cpu")
         known: Any = None
         if not isinstance(self.env, envs.HostEnv) and needs_env_states(self.env):
-            places = [self.seeds.index(seed) for seed in self.kept_seeds]
-            which = torch.tensor(places, dtype=torch.int64, device="cpu")
-            known = tree.index(tree.index(self.env_states, which), chosen)
+            lanes_of_seeds = [self.seeds.index(seed) for seed in seeds]
+            which = torch.tensor(lanes_of_seeds, dtype=torch.int64, device="cpu")
+            known = tree.index(self.env_states, which)
         return Agents(tree.index(self.agents, chosen), known)
 
     @cached_property
@@ -248,7 +249,5 @@ def open_run(folder: str | Path) -> SavedRun:
         raise TypeError(f"open_run: folder must be a path, got {folder!r}.")
     folder = run_folder(Path(folder))
     settings = read_settings(folder)
-    if "over" in settings:
-        instead = f"Its table is {folder / 'sweep.csv'}."
-        require(False, "open_run", "folder", "hold one run", f"the sweep in {folder}", instead)
+    check_is_one_run("open_run", folder, settings)
     return SavedRun(folder, settings)

@@ -105,6 +105,22 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings  # type: ignore[no-any-return]
 
 
+def check_is_one_run(function: str, folder: Path, settings: dict[str, Any]) -> None:
+    """Check that a folder holds one run, not a sweep nor a part of one.
+
+    Raises:
+        ValueError: When it does not.
+    """
+    if "program" in settings:
+        whole = folder.parent.parent
+        require(
+            False, function, "folder", "hold one run", f"a part of the sweep in {whole}", f"Write {whole}."
+        )
+    done = (folder / "sweep.csv").exists()
+    instead = f"Its table is {folder / 'sweep.csv'}." if done else f"Go on with it: funcrl resume {folder}"
+    require("over" not in settings, function, "folder", "hold one run", f"the sweep in {folder}", instead)
+
+
 def settings_from(function: str, kind: type[Any], values: Any) -> Any:
     """Return settings of an algorithm from what JSON holds of them.
 

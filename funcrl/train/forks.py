@@ -65,6 +65,10 @@ class Channel:
         return word
 
 
+_TO_THE_GROUP = {signal.SIGINT, signal.SIGTERM}
+"""Signals that ask a run to stop: the parent decides how, and ends its children."""
+
+
 @dataclass
 class Child:
     """What the parent has of a child."""
@@ -136,8 +140,8 @@ def fork(task: Callable[[Channel], None], others: list[Child]) -> Child:
     told, tell = os.pipe()
     permitted, permit = os.pipe()
     parent = os.getpid()
-    # No Ctrl-C between the fork and the line in the child that ignores it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # No signal to the whole group between the fork and the lines in the child that leave it to the parent.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
     try:
         with warnings.catch_warnings():
             # Threads of the parent's, of which Python warns from 3.12 on, are none of the child's.
@@ -172,9 +176,17 @@ def _live(task: Callable[[Channel], None], channel: Channel, strangers: list[int
 def _settle(strangers: list[int], parent: int) -> None:
     """Let go of what belongs to the parent."""
     signal.set_wakeup_fd(-1)
+    own = os.getpid()
+
+    def leave_to_the_parent(number: int, frame: Any) -> None:
+        if os.getpid() != own:  # a process that an environment has started in turn
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # A terminal sends Ctrl-C to the whole group; schedulers, and `timeout`, send SIGTERM to it.
+    signal.signal(signal.SIGTERM, leave_to_the_parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_THE_GROUP)
     background.die_with(parent)
     for descriptor in strangers:
         os.close(descriptor)

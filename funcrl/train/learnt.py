@@ -62,12 +62,16 @@ def learnt_by(
         env: In which environment.
         example: A new agent of one lane.
         num_lanes: S.
-        start: A `Result`, or the states of one, of S lanes; or of one lane, which all begin with.
+        start: A `Result`, the states of one, or a run that was opened, of S lanes; or of one lane, which all
+            begin with.
 
     Raises:
         TypeError: When these are no agents of the algorithm.
         ValueError: When there are not as many, or their networks or tables have other shapes.
     """
+    opened: Any = start
+    if callable(getattr(opened, "start", None)):
+        start = opened.start()
     known = isinstance(start, (Agents, Result))
     states, env_states = (start.states, start.env_states) if known else (start, None)
     check_states("train", "start", algorithm, states)
@@ -85,8 +89,11 @@ def learnt_by(
     require(not other, "train", "start", "have learnt in tensors of the same shapes", what, instead)
     kept: Any = ()
     if not isinstance(env, envs.HostEnv) and needs_env_states(lanes.first(env)):
-        hold = "be a Result: this environment has moments or arms, which its env_states hold"
-        require(env_states is not None, "train", "start", hold, "states alone", "Write start=result.")
+        hold = (
+            "come with environments that normalise observations, or whose arms were drawn, as this one's do"
+        )
+        instead = "Write start=result in the place of its states, of a training in such an environment."
+        require(env_states is not None, "train", "start", hold, "agents alone", instead)
         check_env_states("train", "start.env_states", states, env_states, lanes.first(env))
         # All environments of a lane hold the same moments; those of the first serve all.
         kept = tree.index(env_states, (slice(None), slice(1)))
@@ -103,9 +110,10 @@ def check_states(function: str, argument: str, algorithm: ModuleType, states: An
     """
     name = algorithm.__name__.rpartition(".")[2]
     if not isinstance(states, algorithm.State):
+        kind = type(states)
+        found = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
         raise TypeError(
-            f"{function}: {argument} must be a {name}.State with a lane axis, got {type(states).__name__}. "
-            "Write result.states."
+            f"{function}: {argument} must be a {name}.State with a lane axis, got {found}. Write result.states."
         )
     if not isinstance(states.config, algorithm.Config):
         other = type(states.config).__module__.rpartition(".")[2]

@@ -73,7 +73,7 @@ def train(
             greedy episodes, the same ones each time; what they earn on average is the metric
             `evaluation_return`, NaN in other iterations. None for no evaluations.
         start: Agents to go on from, in another environment, with other settings or for more steps: an earlier
-            `Result`, or its `states`; one agent a seed, or one for all. What they have learnt stays:
+            `Result`, its `states`, or what `open_run` returns; one agent a seed, or one for all. What they have learnt stays:
             parameters and target networks, tables, counts, models, and the moments of an environment
             that normalises observations (which take a `Result`). All else begins anew, as it does for
             any other seed: settings, step counters and so schedules, moments of the optimiser, replay

@@ -163,6 +163,7 @@ def command(tmp_path, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -280,7 +281,8 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
         while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size > size):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.2)
-        process.send_signal(number)
+        # To the whole group, workers included, as a terminal does and schedulers do.
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == status
         assert "interrupted: what was measured until then is in run. Go on with: funcrl resume run" in err

@@ -180,7 +180,7 @@ def test_evaluating_what_is_not_there_is_a_sentence(capsys):
     assert "nowhere must be the folder of a run" in capsys.readouterr().err
     assert trained("CartPole-v1", "--seeds", "2", "--steps", "32") == 0
     assert main(["evaluate", "run", "--episodes", "0"]) == 2
-    assert "num_episodes must be at least 1" in capsys.readouterr().err
+    assert "--episodes must be at least 1" in capsys.readouterr().err
     path = open_run("run").folder / "checkpoint" / "states.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     assert main(["evaluate", "run"]) == 2

@@ -61,10 +61,11 @@ def test_lanes_of_a_run_that_has_not_come_to_its_end_can_be_taken_out_too():
     ("words", "message"),
     [
         ([], "--seeds must be given, got ''. Write --seeds 3,"),
-        (["--seeds", "7"], r"seeds must be those of lanes of the run, got [7]"),
+        (["--seeds", "7"], r"seeds must be those of lanes of the run, got [7]. It has seeds 0, 1"),
         (["--seeds", "1,1"], "seeds must all differ"),
-        (["--seeds", "1", "--out", "run"], "--out must be an empty folder"),
-        (["--seeds", "many"], "--seeds must be a number, a range or a list"),
+        (["--seeds", "1", "--out", "run", "--replace"], "--out must be another folder"),
+        (["--seeds", "1", "--out", "."], "--out must be an empty folder"),
+        (["--seeds", "many"], "extract: --seeds must be a number, a range or a list, got 'many'"),
     ],
 )
 def test_what_cannot_be_taken_out_is_refused(words, message, capsys):
@@ -82,3 +83,5 @@ def test_groups_that_stand_at_different_steps_are_refused():
     last.unlink()
     with pytest.raises(ValueError, match=r"must hold a checkpoint of all these seeds .*resume run first"):
         extract("run", [0, 2], "out")
+    with pytest.raises(TypeError, match="extract: seeds must be several integers, got None"):
+        extract("run", None, "out")

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from funcrl.algos import ppo
 from funcrl.cli import main
 from funcrl.core import tree
 from funcrl.io import open_run
+from funcrl.train import train
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 TINY += ["--hidden", "4", "--processes", "1"]
@@ -63,6 +65,27 @@ def test_groups_that_are_yet_to_begin_know_it_too(capsys):
     ).read_bytes()
 
 
+def test_seeds_go_on_from_their_own_agents_and_what_differs_is_said(capsys):
+    assert trained("first", "--seeds", "3", "--steps", "32") == 0
+    capsys.readouterr()
+    assert trained("next", "--start", "first", "--seeds", "2,0", "--steps", "16", "--activation", "relu") == 0
+    err = capsys.readouterr().err
+    assert "first has learnt with --activation 'tanh', here it is 'relu'" in err
+    assert "in this order" not in err
+    kept = tree.index(open_run("first").agents.params, torch.tensor([2, 0]))
+    assert same(open_run("next").learnt.fields["params"], kept)
+    words = ["--start", "first", "--seeds", "7:10", "--steps", "16", "--wrap", "normalize_reward"]
+    assert trained("other", *words) == 0
+    err = capsys.readouterr().err
+    assert "seeds 7 to 9 go on from seeds 0 to 2, in this order" in err
+    assert "first has learnt with --wrap [], here it is ['normalize_reward']" in err
+    config = ppo.Config(num_envs=2, window_length=8, num_epochs=1, num_minibatches=1, hidden=(4,))
+    given = {"config": config, "seeds": range(3), "num_steps": 16, "backend": "eager"}
+    result = train("ppo", "CartPole-v1", start=open_run("first"), **given)
+    again = train("ppo", "CartPole-v1", start=open_run("first").agents, **given)
+    assert same(result.states, again.states)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -70,11 +93,11 @@ def test_groups_that_are_yet_to_begin_know_it_too(capsys):
         (["--start-seed", "3"], "--start-seed must stand beside --start DIR"),
         (
             ["--start", "first", "--seeds", "3"],
-            "hold one agent for all 3 seeds, or one for each, got '2 agents'",
+            "--seeds must be some of those in first (seeds 0, 1), or as many, got 'seeds 0 to 2'",
         ),
         (
             ["--start", "first", "--start-seed", "9"],
-            "seed must be one of the run's, got 9. It has seeds 0, 1",
+            "seeds must be those of the run's agents, got [9]. It has seeds 0, 1",
         ),
     ],
 )

@@ -97,6 +97,12 @@ def test_a_sweep_whose_settings_were_changed_does_not_go_on(tmp_path, capsys, mo
     path.write_text(path.read_text().replace("gamma=0.9,0.99", "gamma=0.5,0.99"))
     assert main(["resume", "cut"]) == 2
     assert "have over = " in capsys.readouterr().err
+    for command in (["evaluate", "cut"], ["extract", "cut", "--seeds", "0"]):
+        assert main(command) == 2
+        assert "got 'the sweep in cut'. Go on with it: funcrl resume cut" in capsys.readouterr().err
+    for command in (["evaluate", "cut/programs/1"], ["resume", "cut/programs/1"]):
+        assert main(command) == 2
+        assert "got 'a part of the sweep in cut'. Write cut" in capsys.readouterr().err
     assert main(["resume", "cut", "--steps", "1k"]) == 2
     assert "--steps must be left out for a sweep" in capsys.readouterr().err
 

@@ -87,14 +87,16 @@ def test_moments_of_observations_stay():
     again = train("ppo", env, **GIVEN, start=before)
     assert (again.env_states.inner.moments.count > kept.count).all()
     assert evaluate("ppo", env, again.states, env_states=again.env_states, backend="eager").isfinite().all()
-    with pytest.raises(ValueError, match=r"start must be a Result.*Write start=result"):
+    with pytest.raises(
+        ValueError, match=r"start must come with environments that normalise .*Write start=result"
+    ):
         train("ppo", env, **GIVEN, start=before.states)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"start": 3}, TypeError, r"train: start must be a ppo.State .*got int"),
+        ({"start": 3}, TypeError, r"train: start must be a ppo.State .*got builtins.int"),
         ({"seeds": range(2)}, ValueError, "one agent for all 2 seeds, or one for each, got '3 agents'"),
         (
             {"config": dataclasses.replace(PPO, hidden=(4,))},
