@@ -94,3 +94,29 @@ class Choice:
 
     def terminal(self, state, key):
         return state[1] > 0
+
+
+@tree.struct
+class Lock(Choice):
+    """Two choices at once, the first counted from 5: (6, 2) is right where the observation is +1, (5, 0) elsewhere.
+
+    Each right one pays ½.
+    """
+
+    action_space = spaces.MultiDiscrete([2, 3], start=[5, 0])
+
+    def reward(self, state, action, next_state, key):
+        up = (state[0] > 0).to(torch.int64)
+        right = (action == torch.stack([5 + up, 2 * up])).to(torch.float32)
+        return right.sum() / 2
+
+
+@tree.struct
+class Aim(Choice):
+    """Two numbers, one in ±1 and one from 0 to 1000; best are ± ½ and 500 ± 300, by the observation's sign."""
+
+    action_space = spaces.Box(np.array([-1, 0], np.float32), np.array([1, 1000], np.float32))
+
+    def reward(self, state, action, next_state, key):
+        apart = torch.stack([action[0] - 0.5 * state[0], action[1] / 500 - 1 - 0.6 * state[0]])
+        return -(apart**2).sum()

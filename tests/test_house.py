@@ -12,19 +12,20 @@ from funcrl.core import jit
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "funcrl").rglob("*.py"))
 
-# What each package may import of the others; core ← ops, optim ← nets ← algos; core, ops ← envs,
+# What each package may import of the others; core ← ops, optim ← nets ← policies ← algos; core, ops ← envs,
 # buffers; all of these ← train ← io ← cli.
 ALLOWED = {
     "core": set(),
     "ops": {"core"},
     "optim": {"core"},
     "nets": {"core", "ops", "optim"},
-    "algos": {"core", "ops", "optim", "nets"},
+    "policies": {"core", "ops", "nets"},
+    "algos": {"core", "ops", "optim", "nets", "policies"},
     "envs": {"core", "ops"},
     "buffers": {"core", "ops"},
-    "train": {"core", "ops", "optim", "nets", "algos", "envs", "buffers"},
-    "io": {"core", "ops", "optim", "nets", "algos", "envs", "buffers", "train"},
-    "cli": {"core", "ops", "optim", "nets", "algos", "envs", "buffers", "train", "io"},
+    "train": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers"},
+    "io": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers", "train"},
+    "cli": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers", "train", "io"},
 }
 
 

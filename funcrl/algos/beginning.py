@@ -53,6 +53,25 @@ def count(function: str, env: object, name: str, instead: str) -> int:
     return int(space.n)
 
 
+def observations(function: str, env: object) -> spaces.Box:
+    """Return the space of the observations.
+
+    Args:
+        function: Who complains, `"ppo.init"`.
+        env: Anything with `observation_space`.
+
+    Raises:
+        ValueError: When it is not a Box.
+    """
+    space: Any = env.observation_space  # type: ignore[attr-defined]
+    instead = (
+        "Write envs.FlattenObservation(env), which makes any observation a vector; for an environment on "
+        "the host, gymnasium.wrappers.FlattenObservation inside envs.from_gymnasium."
+    )
+    require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
+    return space  # type: ignore[no-any-return]
+
+
 def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Box, int]:
     """Return the space of the observations, and the number of actions.
 
@@ -65,10 +84,4 @@ def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Box, int
         ValueError: When a space is not supported.
     """
     num_actions = count(function, env, "action_space", instead)
-    space = env.observation_space  # type: ignore[attr-defined]
-    instead = (
-        "Write envs.FlattenObservation(env), which makes any observation a vector; for an environment on "
-        "the host, gymnasium.wrappers.FlattenObservation inside envs.from_gymnasium."
-    )
-    require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
-    return space, num_actions
+    return observations(function, env), num_actions

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation with a clipped objective, for discrete actions.
+"""Proximal policy optimisation with a clipped objective.
 
 Schulman et al. 2017, "Proximal policy optimization algorithms", arXiv 1707.06347.
 
@@ -14,10 +14,12 @@ Departures from the paper, all of them those of the authors' code and of the ref
 - advantages are normalised in each minibatch, `normalize_advantage`;
 - the gradient is clipped by its global norm, Adam's ε is 1e-5, the learning rate falls linearly;
 - actor and critic are separate networks with orthogonal weights, the actor's last layer scaled by
-  0.01.
+  0.01;
+- real actions are normal, with a log σ that is learnt beside the network, 0 at first.
 
-One departure of our own: a time limit is not an end. Where an episode is truncated, V of the state
-it reached is bootstrapped; the references stop there as if the agent had died.
+Two departures of our own. A time limit is not an end: where an episode is truncated, V of the state it
+reached is bootstrapped; the references stop there as if the agent had died. And the actions of a bounded
+Box are scaled, see `policies.Gaussian`; the references are scaled for bounds of ±1.
 """
 
 from __future__ import annotations
@@ -27,10 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from funcrl import nets, ops, optim
+from funcrl import nets, ops, optim, policies
 from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, random, tree
-from funcrl.ops import schedules
 
 LOOP = "on_policy"
 LEARNT = ("params",)
@@ -78,8 +79,8 @@ class Config:
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
     actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations to logits, instead of hidden and activation; a template:
-    its parameters are drawn anew from each lane's key, its own numbers are not used"""
+    """your own network from observations to what the policy is made of (logits, or means), instead of hidden
+    and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
     """your own network from observations to one value, likewise"""
 
@@ -104,7 +105,7 @@ class State:
     """A PPO agent."""
 
     params: dict[str, nets.Params]
-    """`actor` and `critic`, θ"""
+    """`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
     optimizer: tuple[Any, ...]
     """state of clipping and Adam"""
     step: Tensor
@@ -115,6 +116,8 @@ class State:
     """0-d figures of the last update; NaN before the first"""
     actor: nn.Module = tree.static()
     critic: nn.Module = tree.static()
+    head: policies.Head = tree.static()
+    """what makes a policy of the actor's outputs"""
 
 
 @tree.struct
@@ -123,8 +126,8 @@ class Batch:
 
     obs: Tensor
     """`[B, ...]`"""
-    action: Tensor
-    """`[B]` int64"""
+    action: Any
+    """`[B, ...]`"""
     log_prob: Tensor
     """`[B]` log π_θold(a | s)"""
     value: Tensor
@@ -193,6 +196,11 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip_range: Ten
     return 0.5 * error.mean()
 
 
+def policy(state: State, params: dict[str, nets.Params], obs: Tensor) -> policies.Distribution:
+    """Return π_θ(· | s) for one observation s, or for several."""
+    return state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
+
+
 def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """(9) with its sign turned, to be minimised: -L^CLIP + c₁ L^VF - c₂ S.
 
@@ -205,16 +213,17 @@ def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Te
         `[]` loss and the figures that go into `metrics`.
     """
     config = state.config
-    logits = nets.apply(state.actor, params["actor"], batch.obs)
+    new = policy(state, params, batch.obs)
     value = nets.apply(state.critic, params["critic"], batch.obs).squeeze(-1)
-    log_prob = ops.categorical_log_prob(logits, batch.action)
+    log_prob = new.log_prob(batch.action)
+    _check_rows(batch, tuple(log_prob.shape))
     advantage = batch.advantage
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
 
     objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)  # type: ignore[arg-type]
     critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)  # type: ignore[arg-type]
-    entropy = ops.categorical_entropy(logits).mean()
+    entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
     figures = {
@@ -230,19 +239,20 @@ def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Te
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    instead = "This PPO chooses among discrete actions."
-    space, num_actions = beginning.spaces_of("ppo.init", env, instead)
-    shape = space.shape
+    shape = beginning.observations("ppo.init", env).shape
+    head = policies.for_space("ppo.init", env.action_space)  # type: ignore[attr-defined]
     actor, critic = config.actor, config.critic
     if actor is None:
-        actor = nets.mlp(shape, config.hidden, num_actions, activation=config.activation, output_gain=0.01)
+        sizes = (shape, config.hidden, head.num_outputs)
+        actor = nets.mlp(*sizes, activation=config.activation, output_gain=0.01)
     if critic is None:
         critic = nets.mlp(shape, config.hidden, 1, activation=config.activation)
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
-    nets.check_output("ppo.init", "config.actor", actor, params["actor"], shape, num_actions)
+    nets.check_output("ppo.init", "config.actor", actor, params["actor"], shape, head.num_outputs)
     nets.check_output("ppo.init", "config.critic", critic, params["critic"], shape, 1)
+    params["head"] = head.parameters(key.device)
     config = beginning.settings(config, key)
     return State(
         params=params,
@@ -252,22 +262,23 @@ def init(key: Tensor, config: Config, env: object) -> State:
         metrics=beginning.no_metrics(METRICS, key),
         actor=actor,
         critic=critic,
+        head=head,
     )
 
 
-def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def act(state: State, obs: Tensor, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
     """Draw an action from the policy.
 
-    Its extras are `log_prob`, of the action's shape.
+    Its extras are `log_prob`, `[]` or `[B]`.
     """
-    logits = nets.apply(state.actor, state.params["actor"], obs)
-    action = random.categorical(key, logits)
-    return action, {"log_prob": ops.categorical_log_prob(logits, action)}
+    old = policy(state, state.params, obs)
+    action = old.sample(key)
+    return action, {"log_prob": old.log_prob(action)}
 
 
-def greedy(state: State, obs: Tensor) -> Tensor:
+def greedy(state: State, obs: Tensor) -> Any:
     """Return the most probable action."""
-    return nets.apply(state.actor, state.params["actor"], obs).argmax(dim=-1)  # type: ignore[no-any-return]
+    return policy(state, state.params, obs).mode()
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -300,35 +311,25 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on (9)."""
-    for name in ("log_prob", "value", "advantage", "target"):
-        shape = tuple(getattr(batch, name).shape)
-        expected = tuple(batch.action.shape)
-        checks.require(
-            shape == expected, "ppo.update", f"batch.{name}", "have the shape of batch.action", shape
-        )
     grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
-    learning_rate = _learning_rate(state)
+    learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-    return State(
+    return tree.replace(
+        state,
         params=optim.apply(state.params, updates),
         optimizer=optimizer_state,
         step=state.step + 1,
-        config=state.config,
         metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": learning_rate},
-        actor=state.actor,
-        critic=state.critic,
     )
 
 
-def _learning_rate(state: State) -> Tensor:
-    """Constant within a window, falling from window to window, as in the references."""
-    config = state.config
-    done = progress.env_steps(state.step, config)
-    # anneal_steps = 0 divides by zero there: no length is known, so no annealing.
-    remaining = schedules.linear(1.0, 0.0, config.anneal_steps, done)
-    known: Any = config.anneal_steps > 0
-    return config.learning_rate * torch.where(known, remaining, 1.0)
+def _check_rows(batch: Batch, shape: tuple[int, ...]) -> None:
+    """Other shapes would be stretched to one another without a word."""
+    for name in ("log_prob", "value", "advantage", "target"):
+        found = tuple(getattr(batch, name).shape)
+        hold = f"have one number for each action, shape {shape}"
+        checks.require(found == shape, "ppo.update", f"batch.{name}", hold, found)
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funcrl.ops import schedules
+
 
 def env_steps(step: Tensor, config: Any) -> Tensor:
     """Return the environment steps before the window that is being collected or learnt from.
@@ -33,3 +35,18 @@ def env_steps(step: Tensor, config: Any) -> Tensor:
     )
     # Half a step keeps the quotient off the whole numbers, where rounding would matter.
     return torch.floor((step.to(torch.float32) + 0.5) / updates_per_window) * steps_per_window
+
+
+def learning_rate(step: Tensor, config: Any) -> Tensor:
+    """Return the learning rate, which falls linearly to zero from window to window.
+
+    Args:
+        step: `[]` int32, gradient steps so far.
+        config: The settings, with `learning_rate` and `anneal_steps`; where these are 0, no length is known and
+            it stays.
+
+    Returns:
+        `[]` float32.
+    """
+    over = schedules.known_length(config.anneal_steps)
+    return config.learning_rate * schedules.linear(1.0, 0.0, over, env_steps(step, config))  # type: ignore[no-any-return]

@@ -70,8 +70,8 @@ class Algorithm(Protocol):
             key: `[2]` int32.
 
         Returns:
-            `[]` or `[B]` actions, int64 where they are numbered, each drawn by itself; and by name what
-            learning needs to know of the choice, with the same first axis.
+            One action of the space, or B of them, int64 where they are numbered, each drawn by itself; and by
+            name what learning needs to know of the choice, `[]` or `[B]`.
         """
 
     def greedy(self, state: Any, obs: Any) -> Tensor:
@@ -82,7 +82,7 @@ class Algorithm(Protocol):
             obs: `[...]` one observation, or `[B, ...]` several.
 
         Returns:
-            `[]` or `[B]` actions.
+            One action of the space, or B of them.
         """
 
     def prepare(self, state: Any, window: Any) -> Any:

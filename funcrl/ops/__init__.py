@@ -8,11 +8,17 @@ from funcrl.ops.comparisons import (
     stratified_interval,
 )
 from funcrl.ops.distributions import (
+    bernoulli_entropy,
+    bernoulli_kl,
+    bernoulli_log_prob,
     categorical_entropy,
     categorical_kl,
     categorical_log_prob,
     normal_entropy,
+    normal_kl,
     normal_log_prob,
+    tanh_log_slope,
+    tanh_normal_entropy,
 )
 from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step, v_trace
 from funcrl.ops.statistics import bootstrap_interval, iqm, mean
@@ -25,6 +31,9 @@ from funcrl.ops.values import (
 )
 
 __all__ = [
+    "bernoulli_entropy",
+    "bernoulli_kl",
+    "bernoulli_log_prob",
     "bootstrap_interval",
     "categorical_entropy",
     "categorical_kl",
@@ -40,6 +49,7 @@ __all__ = [
     "median",
     "n_step",
     "normal_entropy",
+    "normal_kl",
     "normal_log_prob",
     "of_action",
     "optimality_gap",
@@ -47,5 +57,7 @@ __all__ = [
     "probability_of_improvement",
     "quantile_huber",
     "stratified_interval",
+    "tanh_log_slope",
+    "tanh_normal_entropy",
     "v_trace",
 ]

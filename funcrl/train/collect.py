@@ -62,7 +62,8 @@ def act_and_step(
     """
     k_policy, k_envs = random.split(key, 2)
     action, extras = policy(agent, states.obs, k_policy)
-    states, step = envs.step_all(env, states, action, random.split(k_envs, action.shape[0]))
+    keys = random.split(k_envs, states.episode_length.shape[0])
+    states, step = envs.step_all(env, states, action, keys)
     transition = Transition(
         obs=step.obs,
         action=action,

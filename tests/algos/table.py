@@ -6,7 +6,7 @@ makes batches of them), replayed experience, single steps, and a model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from funcrl.core import ReplayBatch, Transition, random, tree
 from funcrl.train.collect import act_and_step
 from funcrl.train.online import act_and_learn
 from funcrl.train.resolve import num_envs
+from tests.probes import Lock
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,12 @@ class Case:
     """other values of integer settings that change the update or the shape of its batch"""
     draws: bool = True
     """whether the agent's first state depends on its key"""
+    variant: str = ""
+    """what sets this case apart from another one of the same algorithm"""
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{self.variant}" if self.variant else self.name
 
     @property
     def precision(self) -> torch.dtype:
@@ -40,8 +47,13 @@ class Case:
     def algorithm(self) -> ModuleType:
         return REGISTRY[self.name]
 
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        return () if isinstance(self, Planner) else self.env.action_space.shape
+
     def with_config(self, config: Any) -> Case:
-        return type(self)(self.name, config, self.env, self.other_integers, self.draws)
+        return replace(self, config=config)
 
     def init(self, seed: int = 0, config: Any = None) -> Any:
         return self.algorithm.init(random.key(seed), self.config if config is None else config, self.env)
@@ -126,6 +138,12 @@ ON_POLICY = [
         ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,), anneal_steps=4800.0),
         envs.make("CartPole-v1"),
         {"window_length": 12},
+    ),
+    *(
+        OnPolicy(
+            "ppo", ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,)), env, variant=kind
+        )
+        for kind, env in (("box", envs.make("Pendulum-v1")), ("multi_discrete", Lock()))
     ),
     OnPolicy(
         "pqn",

@@ -14,10 +14,11 @@ from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import random, tree
 from funcrl.train import train
+from funcrl.train.collect import act_and_step
 from tests.algos.table import ON_POLICY
-from tests.probes import Choice, Delayed, Truncating
+from tests.probes import Aim, Choice, Delayed, Lock, Truncating
 
-(CASE,) = (case for case in ON_POLICY if case.name == "ppo")
+(CASE,) = (case for case in ON_POLICY if case.id == "ppo")
 
 
 def rows(seed, num, columns):
@@ -232,17 +233,77 @@ def test_probe_actions_follow_observations():
     assert (result.returns[:, -1] > 0.9).all()
 
 
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+ANY = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_probe_several_choices_at_once(sign, locks):
+    chosen = torch.vmap(lambda s: ppo.greedy(s, torch.tensor([sign])))(locks)
+    assert chosen.tolist() == [[6, 2] if sign > 0 else [5, 0]] * 3
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_probe_real_actions_within_bounds_of_their_own(sign, aims):
+    aimed = torch.vmap(lambda s: ppo.greedy(s, torch.tensor([sign])))(aims)
+    # Within a tenth of each dimension's width.
+    assert torch.allclose(aimed[:, 0], torch.tensor(0.5 * sign), atol=0.2)
+    assert torch.allclose(aimed[:, 1], torch.tensor(500.0 + 300.0 * sign), atol=100.0)
+
+
+@pytest.fixture(scope="module")
+def locks():
+    return learn(Lock(), 40).states
+
+
+@pytest.fixture(scope="module")
+def aims():
+    return learn(Aim(), 80).states
+
+
+@pytest.mark.parametrize(
+    "action_space",
+    [
+        spaces.Discrete(3, start=-4),
+        spaces.MultiBinary((2, 2)),
+        spaces.Box(-np.inf, np.inf, (), np.float32),
+        spaces.Tuple([spaces.Discrete(2), ANY]),
+        spaces.Dict({"steer": ANY, "gear": spaces.Discrete(3, start=1)}),
+    ],
+    ids=repr,
+)
+def test_every_action_space_is_acted_in_and_learnt_in(action_space):
+    class Acting(Choice):
+        def reward(self, state, action, next_state, key):
+            return state[0]
+
+    env = Acting()
+    object.__setattr__(env, "action_space", action_space)
+    config = ppo.Config(num_envs=2, window_length=4, num_minibatches=1, hidden=(8,))
+    state = ppo.init(random.key(0), config, env)
+    running = envs.reset_all(env, random.split(random.key(1), 2))
+    rows = []
+    for key in random.split(random.key(2), 4):
+        running, row = act_and_step(ppo.act, env, state, running, key)
+        rows.append(row.transition)
+        one = tree.map(lambda x: x[0].numpy(), row.transition.action)
+        assert action_space.contains(one), one
+    batch = ppo.prepare(state, tree.stack(rows))
+    updated = ppo.update(state, batch)
+    assert all(x.isfinite().all() for x in tree.leaves(updated.metrics))
+    for name in ("actor", "head"):
+        for before, after in zip(*(tree.leaves(x.params[name]) for x in (state, updated)), strict=True):
+            assert not torch.equal(before, after)
+
+
 class Spaces:
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-BOX = spaces.Box(-1, 1, (3,), np.float32)
-
-
-@pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(2, start=1), spaces.MultiDiscrete([2, 2])])
+@pytest.mark.parametrize("action_space", [spaces.Text(3), spaces.Box(0, 9, (3,), np.int64)])
 def test_other_action_spaces_are_refused(action_space):
-    with pytest.raises(ValueError, match=r"ppo\.init: env\.action_space must be Discrete"):
+    with pytest.raises(ValueError, match=r"ppo\.init: env\.action_space must be Discrete, MultiDiscrete"):
         ppo.init(random.key(0), ppo.Config(), Spaces(BOX, action_space))
 
 
@@ -298,6 +359,6 @@ def test_networks_that_cannot_serve_are_refused(actor):
 def test_rows_of_different_shapes_are_refused():
     state, batch = CASE.init(), CASE.batch()
     with pytest.raises(
-        ValueError, match=r"ppo\.update: batch\.advantage must have the shape of batch\.action"
+        ValueError, match=r"ppo\.update: batch\.advantage must have one number for each action"
     ):
         ppo.update(state, tree.replace(batch, advantage=batch.advantage[:, None]))

@@ -83,7 +83,7 @@ def equal_files(one, other):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if not isinstance(case, Planner)], ids=lambda case: case.name
+    "case", [case for case in CASES if not isinstance(case, Planner)], ids=lambda case: case.id
 )
 def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
     size = (

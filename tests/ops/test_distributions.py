@@ -1,5 +1,8 @@
 """Distributions against torch.distributions in float64."""
 
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +81,43 @@ def test_normal_equals_torch(seed, size):
     p = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
     assert torch.allclose(ops.normal_log_prob(x, mean, log_std), p.log_prob(x))
     assert torch.allclose(ops.normal_entropy(log_std), p.entropy())
+    q_mean, q_log_std = x, mean
+    q = torch.distributions.Independent(torch.distributions.Normal(q_mean, q_log_std.exp()), 1)
+    expected = torch.distributions.kl_divergence(p, q)
+    assert torch.allclose(ops.normal_kl(mean, log_std, q_mean, q_log_std), expected)
+
+
+def test_the_divergence_of_normals_keeps_its_digits_near_zero():
+    """KL = δ² to second order where only log σ differs, by δ."""
+    zero, delta = torch.zeros(1), torch.full((1,), 1e-3)
+    assert torch.allclose(ops.normal_kl(zero, delta, zero, zero), delta[0] ** 2, rtol=2e-3)
+
+
+@given(st.floats(-18, 18))
+def test_the_slope_of_tanh_is_its_definition(x):
+    found = ops.tanh_log_slope(torch.tensor(x, dtype=torch.float64))
+    assert float(found) == pytest.approx(-2 * math.log(math.cosh(x)), rel=1e-8, abs=1e-12)
+
+
+@given(seeds, st.integers(1, 4), st.floats(0.1, 5))
+def test_bernoulli_equals_torch(seed, size, scale):
+    k_p, k_q, k_value = random.split(random.key(seed), 3)
+    logits, others = (scale * random.normal(k, (5, size)).double() for k in (k_p, k_q))
+    value = random.randint(k_value, (5, size), 0, 2)
+    p, q = (
+        torch.distributions.Independent(torch.distributions.Bernoulli(logits=x), 1) for x in (logits, others)
+    )
+    assert torch.allclose(ops.bernoulli_log_prob(logits, value), p.log_prob(value.double()))
+    assert torch.allclose(ops.bernoulli_entropy(logits), p.entropy())
+    # Not beyond: torch's own divergence loses the logarithm of a probability near 1, and becomes infinite.
+    assert torch.allclose(
+        ops.bernoulli_kl(logits, others), torch.distributions.kl_divergence(p, q), atol=1e-6
+    )
+
+
+def test_coins_that_are_certain_make_no_nan():
+    logits = torch.tensor([torch.inf, -torch.inf])
+    assert float(ops.bernoulli_log_prob(logits, torch.tensor([1, 0]))) == 0.0
+    assert float(ops.bernoulli_entropy(logits)) == 0.0
+    assert float(ops.bernoulli_kl(logits, logits)) == 0.0
+    assert float(ops.bernoulli_kl(torch.zeros(2), logits)) == torch.inf

@@ -28,7 +28,7 @@ def trained():
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if not isinstance(case, Planner)], ids=lambda case: case.name
+    "case", [case for case in CASES if not isinstance(case, Planner)], ids=lambda case: case.id
 )
 def test_what_was_learnt_stays_and_all_else_begins_anew(case):
     old = tree.stack([case.algorithm.update(case.init(seed), case.batch(seed)) for seed in (5, 6)])

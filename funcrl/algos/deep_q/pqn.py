@@ -224,7 +224,7 @@ def update(state: State, batch: Batch) -> State:
         return loss(value, batch.target), value
 
     grads, (error, value) = torch.func.grad_and_value(of, has_aux=True)(state.params)
-    learning_rate = _learning_rate(state)
+    learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
     figures = {
@@ -253,13 +253,6 @@ def _epsilon(state: State) -> Tensor:
         schedules.known_length(config.exploration_steps),
         progress.env_steps(state.step, state.config),
     )
-
-
-def _learning_rate(state: State) -> Tensor:
-    config: Any = state.config
-    over = schedules.known_length(config.anneal_steps)
-    progressed = progress.env_steps(state.step, config)
-    return config.learning_rate * schedules.linear(1.0, 0.0, over, progressed)  # type: ignore[no-any-return]
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

@@ -1,0 +1,27 @@
+"""Distributions over actions as pytrees, and the one place that chooses among them by the action space."""
+
+from funcrl.policies.bernoulli import Bernoulli
+from funcrl.policies.categorical import Categorical, MultiCategorical
+from funcrl.policies.choice import for_space
+from funcrl.policies.heads import Gaussian, Squashed
+from funcrl.policies.normal import Normal
+from funcrl.policies.product import Product
+from funcrl.policies.protocol import Distribution, Head, Parameters
+from funcrl.policies.reshaped import Reshaped
+from funcrl.policies.tanh_normal import TanhNormal
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Distribution",
+    "Gaussian",
+    "Head",
+    "MultiCategorical",
+    "Normal",
+    "Parameters",
+    "Product",
+    "Reshaped",
+    "Squashed",
+    "TanhNormal",
+    "for_space",
+]
