@@ -8,7 +8,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TESTED_ELSEWHERE = {"pictures.py"}
-QUICK = ["--backend", "eager", "--seeds", "2", "--steps", "100"]
+QUICK = ["--backend", "eager", "--seeds", "2", "--steps", "40"]
 SMALL = {
     "bandits.py": (QUICK, "Lai & Robbins: 2.252 ln t", "bandits.png"),
     "cliff_walking.py": (QUICK, "value_iteration    V(start) = -13.000000", "cliff_walking.png"),
