@@ -14,7 +14,7 @@ from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.core import background, jit, tree
 from funcrl.io import Recorder
-from funcrl.train import Report, WorkerError, cores, forks, history, make_plan, shards, train, workers
+from funcrl.train import Report, WorkerError, cores, forks, history, make_plan, plan, shards, train, workers
 from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
@@ -228,16 +228,17 @@ def test_every_lane_is_in_one_shard():
         assert max(lengths) - min(lengths) <= 1
 
 
-def test_programs_of_several_lanes_have_one_thread_in_one_process_too():
+def test_programs_of_several_lanes_or_of_small_agents_have_one_thread_in_one_process_too(monkeypatch):
     seen, before = [], torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for seeds in (range(3), range(2)):
+        for seeds, limit in ((range(3), 0), (range(2), 0), (range(2), plan.SMALL_AGENT)):
+            monkeypatch.setattr(plan, "SMALL_AGENT", limit)
             run(seeds=seeds, num_steps=16, callback=lambda progress: seen.append(torch.get_num_threads()))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == [1, 2]
+    assert seen == [1, 2, 1]
 
 
 @pytest.mark.compiled
