@@ -142,11 +142,10 @@ def settings_from(function: str, kind: type[Any], values: Any) -> Any:
 
 def _read(function: str, name: str, field: Any, value: Any) -> Any:
     is_float = field.type in ("float", float)
-    if isinstance(value, list):
-        return [float(x) for x in value] if is_float else tuple(value)
-    if is_float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            require(False, function, f"config.{name}", "be a number", value)
-    return value
+    several = isinstance(value, list)
+    if not is_float or isinstance(value, bool):
+        return tuple(value) if several else value
+    try:
+        return [float(x) for x in value] if several else float(value)
+    except (TypeError, ValueError):
+        require(False, function, f"config.{name}", "be a number, or one a lane", value)

@@ -20,6 +20,7 @@ from funcrl.cli import main
 from funcrl.core import jit, tree
 from funcrl.io import Checkpoints, Recorder, check_folder, latest, open_run
 from funcrl.io.folders import TABLES
+from funcrl.io.settings import settings_from
 from funcrl.train import Progress, Report, cores, execute, make_plan
 from funcrl.train.programs import make_run
 from funcrl.train.resolve import num_envs
@@ -434,6 +435,12 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path, text, message):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", [[[0.9]], [None, 0.9], None, "high", {}])
+def test_a_number_of_the_settings_that_is_none_is_named(value):
+    with pytest.raises(ValueError, match=r"open_run: config.gamma must be a number, or one a lane, got "):
+        settings_from("open_run", ppo.Config, {"gamma": value})
 
 
 def test_a_part_that_is_early_stays_for_the_checkpoint_that_it_belongs_to(tmp_path):
