@@ -100,6 +100,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     wrappers = settings.get("wrappers", [])
     words = isinstance(wrappers, list) and all(isinstance(word, str) for word in wrappers)
     wrong += [] if words else ["wrappers"]
+    seeds = settings.get("seeds")
+    whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    wrong += [] if whole or "seeds" in wrong else ["seeds"]
     wrong += [] if isinstance(settings.get("env", {}), dict) else ["env"]
     require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
     return settings  # type: ignore[no-any-return]
