@@ -27,7 +27,17 @@ from funcrl.envs.normalisation import (
 )
 from funcrl.envs.pendulum import Pendulum
 from funcrl.envs.registry import ALIASES, REGISTRY, full_name, make
-from funcrl.envs.stepping import Env, EnvState, advance, reset, reset_all, restart, step, step_all
+from funcrl.envs.stepping import (
+    Env,
+    EnvState,
+    advance,
+    reset,
+    reset_all,
+    restart,
+    restart_all,
+    step,
+    step_all,
+)
 from funcrl.envs.t_maze import TMaze
 from funcrl.envs.taxi import Taxi
 from funcrl.envs.vector import TorchVectorEnv
@@ -92,6 +102,7 @@ __all__ = [
     "reset",
     "reset_all",
     "restart",
+    "restart_all",
     "step",
     "step_all",
 ]

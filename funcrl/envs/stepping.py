@@ -103,6 +103,19 @@ def restart(env: Env, state: EnvState, key: Tensor) -> EnvState:
     return _at_start(env, next_episode(env, state.inner, k_initial), k_observation)
 
 
+def restart_all(env: Env, state: EnvState, keys: Tensor) -> EnvState:
+    """Begin another episode in N environments that belong together, see `restart`.
+
+    Args:
+        env: The environment.
+        state: `[M]` where some environments of the lane were left; all hold the same moments, so the first
+            serves all.
+        keys: `[N, 2]` int32.
+    """
+    kept = tree.index(state, 0)
+    return torch.vmap(lambda key: restart(env, kept, key))(keys)
+
+
 def advance(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvState, TimeStep]:
     """Take one step and stay where it led, also where the episode is over.
 

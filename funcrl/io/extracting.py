@@ -20,8 +20,8 @@ from funcrl.io.runs import SavedRun, open_run
 from funcrl.train import Carry, Plan, Progress, Report, Result
 from funcrl.train.cores import most_processes
 from funcrl.train.outcome import make_result
-from funcrl.train.plan import groups_of, shards_of
-from funcrl.train.programs import make_run
+from funcrl.train.plan import groups_of
+from funcrl.train.programs import example_carry
 from funcrl.train.resolve import resolve_seeds
 from funcrl.train.saving import Part
 from funcrl.train.shards import listed
@@ -92,7 +92,7 @@ def _written(new: SavedRun, carry: Carry, figures: Report) -> Result:
 def _lanes(run: SavedRun, places: Sequence[int]) -> tuple[Carry, Report]:
     """Return the last checkpoint of some lanes, `[S, ...]`, and what they have reported, `[S, I]`."""
     plan, found = run.plan(processes=1), latest(run.folder)
-    example = make_run(plan, shards_of(plan, next(groups_of(plan)))[0].members).carry
+    example = example_carry(plan)
     rows: dict[int, Any] = {}
     for group in groups_of(plan):
         inside = [place for place in places if place in group]

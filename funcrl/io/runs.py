@@ -24,8 +24,8 @@ from funcrl.io.tables import Table, matrix, read_table, steps_of
 from funcrl.train import Plan, make_plan
 from funcrl.train.episodes import needs_env_states
 from funcrl.train.learnt import Agents, Learnt
-from funcrl.train.plan import groups_of, lanes_of, shards_of
-from funcrl.train.programs import make_run
+from funcrl.train.plan import example_agent, groups_of
+from funcrl.train.programs import example_carry
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.result import mean_of_last
 from funcrl.train.shards import listed
@@ -98,7 +98,7 @@ class SavedRun:
             return None
         agent, env, num = self._new_agent(), self.env, len(self.seeds)
         states: Any = ()
-        if not isinstance(env, envs.HostEnv) and needs_env_states(env):
+        if needs_env_states(env):
             states = envs.reset_all(lanes.first(env), random.split(random.key(0, "cpu"), 1))
         fields = {name: getattr(agent, name) for name in self.algorithm.LEARNT}
         like = tree.map(lambda x: x.expand(num, *x.shape), Learnt(fields, states))
@@ -107,8 +107,7 @@ class SavedRun:
     def _new_agent(self) -> Any:
         plan = self.plan(processes=1)
         spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
-        first = lanes_of(plan.config, torch.zeros((), dtype=torch.int64, device="cpu"))
-        return tree.map(tree.as_tensor, self.algorithm.init(random.key(0, "cpu"), first, spaces))
+        return tree.map(tree.as_tensor, example_agent(self.algorithm, plan.config, spaces))
 
     @cached_property
     def agents(self) -> Any:
@@ -150,7 +149,7 @@ class SavedRun:
             ValueError: When there is no checkpoint.
         """
         plan, found = self.plan(processes=1), latest(self.folder)
-        example = make_run(plan, shards_of(plan, next(groups_of(plan)))[0].members).carry
+        example = example_carry(plan)
         starts = [found.start(group, example) for group in groups_of(plan)]
         there = [start.carry.envs for start in starts if start is not None]
         hold, whole = "hold a checkpoint of all seeds", len(there) == len(starts)
@@ -173,7 +172,7 @@ class SavedRun:
         places = [self.kept_seeds.index(seed) for seed in seeds]
         chosen = torch.tensor(places, dtype=torch.int64, device="cpu")
         known: Any = None
-        if not isinstance(self.env, envs.HostEnv) and needs_env_states(self.env):
+        if needs_env_states(self.env):
             lanes_of_seeds = [self.seeds.index(seed) for seed in seeds]
             which = torch.tensor(lanes_of_seeds, dtype=torch.int64, device="cpu")
             known = tree.index(self.env_states, which)

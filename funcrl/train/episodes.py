@@ -147,9 +147,7 @@ class DeviceEpisodes:
         def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
             if before is None:
                 return envs.reset_all(self._own.one(values), keys)
-            # All environments of a lane hold the same moments; those of the first serve all episodes.
-            kept = tree.index(before, 0)
-            return torch.vmap(lambda key: envs.restart(self._own.one(values), kept, key))(keys)
+            return envs.restart_all(self._own.one(values), before, keys)
 
         in_dims = (0, 0, None if self._env_states is None else 0)
         return torch.vmap(begin, in_dims=in_dims)(self._values, self._keys, self._env_states)

@@ -48,8 +48,7 @@ class Learnt:
         """
         if self.env_states == ():
             return new
-        before = tree.index(self.env_states, 0)
-        return torch.vmap(lambda key: envs.restart(env, before, key))(keys)
+        return envs.restart_all(env, self.env_states, keys)
 
 
 def learnt_by(
@@ -88,7 +87,7 @@ def learnt_by(
     instead = "Give the settings of their networks, and an environment of the same spaces."
     require(not other, "train", "start", "have learnt in tensors of the same shapes", what, instead)
     kept: Any = ()
-    if not isinstance(env, envs.HostEnv) and needs_env_states(lanes.first(env)):
+    if needs_env_states(env):
         hold = (
             "come with environments that normalise observations, or whose arms were drawn, as this one's do"
         )

@@ -157,8 +157,7 @@ def plan_lanes(
         example = lanes.Lanes(world).first
         check_returns("train", example)
     # One throw-away agent: what its spaces and networks cannot be shows here.
-    first = lanes_of(config, torch.zeros((), dtype=torch.int64, device="cpu"))
-    agent = algorithm.init(random.key(0, "cpu"), first, example)
+    agent = example_agent(algorithm, config, example)
     learnt = None if start is None else learnt_by(algorithm, world, agent, len(seeds), start)
     lanes_per_group = min(lanes_per_group, len(seeds))
     processes = resolve_processes("train", processes, world, lanes_per_group, device, backend)
@@ -178,6 +177,18 @@ def plan_lanes(
         learnt=learnt,
         processes=processes,
     )
+
+
+def example_agent(algorithm: ModuleType, config: Any, env: Any) -> Any:
+    """Return a new agent of the first lane, on the CPU.
+
+    Args:
+        algorithm: What learns.
+        config: Settings; a float may be a tensor `[S]`.
+        env: The environment of one lane.
+    """
+    first = lanes_of(config, torch.zeros((), dtype=torch.int64, device="cpu"))
+    return algorithm.init(random.key(0, "cpu"), first, env)
 
 
 def lanes_of(config: Any, members: Tensor) -> Any:

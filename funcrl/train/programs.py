@@ -9,9 +9,10 @@ import torch
 
 from funcrl import envs
 from funcrl.core import lanes, tree
+from funcrl.train.carry import Carry
 from funcrl.train.learnt import Learnt
 from funcrl.train.loops import loop_of
-from funcrl.train.plan import Plan, lanes_of
+from funcrl.train.plan import Plan, groups_of, lanes_of, shards_of
 from funcrl.train.run import Run
 from funcrl.train.stages import Evaluations
 
@@ -30,6 +31,12 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
         asked = Evaluations(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
     given = (seeds, plan.device, plan.backend, num_cycles, asked, learnt)
     return Run(plan.algorithm, env, config, *given)
+
+
+def example_carry(plan: Plan) -> Carry:
+    """Return what a run of the plan begins with, of as many lanes as one process has at once."""
+    first, *_ = shards_of(plan, next(groups_of(plan)))
+    return make_run(plan, first.members).carry
 
 
 def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:
