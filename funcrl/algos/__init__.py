@@ -2,7 +2,6 @@
 
 from types import ModuleType
 
-from funcrl.algos import ppo
 from funcrl.algos.bandits import (
     boltzmann,
     decaying_epsilon,
@@ -17,6 +16,7 @@ from funcrl.algos.bandits import (
     ucb,
 )
 from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow
+from funcrl.algos.policy_gradient import ppo
 from funcrl.algos.tabular import (
     double_q_learning,
     dyna_q,
@@ -40,10 +40,12 @@ _BANDITS = (
     ucb,
 )
 _DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow)
+_POLICY_GRADIENT = (ppo,)
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
 REGISTRY: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (*_BANDITS, *_DEEP_Q, *_TABULAR, ppo)
+    module.__name__.rpartition(".")[2]: module
+    for module in (*_BANDITS, *_DEEP_Q, *_POLICY_GRADIENT, *_TABULAR)
 }
 """Algorithms by name; a new one needs one line here and inherits the command line and the tests."""
 

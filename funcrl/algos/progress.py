@@ -1,6 +1,7 @@
 """How far a run has come, for algorithms that learn from one window of experience at a time.
 
-Settings that have these fields can use it: `num_envs`, `window_length`, `num_epochs`, `num_minibatches`.
+Settings that have these fields can use it: `num_envs`, `window_length`, and `num_epochs` and `num_minibatches` where
+more is made of a window than one gradient step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,15 @@ import torch
 from torch import Tensor
 
 from funcrl.ops import schedules
+
+
+def updates_per_window(config: Any) -> int:
+    """Return the gradient steps that are taken on one window.
+
+    >>> updates_per_window(None)
+    1
+    """
+    return int(getattr(config, "num_epochs", 1) * getattr(config, "num_minibatches", 1))
 
 
 def env_steps(step: Tensor, config: Any) -> Tensor:
@@ -27,14 +37,12 @@ def env_steps(step: Tensor, config: Any) -> Tensor:
     """
     # As tensors: torch.compile turns integers that differ between two configs into symbols, which
     # arithmetic with a batched tensor refuses under vmap.
-    updates_per_window = torch.full(
-        (), float(config.num_epochs * config.num_minibatches), dtype=torch.float32, device=step.device
-    )
+    updates = torch.full((), float(updates_per_window(config)), dtype=torch.float32, device=step.device)
     steps_per_window = torch.full(
         (), float(config.num_envs * config.window_length), dtype=torch.float32, device=step.device
     )
     # Half a step keeps the quotient off the whole numbers, where rounding would matter.
-    return torch.floor((step.to(torch.float32) + 0.5) / updates_per_window) * steps_per_window
+    return torch.floor((step.to(torch.float32) + 0.5) / updates) * steps_per_window
 
 
 def learning_rate(step: Tensor, config: Any) -> Tensor:

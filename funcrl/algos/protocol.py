@@ -93,7 +93,8 @@ class Algorithm(Protocol):
             window: `Transition` `[T, N, ...]`, with what `act` returned in `extras`.
 
         Returns:
-            A struct of `[T · N, ...]` rows, to be shuffled and cut into minibatches.
+            A struct of rows, `[T · N, ...]`; shuffled and cut into minibatches where the settings have `num_epochs`
+            and `num_minibatches`, else one batch.
         """
 
     def update(self, state: Any, batch: Any) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
+from funcrl.algos import progress
 from funcrl.core import random, tree
 from funcrl.core.checks import require
 from funcrl.train.collect import Window
@@ -64,7 +65,7 @@ def stages(binding: Binding) -> list[Stage]:
     # A small eager run gives the shapes of the minibatches' buffers.
     example, *_ = prepare_lanes(*read)
     batches = tree.map(lambda x: torch.zeros_like(x, memory_format=torch.contiguous_format), example)
-    num_batches = config.num_epochs * config.num_minibatches
+    num_batches = progress.updates_per_window(config)
     calls = [
         prepared.bind((batches, carry.earned, carry.episodes), *read),
         *(update.bind(carry.agent, tree.index(batches, i)) for i in range(num_batches)),
@@ -90,9 +91,11 @@ def minibatches(
         iteration: `[]` int32, number of the window.
     """
     config = agent.config
-    num_rows = steps_per_cycle(config)
+    data = algorithm.prepare(agent, window.transition)
+    if progress.updates_per_window(config) == 1:
+        return tree.map(lambda x: x.unsqueeze(0), data), *window.ended_returns()
+    num_rows = tree.leaves(data)[0].shape[0]
     keys = random.split(random.fold_in(key, iteration), config.num_epochs)
     order = torch.vmap(lambda k: random.permutation(k, num_rows))(keys)
     rows = order.reshape(-1, num_rows // config.num_minibatches)
-    data = algorithm.prepare(agent, window.transition)
     return tree.map(lambda x: x[rows], data), *window.ended_returns()

@@ -27,45 +27,45 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from funcrl import nets, ops, optim, policies
-from funcrl.algos import beginning, progress
-from funcrl.core import Transition, checks, random, tree
+from funcrl import ops, optim
+from funcrl.algos import progress
+from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, greedy
+from funcrl.algos.policy_gradient.settings import Settings
+from funcrl.core import Transition, checks, tree
+
+__all__ = [
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Batch",
+    "Config",
+    "State",
+    "act",
+    "clipped_objective",
+    "greedy",
+    "init",
+    "loss",
+    "prepare",
+    "update",
+    "value_loss",
+]
 
 LOOP = "on_policy"
-LEARNT = ("params",)
 
 
 @tree.struct
-class Config:
-    """Settings of PPO; the defaults are those of the references for CartPole.
+class Config(Settings):
+    """Settings of PPO; the defaults are those of the references for CartPole."""
 
-    Every float may differ between lanes; integers, names and networks belong to the program.
-    """
-
-    learning_rate: float = 2.5e-4
-    """step size α of Adam"""
-    anneal_steps: float = 0.0
-    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
-    gamma: float = 0.99
-    """discount γ, in [0, 1]"""
     gae_lambda: float = 0.95
     """λ of the advantage estimate, in [0, 1]"""
     clip_range: float = 0.2
     """ε: how far the probability ratio may move and still be rewarded"""
-    entropy_weight: float = 0.01
-    """c₂: weight of the entropy bonus"""
-    value_weight: float = 0.5
-    """c₁: weight of the value loss"""
-    max_grad_norm: float = 0.5
-    """largest global norm of the gradient; inf: no clipping"""
     adam_epsilon: float = 1e-5
     """ε of Adam"""
-    num_envs: int = tree.static(default=4)
-    """N: environments of one lane"""
-    window_length: int = tree.static(default=128)
-    """T: steps of each environment between two rounds of updates"""
     num_epochs: int = tree.static(default=4)
     """K: passes over each window"""
     num_minibatches: int = tree.static(default=4)
@@ -74,50 +74,19 @@ class Config:
     """give the advantages of each minibatch mean 0 and standard deviation 1"""
     clip_value_loss: bool = tree.static(default=True)
     """keep the value within clip_range of the old one in the value loss"""
-    hidden: tuple[int, ...] = tree.static(default=(64, 64))
-    """width of each hidden layer of actor and critic"""
-    activation: str = tree.static(default="tanh")
-    """elu, gelu, relu, silu or tanh"""
-    actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations to what the policy is made of (logits, or means), instead of hidden
-    and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
-    critic: nn.Module | None = tree.static(default=None)
-    """your own network from observations to one value, likewise"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.settings(
             self,
-            "ppo.Config",
-            unit=("gamma", "gae_lambda"),
-            not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
-            positive=("clip_range", "max_grad_norm", "adam_epsilon"),
-            counts=("num_envs", "window_length", "num_epochs", "num_minibatches", "hidden"),
+            self.name,
+            unit=("gae_lambda",),
+            positive=("clip_range", "adam_epsilon"),
+            counts=("num_epochs", "num_minibatches"),
             flags=("normalize_advantage", "clip_value_loss"),
         )
         size = self.num_envs * self.window_length
-        checks.divides(
-            "ppo.Config", "num_minibatches", self.num_minibatches, "num_envs · window_length", size
-        )
-
-
-@tree.struct
-class State:
-    """A PPO agent."""
-
-    params: dict[str, nets.Params]
-    """`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
-    optimizer: tuple[Any, ...]
-    """state of clipping and Adam"""
-    step: Tensor
-    """`[]` int32, number of gradient steps so far"""
-    config: Config
-    """its floats are 0-d tensors here"""
-    metrics: dict[str, Tensor]
-    """0-d figures of the last update; NaN before the first"""
-    actor: nn.Module = tree.static()
-    critic: nn.Module = tree.static()
-    head: policies.Head = tree.static()
-    """what makes a policy of the actor's outputs"""
+        checks.divides(self.name, "num_minibatches", self.num_minibatches, "num_envs · window_length", size)
 
 
 @tree.struct
@@ -196,12 +165,7 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip_range: Ten
     return 0.5 * error.mean()
 
 
-def policy(state: State, params: dict[str, nets.Params], obs: Tensor) -> policies.Distribution:
-    """Return π_θ(· | s) for one observation s, or for several."""
-    return state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
-
-
-def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """(9) with its sign turned, to be minimised: -L^CLIP + c₁ L^VF - c₂ S.
 
     Args:
@@ -213,16 +177,16 @@ def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Te
         `[]` loss and the figures that go into `metrics`.
     """
     config = state.config
-    new = policy(state, params, batch.obs)
-    value = nets.apply(state.critic, params["critic"], batch.obs).squeeze(-1)
+    new = agent.policy(state, params, batch.obs)
+    value = agent.value(state, params, batch.obs)
     log_prob = new.log_prob(batch.action)
     _check_rows(batch, tuple(log_prob.shape))
     advantage = batch.advantage
     if config.normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
 
-    objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)  # type: ignore[arg-type]
-    critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)  # type: ignore[arg-type]
+    objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)
+    critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)
     entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
@@ -239,31 +203,7 @@ def loss(params: dict[str, nets.Params], state: State, batch: Batch) -> tuple[Te
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    shape = beginning.observations("ppo.init", env).shape
-    head = policies.for_space("ppo.init", env.action_space)  # type: ignore[attr-defined]
-    actor, critic = config.actor, config.critic
-    if actor is None:
-        sizes = (shape, config.hidden, head.num_outputs)
-        actor = nets.mlp(*sizes, activation=config.activation, output_gain=0.01)
-    if critic is None:
-        critic = nets.mlp(shape, config.hidden, 1, activation=config.activation)
-
-    k_actor, k_critic = random.split(key, 2)
-    params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
-    nets.check_output("ppo.init", "config.actor", actor, params["actor"], shape, head.num_outputs)
-    nets.check_output("ppo.init", "config.critic", critic, params["critic"], shape, 1)
-    params["head"] = head.parameters(key.device)
-    config = beginning.settings(config, key)
-    return State(
-        params=params,
-        optimizer=_optimizer(config, config.learning_rate).init(params),
-        step=torch.zeros((), dtype=torch.int32, device=key.device),
-        config=config,
-        metrics=beginning.no_metrics(METRICS, key),
-        actor=actor,
-        critic=critic,
-        head=head,
-    )
+    return agent.begin("ppo.init", key, config, env, METRICS, _optimizer)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
@@ -271,14 +211,9 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Any, dict[str, Tensor]]
 
     Its extras are `log_prob`, `[]` or `[B]`.
     """
-    old = policy(state, state.params, obs)
+    old = agent.policy(state, state.params, obs)
     action = old.sample(key)
     return action, {"log_prob": old.log_prob(action)}
-
-
-def greedy(state: State, obs: Tensor) -> Any:
-    """Return the most probable action."""
-    return policy(state, state.params, obs).mode()
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -286,9 +221,8 @@ def prepare(state: State, window: Transition) -> Batch:
 
     The agent's parameters are θold.
     """
-    critic = state.params["critic"]
-    value = nets.apply(state.critic, critic, window.obs).squeeze(-1)
-    next_value = nets.apply(state.critic, critic, window.next_obs).squeeze(-1)
+    value = agent.value(state, state.params, window.obs)
+    next_value = agent.value(state, state.params, window.next_obs)
     advantage = ops.gae(
         window.reward,
         window.terminated,
@@ -311,17 +245,9 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on (9)."""
-    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
     learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
-    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-    return tree.replace(
-        state,
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer_state,
-        step=state.step + 1,
-        metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": learning_rate},
-    )
+    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
 
 
 def _check_rows(batch: Batch, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,141 @@
+"""What agents that learn a policy share: a state, acting, the value of a state, descending.
+
+An algorithm's own file says what its loss is, what it makes of a window, and nothing else. No file of an
+algorithm mentions a kind of action or of observation: `policies.for_space` and the networks know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from funcrl import nets, optim, policies
+from funcrl.algos import beginning
+from funcrl.core import random, tree
+
+LEARNT = ("params",)
+
+Params = dict[str, nets.Params]
+"""`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
+
+Figures = dict[str, Tensor]
+"""0-d, by name"""
+
+
+@tree.struct
+class State:
+    """An agent with a policy and an estimate of its value."""
+
+    params: Params
+    """`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
+    optimizer: Any
+    """its state"""
+    step: Tensor
+    """`[]` int32, number of gradient steps so far"""
+    config: Any
+    """the algorithm's settings; their floats are 0-d tensors here"""
+    metrics: Figures
+    """0-d figures of the last update; NaN before the first"""
+    actor: nn.Module = tree.static()
+    critic: nn.Module = tree.static()
+    head: policies.Head = tree.static()
+    """what makes a policy of the actor's outputs"""
+
+
+S = TypeVar("S", bound=State)
+
+
+def begin(
+    function: str,
+    key: Tensor,
+    config: Any,
+    env: object,
+    metrics: tuple[str, ...],
+    optimizer: Callable[[Any, Any], optim.Optimizer],
+) -> State:
+    """Make an agent that has learnt nothing.
+
+    Args:
+        function: Who complains, `"ppo.init"`.
+        key: `[2]` int32.
+        config: `Settings`; floats may be numbers or 0-d tensors.
+        env: Anything with `observation_space` and `action_space`.
+        metrics: Names of its figures.
+        optimizer: From settings and a learning rate to what will descend.
+
+    Raises:
+        ValueError: When a space is not supported, or an own network has the wrong output.
+    """
+    shape = beginning.observations(function, env).shape
+    head = policies.for_space(function, env.action_space)  # type: ignore[attr-defined]
+    actor, critic = config.actor, config.critic
+    if actor is None:
+        sizes = (shape, config.hidden, head.num_outputs)
+        actor = nets.mlp(*sizes, activation=config.activation, output_gain=0.01)
+    if critic is None:
+        critic = nets.mlp(shape, config.hidden, 1, activation=config.activation)
+
+    k_actor, k_critic = random.split(key, 2)
+    params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
+    nets.check_output(function, "config.actor", actor, params["actor"], shape, head.num_outputs)
+    nets.check_output(function, "config.critic", critic, params["critic"], shape, 1)
+    params["head"] = head.parameters(key.device)
+    config = beginning.settings(config, key)
+    return State(
+        params=params,
+        optimizer=optimizer(config, config.learning_rate).init(params),
+        step=torch.zeros((), dtype=torch.int32, device=key.device),
+        config=config,
+        metrics=beginning.no_metrics(metrics, key),
+        actor=actor,
+        critic=critic,
+        head=head,
+    )
+
+
+def policy(state: State, params: Params, obs: Any) -> policies.Distribution:
+    """Return π_θ(· | s) for one observation s, or for several."""
+    return state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
+
+
+def value(state: State, params: Params, obs: Any) -> Tensor:
+    """Return V_θ(s), `[...]`, for one observation s, or for several."""
+    return nets.apply(state.critic, params["critic"], obs).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    """Draw an action from the policy."""
+    return policy(state, state.params, obs).sample(key), {}
+
+
+def greedy(state: State, obs: Any) -> Any:
+    """Return the most probable action."""
+    return policy(state, state.params, obs).mode()
+
+
+def descend(
+    state: S, loss: Callable[[Params], tuple[Tensor, Figures]], optimizer: optim.Optimizer, rate: Tensor
+) -> S:
+    """Take one gradient step.
+
+    Args:
+        state: The agent before.
+        loss: From θ to what is to be made small, `[]`, and to figures of it.
+        optimizer: What descends, with the learning rate of this step.
+        rate: `[]` that learning rate, for the figures.
+
+    Returns:
+        The agent after; its metrics are the figures, `grad_norm` and `learning_rate`.
+    """
+    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    return tree.replace(
+        state,
+        params=optim.apply(state.params, updates),
+        optimizer=optimizer_state,
+        step=state.step + 1,
+        metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": rate},
+    )

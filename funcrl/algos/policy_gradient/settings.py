@@ -1,0 +1,58 @@
+"""The settings that all agents have which learn a policy, and the value of it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from funcrl.core import checks, tree
+from funcrl.nets.mlp import ACTIVATIONS
+
+
+@tree.struct
+class Settings:
+    """Settings of a policy-gradient algorithm.
+
+    Every float may differ between lanes; integers, names and networks belong to the program.
+    """
+
+    learning_rate: float = 2.5e-4
+    """step size α of the optimiser"""
+    anneal_steps: float = 0.0
+    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
+    gamma: float = 0.99
+    """discount γ, in [0, 1]"""
+    entropy_weight: float = 0.01
+    """weight of the entropy bonus"""
+    value_weight: float = 0.5
+    """weight of the value loss"""
+    max_grad_norm: float = 0.5
+    """largest global norm of the gradient; inf: no clipping"""
+    num_envs: int = tree.static(default=4)
+    """N: environments of one lane"""
+    window_length: int = tree.static(default=128)
+    """T: steps of each environment between two rounds of updates"""
+    hidden: tuple[int, ...] = tree.static(default=(64, 64))
+    """width of each hidden layer of actor and critic"""
+    activation: str = tree.static(default="tanh")
+    """elu, gelu, relu, silu or tanh"""
+    actor: nn.Module | None = tree.static(default=None)
+    """your own network from observations to what the policy is made of (logits, or means), instead of hidden
+    and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
+    critic: nn.Module | None = tree.static(default=None)
+    """your own network from observations to one value, likewise"""
+
+    def __post_init__(self) -> None:
+        checks.settings(
+            self,
+            self.name,
+            unit=("gamma",),
+            not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
+            positive=("max_grad_norm",),
+            counts=("num_envs", "window_length", "hidden"),
+        )
+        checks.known(self.name, "activation", self.activation, ACTIVATIONS)
+
+    @property
+    def name(self) -> str:
+        """Who complains, `"ppo.Config"`."""
+        return f"{type(self).__module__.rpartition('.')[2]}.Config"
