@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from funcrl import envs
+from funcrl import envs, nets
 from funcrl.algos import ppo
 from funcrl.core import random, tree
 from funcrl.train import train
@@ -73,8 +73,8 @@ def test_loss_is_equation_9_from_first_principles():
 
     params = tree.map(lambda p: 20 * p, state.params)
     found, figures = ppo.loss(params, state, batch)
-    logits = ppo.nets.apply(state.actor, params["actor"], batch.obs).double()
-    value = ppo.nets.apply(state.critic, params["critic"], batch.obs).double()[:, 0]
+    logits = nets.apply(state.actor, params["actor"], batch.obs).double()
+    value = nets.apply(state.critic, params["critic"], batch.obs).double()[:, 0]
     policy = torch.distributions.Categorical(logits=logits)
     advantage = batch.advantage.double()
     advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
@@ -151,7 +151,7 @@ def test_prepare_bootstraps_from_where_a_truncated_step_led():
     cut = tree.replace(
         window, truncated=torch.ones_like(window.truncated), terminated=torch.zeros_like(window.terminated)
     )
-    value = lambda obs: ppo.nets.apply(state.critic, state.params["critic"], obs)[..., 0]
+    value = lambda obs: nets.apply(state.critic, state.params["critic"], obs)[..., 0]
     expected = cut.reward + 0.99 * value(cut.next_obs)
     assert torch.allclose(ppo.prepare(state, cut).target, expected.flatten(), atol=1e-5)
     died = tree.replace(cut, terminated=cut.truncated)
@@ -183,7 +183,7 @@ def test_the_policy_has_the_networks_probabilities():
     obs = torch.tensor([0.5, -0.2, 0.1, 0.3])
     keys = random.split(random.key(0), 4000)
     action, extras = torch.vmap(lambda k: ppo.act(state, obs, k))(keys)
-    probability = torch.softmax(ppo.nets.apply(state.actor, params, obs), -1)
+    probability = torch.softmax(nets.apply(state.actor, params, obs), -1)
     assert float(action.float().mean()) == pytest.approx(float(probability[1]), abs=0.03)
     assert torch.allclose(extras["log_prob"].exp(), probability[action])
     assert int(ppo.greedy(state, obs)) == int(probability.argmax())
@@ -208,9 +208,7 @@ def learn(env, num_iterations=60, **changes):
 
 
 def values(states, obs):
-    return torch.vmap(lambda s: ppo.nets.apply(s.critic, s.params["critic"], torch.tensor([obs])))(states)[
-        :, 0
-    ]
+    return torch.vmap(lambda s: nets.apply(s.critic, s.params["critic"], torch.tensor([obs])))(states)[:, 0]
 
 
 def test_probe_a_truncated_episode_still_bootstraps():
