@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from funcrl import nets
 from funcrl.core import tree
 from funcrl.core.checks import require
 
@@ -53,7 +54,7 @@ def count(function: str, env: object, name: str, instead: str) -> int:
     return int(space.n)
 
 
-def observations(function: str, env: object) -> spaces.Box:
+def observations(function: str, env: object) -> spaces.Space[Any]:
     """Return the space of the observations.
 
     Args:
@@ -61,23 +62,19 @@ def observations(function: str, env: object) -> spaces.Box:
         env: Anything with `observation_space`.
 
     Raises:
-        ValueError: When it is not a Box.
+        ValueError: When networks do not take what it holds.
     """
     space: Any = env.observation_space  # type: ignore[attr-defined]
-    instead = (
-        "Write envs.FlattenObservation(env), which makes any observation a vector; for an environment on "
-        "the host, gymnasium.wrappers.FlattenObservation inside envs.from_gymnasium."
-    )
-    require(isinstance(space, spaces.Box), function, "env.observation_space", "be a Box", space, instead)
+    nets.inputs.check_kind(function, "env.observation_space", space)
     return space  # type: ignore[no-any-return]
 
 
-def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Box, int]:
+def spaces_of(function: str, env: object, instead: str) -> tuple[spaces.Space[Any], int]:
     """Return the space of the observations, and the number of actions.
 
     Args:
         function: Who complains, `"dqn.init"`.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+        env: Anything with `observation_space` and `action_space` (Discrete).
         instead: What to do where actions are not numbered.
 
     Raises:

@@ -39,7 +39,7 @@ class Transition:
 
     obs: Any
     """`[...]` what the agent saw"""
-    action: Tensor
+    action: Any
     """`[...]` what it did"""
     reward: Tensor
     """`[]` float32"""

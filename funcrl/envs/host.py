@@ -85,8 +85,8 @@ def from_gymnasium(
             "Write a function that makes a new one at each call, so that each lane gets its own."
         )
     obs_space, action_space, limit = _probe(here, name, make, vectorization)
-    _check_space(here, name, "observation_space", obs_space, _SUPPORTED_OBSERVATIONS)
-    _check_space(here, name, "action_space", action_space, _SUPPORTED_ACTIONS)
+    _check_space(here, name, "observation_space", obs_space)
+    _check_space(here, name, "action_space", action_space)
     return HostEnv(
         name=name,
         make=make,
@@ -125,22 +125,26 @@ def _maker(name: str, vectorization: str, params: dict[str, Any]) -> Callable[..
     return functools.partial(gymnasium.make, name, **params)
 
 
-_SUPPORTED_ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-_SUPPORTED_OBSERVATIONS = (*_SUPPORTED_ACTIONS, spaces.Tuple, spaces.Dict)
+_SUPPORTED = (
+    spaces.Box,
+    spaces.Discrete,
+    spaces.MultiDiscrete,
+    spaces.MultiBinary,
+    spaces.Tuple,
+    spaces.Dict,
+)
 
 
-def _check_space(
-    function: str, name: str, argument: str, space: spaces.Space[Any], supported: tuple[type, ...]
-) -> None:
-    names = ", ".join(kind.__name__ for kind in supported)
-    require(isinstance(space, supported), function, f"{name}'s {argument}", f"be one of {names}", space)
+def _check_space(function: str, name: str, argument: str, space: spaces.Space[Any]) -> None:
+    names = ", ".join(kind.__name__ for kind in _SUPPORTED)
+    require(isinstance(space, _SUPPORTED), function, f"{name}'s {argument}", f"be one of {names}", space)
     parts: Sequence[Any] = ()
     if isinstance(space, spaces.Tuple):
         parts = space.spaces
     elif isinstance(space, spaces.Dict):
         parts = list(space.spaces.values())
     for part in parts:
-        _check_space(function, name, argument, part, supported)
+        _check_space(function, name, argument, part)
 
 
 def _narrow(space: Any) -> Any:

@@ -7,13 +7,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from funcrl.core.checks import require
 from funcrl.envs.drawing import Frame, check_frame
 from funcrl.envs.host import HostEnv
 from funcrl.envs.host_checks import Checked, HostError
-from funcrl.envs.host_vector import as_tensors
+from funcrl.envs.host_vector import as_arrays, as_tensors
 
 T = TypeVar("T")
 
@@ -56,10 +54,9 @@ class HostPictures:
         """Begin an episode and return `[...]` what is seen, as tensors on the host."""
         return self._seen(self._call("reset", lambda: self._made.reset(seed=seed))[0])
 
-    def step(self, action: Tensor) -> tuple[Any, float, bool]:
+    def step(self, action: Any) -> tuple[Any, float, bool]:
         """Return `[...]` what is seen after an action `[...]`, its reward, and whether the episode is over."""
-        # Empty brackets make a number of what holds a single one, and leave all else as it is.
-        given = action.numpy()[()]
+        given = _single(as_arrays(action, self._env.action_space))
         obs, reward, terminated, truncated, _ = self._call("step", lambda: self._made.step(given))
         return self._seen(obs), reward, terminated or truncated
 
@@ -84,6 +81,15 @@ class HostPictures:
             raise HostError(
                 f"{where}: the host environment raised {type(error).__name__}: {error}"
             ) from error
+
+
+def _single(arrays: Any) -> Any:
+    if isinstance(arrays, tuple):
+        return tuple(map(_single, arrays))
+    if isinstance(arrays, dict):
+        return {name: _single(part) for name, part in arrays.items()}
+    # Empty brackets make a number of what holds a single one, and leave all else as it is.
+    return arrays[()]
 
 
 def _make(make: Callable[..., Any]) -> Any:

@@ -99,11 +99,11 @@ class HostVector:
         self._obs = [as_tensors(row, self._space) for row in rows]
         return self._together(self._obs)
 
-    def step(self, actions: Tensor, wanted: Sequence[bool] | None = None) -> HostStep:
+    def step(self, actions: Any, wanted: Sequence[bool] | None = None) -> HostStep:
         """Take one step everywhere.
 
         Args:
-            actions: `[E, ...]`.
+            actions: `[E, ...]`; those of a bounded Box are clipped to its bounds.
             wanted: One a lane; the native vector environments of other lanes stay where they are,
                 and their rows are not valid. All by default.
 
@@ -111,11 +111,11 @@ class HostVector:
             HostError: When an environment raises or returns what it must not, or the process that it
                 runs in has died.
         """
-        array = actions.cpu().numpy()
+        arrays = as_arrays(actions, self.env.action_space)
         steps, begin = [], 0
         with self._blame("step"):
             for number, vector in enumerate(self._vectors):
-                part = array[begin : begin + vector.num_envs]
+                part = _some(arrays, slice(begin, begin + vector.num_envs))
                 waits = len(self._vectors) > 1 and wanted is not None and not wanted[number]
                 steps.append(self._stay(number) if waits else self._step_one(number, vector, part))
                 begin += vector.num_envs
@@ -255,9 +255,30 @@ def as_tensors(value: Any, space: Any) -> Any:
         return tuple(as_tensors(part, own) for part, own in zip(value, space.spaces, strict=True))
     if isinstance(space, spaces.Dict):
         return {name: as_tensors(value[name], own) for name, own in space.spaces.items()}
-    dtype = space.dtype if isinstance(space, spaces.Box) else np.int64
+    dtype = space.dtype if isinstance(space, (spaces.Box, spaces.MultiBinary)) else np.int64
     array = value.numpy(force=True) if isinstance(value, Tensor) else value
     return torch.from_numpy(np.array(array, dtype=dtype))
+
+
+def as_arrays(actions: Any, space: Any) -> Any:
+    """Return actions as Gymnasium's environments take them, those of a bounded Box clipped to its bounds.
+
+    Policies of a Box draw beyond its bounds; Gymnasium's environments differ in what they do there.
+    """
+    if isinstance(space, spaces.Tuple):
+        return tuple(as_arrays(part, own) for part, own in zip(actions, space.spaces, strict=True))
+    if isinstance(space, spaces.Dict):
+        return {name: as_arrays(actions[name], own) for name, own in space.spaces.items()}
+    array = actions.cpu().numpy()
+    return np.clip(array, space.low, space.high) if isinstance(space, spaces.Box) else array
+
+
+def _some(arrays: Any, rows: slice) -> Any:
+    if isinstance(arrays, tuple):
+        return tuple(_some(part, rows) for part in arrays)
+    if isinstance(arrays, dict):
+        return {name: _some(part, rows) for name, part in arrays.items()}
+    return arrays[rows]
 
 
 def _pick(final: Any, space: Any, i: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -82,6 +83,9 @@ class TorchVectorEnv(VectorEnv):
         self.env: Env = self._lanes.first
         self.single_observation_space = self.env.observation_space
         self.single_action_space = self.env.action_space
+        whole = not isinstance(self.single_action_space, (spaces.Tuple, spaces.Dict))
+        instead = "funcrl.train and envs.step_all take such actions."
+        require(whole, "make_vec", "actions", "be one array", self.single_action_space, instead)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._state: VectorState | None = None

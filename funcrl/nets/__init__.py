@@ -1,9 +1,17 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
-from funcrl.nets import initialisers, noisy
+from funcrl.nets import initialisers, inputs, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
-from funcrl.nets.functional import Params, apply, check_output, device_of, init
+from funcrl.nets.functional import (
+    Params,
+    apply,
+    check_output,
+    device_of,
+    init,
+    observations_in_words,
+    output_on_zeros,
+)
 from funcrl.nets.mlp import mlp
 from funcrl.nets.observations import for_observations
 
@@ -18,6 +26,9 @@ __all__ = [
     "for_observations",
     "init",
     "initialisers",
+    "inputs",
     "mlp",
     "noisy",
+    "observations_in_words",
+    "output_on_zeros",
 ]

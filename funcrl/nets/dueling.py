@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl.core import checks
@@ -42,7 +43,7 @@ class Dueling(nn.Module):
         self.advantage = MLP((width, stream, num_actions * size), **layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[..., *input]` to `[..., A · size]`, the numbers of the first action first."""
+        """Map observations `[...]` to `[..., A · size]`, the numbers of the first action first."""
         features = self.body(x)
         value, advantage = self.value(features), self.advantage(features)
         advantage = advantage.reshape(*value.shape[:-1], -1, self.size)
@@ -54,7 +55,7 @@ class Dueling(nn.Module):
 
 
 def dueling(
-    input_shape: Sequence[int],
+    space: spaces.Space[Any],
     channels: Sequence[int],
     hidden: Sequence[int],
     num_actions: int,
@@ -71,8 +72,8 @@ def dueling(
     of a distribution, Hessel et al. 2018, arXiv 1710.02298.
 
     Args:
-        input_shape: Of one observation, `[C, H, W]` for an image.
-        channels: Of each convolution, where it is one.
+        space: Of one observation, see `for_observations`.
+        channels: Of each convolution, where there are images.
         hidden: Widths of the body's hidden layers, and last that of the hidden layer in each stream.
         num_actions: A.
         stride: Of every convolution, or one for each.
@@ -84,7 +85,7 @@ def dueling(
     Raises:
         ValueError: When a size or a name is not possible.
 
-    >>> network = dueling((4,), (), (8, 6), 2)
+    >>> network = dueling(spaces.Box(-1, 1, (4,)), (), (8, 6), 2)
     >>> sum(p.numel() for p in network.parameters())  # 4·8+8, and 8·6+6 twice, 6+1, 6·2+2
     169
     """
@@ -95,7 +96,7 @@ def dueling(
     checks.require(len(hidden) >= 2, name, "hidden", hold, tuple(hidden))
     *shared, width, stream = hidden
     body = for_observations(
-        input_shape,
+        space,
         channels,
         shared,
         width,

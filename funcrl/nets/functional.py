@@ -7,15 +7,16 @@ read. `init` makes parameters from a key, `apply` runs the module with parameter
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl.core import random
 from funcrl.core.checks import require
-from funcrl.nets import initialisers
+from funcrl.nets import initialisers, inputs
 
 Params = dict[str, Tensor]
 
@@ -92,30 +93,61 @@ def device_of(params: Params) -> torch.device:
 
 
 def check_output(
-    function: str, argument: str, network: nn.Module, params: Params, input_shape: Sequence[int], size: int
+    function: str, argument: str, network: nn.Module, params: Params, space: spaces.Space[Any], size: int
 ) -> None:
-    """Check that a network maps `[B, *input_shape]` to `[B, size]`, by running it once on zeros.
+    """Check that a network maps B observations of a space to `[B, size]`, by running it once on zeros.
 
     Args:
         function: Who complains.
         argument: How the user calls the network: `"config.actor"`.
         network: The template.
         params: Its parameters.
-        input_shape: Shape of one input.
+        space: Of one observation.
         size: Number of outputs that is needed.
 
     Raises:
         ValueError: When the network cannot take the input, or returns another shape.
     """
-    zeros = torch.zeros(3, *input_shape, dtype=torch.float32, device=device_of(params))
-    hold = f"map observations [B, {', '.join(map(str, input_shape))}] to [B, {size}]"
-    try:
-        output = apply(network, params, zeros)
-    except Exception as error:  # whatever a user's forward raises
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
+    hold = f"map {observations_in_words(space)} to [B, {size}]"
+    output = output_on_zeros(function, argument, network, params, space, hold)
     if not isinstance(output, Tensor):
         require(False, function, argument, hold, type(output).__name__, "Return one tensor.")
     found = [str(length) for length in output.shape]
     found[:1] = ["B"] if found[:1] == ["3"] else found[:1]
     require(tuple(output.shape) == (3, size), function, argument, hold, f"[{', '.join(found)}]")
+
+
+def output_on_zeros(
+    function: str, argument: str, network: nn.Module, params: Params, space: spaces.Space[Any], hold: str
+) -> Any:
+    """Return what a network makes of three observations of a space.
+
+    Args:
+        function: Who complains.
+        argument: How the user calls the network.
+        network: The template.
+        params: Its parameters.
+        space: Of one observation.
+        hold: What the network has to do, in the words of an error.
+
+    Raises:
+        ValueError: When it cannot take them.
+    """
+    zeros = inputs.example(space, (3,), device_of(params))
+    try:
+        return apply(network, params, zeros)
+    except Exception as error:  # whatever a user's forward raises
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
+
+
+def observations_in_words(space: spaces.Space[Any]) -> str:
+    """Return how B observations of a space are called.
+
+    >>> observations_in_words(spaces.Box(-1, 1, (4,)))
+    'observations [B, 4]'
+    """
+    if isinstance(space, spaces.Box):
+        kind = "" if np.issubdtype(space.dtype, np.floating) else f" {space.dtype}"
+        return f"observations [{', '.join(map(str, ('B', *space.shape)))}]{kind}"
+    return f"B observations of {space}"

@@ -121,7 +121,7 @@ class DeviceEpisodes:
             keys = self._collect.first_keys(lane).cpu()
             for rows in self._collect.in_parts():
                 for row in rows:
-                    action = window.transition.action[row, lane, :1].cpu()
+                    action = tree.map(lambda x, row=row: x[row, lane, :1].cpu(), window.transition.action)
                     here, _ = advance_all(env, here, action, keys[row : row + 1])
                     over = bool(window.ended[row, lane, 0])
                     if row == rows[-1] and not over:

@@ -99,7 +99,7 @@ class HostCollector:
             tree.map(lambda there, here: there.copy_(here, non_blocking=True), self.window, self._staged)
         return self.window  # type: ignore[no-any-return]
 
-    def choose(self, lane: int, obs: Any, step: int) -> Tensor:
+    def choose(self, lane: int, obs: Any, step: int) -> Any:
         """Return what the first environment of a lane is to do, by the program that acts in all of them.
 
         Args:
@@ -112,7 +112,7 @@ class HostCollector:
         """
         tree.map(lambda buffer, own: buffer[lane, 0].copy_(own), self._obs, obs)
         self._step.fill_(step)
-        return self._act()[0][lane, 0].cpu()  # type: ignore[no-any-return]
+        return tree.map(lambda x: x[lane, 0].cpu(), self._act()[0])
 
     def _write(self, rows: Tensor, chosen: tuple[Tensor, Any], step: HostStep) -> None:
         """Put a step into row `rows[e]` of each environment e that has one to come."""
@@ -149,7 +149,7 @@ class HostCollector:
         obs = tree.map(like, self._obs)
         transition = Transition(
             obs=obs,
-            action=like(action),
+            action=tree.map(like, action),
             reward=number,
             terminated=flag,
             truncated=flag.clone(),

@@ -8,15 +8,15 @@ With an environment on the host, acting is a program and the stepping happens in
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from funcrl import envs
+from funcrl import envs, nets
 from funcrl.buffers import Replay, check_storage, prioritised, uniform
 from funcrl.buffers import memory as space
 from funcrl.core import Transition, lanes, random, tree
@@ -175,11 +175,7 @@ def _apart(buffer: Any) -> tuple[Replay, tuple[Any, ...]]:
 
 def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:
     """Return one step of a lane's N environments as the buffer will see it, with values of no meaning."""
-
-    def rows(space: Any) -> Tensor:
-        kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
-        return torch.zeros(num_envs, *space.shape, dtype=kind, device=device)
-
+    rows = functools.partial(nets.inputs.example, leading=(num_envs,), device=device)
     obs = rows(spaces.observation_space)
     no = torch.zeros(num_envs, dtype=torch.bool, device=device)
     return Transition(

@@ -239,7 +239,7 @@ def box(change):
             box(lambda s: setattr(s, "low", np.zeros(2, np.float32))),
             ["must have bounds of shape (1,), got ((2,), (1,))"],
         ),
-        ("action_space", spaces.Dict({"a": spaces.Discrete(2)}), ["must be one of Box, Discrete,"]),
+        ("action_space", spaces.Dict({"a": spaces.Text(2)}), ["['a'] must be one of Box, Discrete,"]),
         (
             "action_space",
             spaces.Box(0, 9, (1,), np.uint8),

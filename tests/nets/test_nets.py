@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from funcrl import nets
@@ -170,11 +171,12 @@ def test_the_network_for_observations_follows_their_shape():
     options = {"activation": "tanh", "normalization": "layer", "hidden_gain": 1.5, "output_gain": 0.5}
     for_observations = functools.partial(nets.for_observations, **options)
     image, vector = (3, 8, 6), (7,)
-    assert for_observations(image, (4, 5), (6,), 2, stride=1) is nets.cnn(
+    box = lambda shape: spaces.Box(0, 1, shape)
+    assert for_observations(box(image), (4, 5), (6,), 2, stride=1) is nets.cnn(
         image, (4, 5), (6,), 2, stride=1, **options
     )
-    assert for_observations(image, (), (6,), 2) is nets.mlp(image, (6,), 2, **options)
-    assert for_observations(vector, (4, 5), (6,), 2) is nets.mlp(vector, (6,), 2, **options)
+    assert for_observations(box(image), (), (6,), 2) is nets.mlp(image, (6,), 2, **options)
+    assert for_observations(box(vector), (4, 5), (6,), 2) is nets.mlp(vector, (6,), 2, **options)
 
 
 def test_unknown_activations_are_refused_with_the_nearest():

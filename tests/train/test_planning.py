@@ -215,7 +215,11 @@ def test_a_policy_that_never_ends_needs_a_discount():
     ("change", "error", "message"),
     [
         ({"algorithm": "value_iterations"}, ValueError, "Did you mean 'value_iteration'"),
-        ({"algorithm": ppo}, TypeError, "algorithm must be a planner, got <module 'funcrl.algos.policy_gradient.ppo'"),
+        (
+            {"algorithm": ppo},
+            TypeError,
+            "algorithm must be a planner, got <module 'funcrl.algos.policy_gradient.ppo'",
+        ),
         ({"mdp": "CliffWalkin-v1"}, ValueError, "Did you mean 'CliffWalking-v1'"),
         ({"mdp": "CartPole-v1"}, TypeError, "must be an environment that lists its outcomes"),
         ({"mdp": "gymnasium:CartPole-v1"}, TypeError, "must have its table of outcomes"),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ CHOOSES = "A contextual bandit chooses one of A actions."
 class Interactions:
     """Contexts, actions and rewards, M of them in a memory and B in a batch."""
 
-    obs: Tensor
+    obs: Any
     """`[M, ...]`"""
     action: Tensor
     """`[M]` int64"""
@@ -49,34 +48,33 @@ class Memory:
     """`[]` int64, interactions so far, those included that were overwritten"""
 
 
-@functools.cache
 def feature_network(
-    shape: tuple[int, ...], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
+    space: spaces.Space[Any], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
 ) -> nn.Module:
     """Return the network up to and with its last hidden layer, activation included."""
     gain = math.sqrt(2.0)
     body = nets.for_observations(
-        shape, channels, hidden[:-1], hidden[-1], activation=activation, output_gain=gain
+        space, channels, hidden[:-1], hidden[-1], activation=activation, output_gain=gain
     )
-    return nn.Sequential(body, ACTIVATIONS[activation]())
+    return _activated(body, activation)
 
 
-def output_size(function: str, network: nn.Module, params: nets.Params, shape: Sequence[int]) -> int:
+def output_size(function: str, network: nn.Module, params: nets.Params, space: spaces.Space[Any]) -> int:
     """Return the number of features of an own network, by running it once on zeros.
 
     Raises:
         ValueError: When it cannot take a context, or returns no vector.
     """
-    zeros = torch.zeros(3, *shape, dtype=torch.float32, device=nets.device_of(params))
-    hold = f"map observations [B, {', '.join(map(str, shape))}] to features [B, d]"
-    try:
-        output = nets.apply(network, params, zeros)
-    except Exception as error:  # whatever a user's forward raises
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{function}: config.network must {hold}, got an error: {reason}.") from error
+    hold = f"map {nets.observations_in_words(space)} to features [B, d]"
+    output = nets.output_on_zeros(function, "config.network", network, params, space, hold)
     found = tuple(output.shape)
     require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
     return int(found[1])
+
+
+@functools.cache
+def _activated(network: nn.Module, activation: str) -> nn.Module:
+    return nn.Sequential(network, ACTIVATIONS[activation]())
 
 
 def check_batch(function: str, batch: Transition, num_envs: int) -> None:
@@ -90,8 +88,9 @@ def check_batch(function: str, batch: Transition, num_envs: int) -> None:
     for name in ("action", "reward"):
         shape = tuple(getattr(batch, name).shape)
         require(shape == (num_envs,), function, f"batch.{name}", hold, shape)
-    shape = tuple(batch.obs.shape)
-    require(shape[:1] == (num_envs,), function, "batch.obs", hold, shape)
+    for leaf in tree.leaves(batch.obs):
+        shape = tuple(leaf.shape)
+        require(shape[:1] == (num_envs,), function, "batch.obs", hold, shape)
 
 
 def check_memory(function: str, memory_size: int, num_envs: int) -> None:
@@ -104,7 +103,7 @@ def check_memory(function: str, memory_size: int, num_envs: int) -> None:
     require(memory_size >= num_envs, function, "memory_size", hold, memory_size)
 
 
-def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
+def empty(size: int, space: spaces.Space[Any], device: torch.device) -> Memory:
     """Return a memory for `size` interactions that holds none.
 
     Args:
@@ -112,10 +111,9 @@ def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
         space: Of the contexts, kept in its own dtype.
         device: Where it lives.
     """
-    kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
     return Memory(
         data=Interactions(
-            obs=torch.zeros(size, *space.shape, dtype=kind, device=device),
+            obs=nets.inputs.example(space, (size,), device),
             action=torch.zeros(size, dtype=torch.int64, device=device),
             reward=torch.zeros(size, dtype=torch.float32, device=device),
         ),
@@ -123,7 +121,7 @@ def empty(size: int, space: spaces.Box, device: torch.device) -> Memory:
     )
 
 
-def remember(memory: Memory, obs: Tensor, action: Tensor, reward: Tensor) -> Memory:
+def remember(memory: Memory, obs: Any, action: Tensor, reward: Tensor) -> Memory:
     """Return the memory with N interactions more, over the oldest ones where it is full.
 
     Args:

@@ -15,11 +15,12 @@ takes d³; λ may differ from 1; a constant 1 is appended to the context, which 
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from funcrl import nets
 from funcrl.algos import beginning
 from funcrl.algos.bandits import contexts
 from funcrl.core import Transition, checks, tree
@@ -63,28 +64,29 @@ class State:
     """its floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
-    obs_axes: int = tree.static()
-    """axes of one observation"""
+    parts: tuple[nets.inputs.Part, ...] = tree.static()
+    """of an observation"""
 
 
 METRICS = ("loss", "estimated_value", "interval")
 
 
-def features(obs: Tensor, axes: int) -> Tensor:
-    """Return the features of contexts: their numbers and a constant 1.
+def features(parts: tuple[nets.inputs.Part, ...], obs: Any) -> Tensor:
+    """Return the features of contexts: their numbers, see `nets.inputs.row`, and a constant 1.
 
     Args:
-        obs: `[..., *context]`.
-        axes: Of one context.
+        parts: Of a context.
+        obs: `[...]` contexts.
 
     Returns:
         `[..., d]` float32.
 
-    >>> features(torch.tensor([[2.0, 3.0]]), 1)
+    >>> from gymnasium import spaces
+    >>> parts = nets.inputs.parts(spaces.Box(0, 9, (2,)))
+    >>> features(parts, torch.tensor([[2.0, 3.0]]))
     tensor([[2., 3., 1.]])
     """
-    leading = obs.shape[: obs.ndim - axes]
-    x = obs.to(torch.float32).reshape(*leading, math.prod(obs.shape[obs.ndim - axes :]))
+    x = nets.inputs.row(parts, obs).to(torch.float32)
     return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
@@ -135,14 +137,15 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent that has chosen nothing yet."""
     space, num_actions = beginning.spaces_of("linucb.init", env, contexts.CHOOSES)
     config = beginning.settings(config, key)
-    size = math.prod(space.shape) + 1
+    parts = nets.inputs.parts(space, images=False)
+    size = sum(part.size[0] for part in parts) + 1
     eye = torch.eye(size, dtype=torch.float32, device=key.device).expand(num_actions, size, size)
     return State(
         inverse=eye / config.prior_precision,
         target=torch.zeros(num_actions, size, dtype=torch.float32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
-        obs_axes=len(space.shape),
+        parts=parts,
     )
 
 
@@ -162,7 +165,7 @@ def update(state: State, batch: Transition) -> State:
     """Learn from one interaction of each environment (lines 12, 13), one after the other."""
     contexts.check_batch("linucb.update", batch, state.config.num_envs)
     inverse, target = state.inverse, state.target
-    x = features(batch.obs, state.obs_axes)
+    x = features(state.parts, batch.obs)
     chosen = batch.action
     value, interval = estimate(inverse, target, x)
     value, interval = (y.gather(1, chosen[:, None]).squeeze(1) for y in (value, interval))
@@ -181,13 +184,13 @@ def update(state: State, batch: Transition) -> State:
             "estimated_value": value.mean(),
             "interval": (state.config.alpha * interval).mean(),
         },
-        obs_axes=state.obs_axes,
+        parts=state.parts,
     )
 
 
 def _estimate(state: State, obs: Tensor) -> tuple[Tensor, Tensor]:
     """Return `estimate` for one context, `[K]`, or several, `[B, K]`."""
-    x = features(obs, state.obs_axes)
+    x = features(state.parts, obs)
     value, interval = estimate(state.inverse, state.target, x.reshape(-1, x.shape[-1]))
     shape = (*x.shape[:-1], value.shape[-1])
     return value.reshape(shape), interval.reshape(shape)

@@ -121,7 +121,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     network = config.network
     if network is None:
         network = nets.for_observations(
-            space.shape,
+            space,
             config.channels,
             config.hidden,
             num_actions,
@@ -130,7 +130,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         )
     k_params, k_updates = random.split(key, 2)
     params = nets.init(network, k_params)
-    nets.check_output(function, "config.network", network, params, space.shape, num_actions)
+    nets.check_output(function, "config.network", network, params, space, num_actions)
     config = beginning.settings(config, key)
     return State(
         params=params,

@@ -226,10 +226,10 @@ def init(key: Tensor, config: Config, env: object) -> State:
     space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
     network = config.network
     if network is None:
-        network = contexts.feature_network(space.shape, config.channels, config.hidden, config.activation)
+        network = contexts.feature_network(space, config.channels, config.hidden, config.activation)
     k_features, k_head, k_updates = random.split(key, 3)
     params = {"features": nets.init(network, k_features)}
-    width = contexts.output_size(function, network, params["features"], space.shape)
+    width = contexts.output_size(function, network, params["features"], space)
     head = nets.mlp((width,), (), num_actions, output_gain=0.01)
     params["head"] = nets.init(head, k_head)
     config = beginning.settings(config, key)

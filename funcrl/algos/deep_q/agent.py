@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
@@ -59,10 +60,10 @@ class Errors(NamedTuple):
     """`[B]` Q(s, a) of the action that was taken"""
 
 
-def plain_network(config: Any, shape: tuple[int, ...], size: int) -> nn.Module:
+def plain_network(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
     """Return the network that settings describe, from an observation to `size` numbers."""
     return nets.for_observations(
-        shape,
+        space,
         config.channels,
         config.hidden,
         size,
@@ -80,7 +81,7 @@ def begin(
     config: Any,
     env: object,
     outputs: int = 1,
-    describe: Callable[[Any, tuple[int, ...], int], nn.Module] = plain_network,
+    describe: Callable[[Any, spaces.Space[Any], int], nn.Module] = plain_network,
 ) -> State:
     """Make an agent that has learnt nothing.
 
@@ -88,9 +89,9 @@ def begin(
         function: Who complains, `"dqn.init"`.
         key: `[2]` int32.
         config: Settings; floats may be numbers or 0-d tensors.
-        env: Anything with `observation_space` (a Box) and `action_space` (Discrete).
+        env: Anything with `observation_space` and `action_space` (Discrete).
         outputs: Numbers that the network returns for each action.
-        describe: From settings, an observation's shape and the number of outputs of all actions to the
+        describe: From settings, the space of observations and the number of outputs of all actions to the
             network, where the settings hold no network of their own.
 
     Raises:
@@ -104,9 +105,9 @@ def begin(
     size = num_actions * outputs
     network = config.network
     if network is None:
-        network = describe(config, space.shape, size)
+        network = describe(config, space, size)
     params = nets.init(network, key)
-    nets.check_output(function, "config.network", network, params, space.shape, size)
+    nets.check_output(function, "config.network", network, params, space, size)
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     return State(
@@ -173,8 +174,9 @@ def check_batch(function: str, state: State, batch: ReplayBatch) -> None:
         shape = tuple(getattr(batch, name).shape)
         checks.require(shape == size, function, f"batch.{name}", f"{hold}, [B]", shape)
     for name in ("obs", "next_obs"):
-        shape = tuple(getattr(batch, name).shape)
-        checks.require(shape[:1] == size, function, f"batch.{name}", f"{hold}, [B, ...]", shape)
+        for leaf in tree.leaves(getattr(batch, name)):
+            shape = tuple(leaf.shape)
+            checks.require(shape[:1] == size, function, f"batch.{name}", f"{hold}, [B, ...]", shape)
     kind, instead = batch.action.dtype, "Write action.long()."
     checks.require(kind == torch.int64, function, "batch.action", "be torch.int64", kind, instead)
 

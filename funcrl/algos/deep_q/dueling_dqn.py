@@ -12,6 +12,9 @@ out; its clipping of the gradient is `max_grad_norm=10`.
 
 from __future__ import annotations
 
+from typing import Any
+
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets
@@ -68,9 +71,9 @@ def update(state: State, batch: ReplayBatch) -> State:
     return agent.descend_towards(state, batch, goal)
 
 
-def _network(config: Config, shape: tuple[int, ...], num_actions: int) -> nn.Module:
+def _network(config: Config, space: spaces.Space[Any], num_actions: int) -> nn.Module:
     return nets.dueling(
-        shape,
+        space,
         config.channels,
         config.hidden,
         num_actions,

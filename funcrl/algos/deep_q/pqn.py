@@ -159,7 +159,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     network = config.network
     if network is None:
         network = nets.for_observations(
-            space.shape,
+            space,
             config.channels,
             config.hidden,
             num_actions,
@@ -168,7 +168,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
             normalization=config.normalization,
         )
     params = nets.init(network, key)
-    nets.check_output("pqn.init", "config.network", network, params, space.shape, num_actions)
+    nets.check_output("pqn.init", "config.network", network, params, space, num_actions)
     config = beginning.settings(config, key)
     return State(
         params=params,
@@ -215,8 +215,9 @@ def update(state: State, batch: Batch) -> State:
     shape, expected = tuple(batch.target.shape), tuple(batch.action.shape)
     hold = "have the shape of batch.action"
     checks.require(shape == expected, "pqn.update", "batch.target", hold, shape)
-    rows = tuple(batch.obs.shape)
-    checks.require(rows[:1] == expected, "pqn.update", "batch.obs", "hold a row for each action", rows)
+    for leaf in tree.leaves(batch.obs):
+        rows = tuple(leaf.shape)
+        checks.require(rows[:1] == expected, "pqn.update", "batch.obs", "hold a row for each action", rows)
 
     def of(params: nets.Params) -> tuple[Tensor, Tensor]:
         values = nets.apply(state.network, params, batch.obs)

@@ -18,6 +18,9 @@ for classic control, as in `c51`.
 
 from __future__ import annotations
 
+from typing import Any
+
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets
@@ -124,9 +127,9 @@ def update(state: State, batch: ReplayBatch) -> State:
     return agent.descend(state, batch, of)
 
 
-def _network(config: Config, shape: tuple[int, ...], size: int) -> nn.Module:
+def _network(config: Config, space: spaces.Space[Any], size: int) -> nn.Module:
     return nets.dueling(
-        shape,
+        space,
         config.channels,
         config.hidden,
         size // config.num_atoms,

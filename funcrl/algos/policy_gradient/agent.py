@@ -6,6 +6,7 @@ algorithm mentions a kind of action or of observation: `policies.for_space` and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -69,19 +70,26 @@ def begin(
     Raises:
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
-    shape = beginning.observations(function, env).shape
+    space = beginning.observations(function, env)
     head = policies.for_space(function, env.action_space)  # type: ignore[attr-defined]
     actor, critic = config.actor, config.critic
+    network = functools.partial(
+        nets.for_observations,
+        space,
+        config.channels,
+        config.hidden,
+        stride=config.stride,
+        activation=config.activation,
+    )
     if actor is None:
-        sizes = (shape, config.hidden, head.num_outputs)
-        actor = nets.mlp(*sizes, activation=config.activation, output_gain=0.01)
+        actor = network(head.num_outputs, output_gain=0.01)
     if critic is None:
-        critic = nets.mlp(shape, config.hidden, 1, activation=config.activation)
+        critic = network(1)
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
-    nets.check_output(function, "config.actor", actor, params["actor"], shape, head.num_outputs)
-    nets.check_output(function, "config.critic", critic, params["critic"], shape, 1)
+    nets.check_output(function, "config.actor", actor, params["actor"], space, head.num_outputs)
+    nets.check_output(function, "config.critic", critic, params["critic"], space, 1)
     params["head"] = head.parameters(key.device)
     config = beginning.settings(config, key)
     return State(

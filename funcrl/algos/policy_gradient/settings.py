@@ -33,11 +33,15 @@ class Settings:
     """T: steps of each environment between two rounds of updates"""
     hidden: tuple[int, ...] = tree.static(default=(64, 64))
     """width of each hidden layer of actor and critic"""
+    channels: tuple[int, ...] = tree.static(default=(32, 32))
+    """channels of each convolution, where an observation holds images; none: a perceptron there too"""
+    stride: int = tree.static(default=2)
+    """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
     actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations to what the policy is made of (logits, or means), instead of hidden
-    and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
+    """your own network from observations to what the policy is made of (logits, or means), instead of hidden,
+    channels and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
     """your own network from observations to one value, likewise"""
 
@@ -48,7 +52,7 @@ class Settings:
             unit=("gamma",),
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("max_grad_norm",),
-            counts=("num_envs", "window_length", "hidden"),
+            counts=("num_envs", "window_length", "hidden", "channels", "stride"),
         )
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
 

@@ -17,8 +17,14 @@ from torch import Tensor
 from funcrl.core import random
 from funcrl.core.checks import require
 
-_ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-_OBSERVATIONS = (*_ACTIONS, spaces.Tuple, spaces.Dict)
+_KINDS = (
+    spaces.Box,
+    spaces.Discrete,
+    spaces.MultiDiscrete,
+    spaces.MultiBinary,
+    spaces.Tuple,
+    spaces.Dict,
+)
 
 
 def dtype(space: spaces.Space[Any]) -> torch.dtype:
@@ -30,21 +36,26 @@ def dtype(space: spaces.Space[Any]) -> torch.dtype:
     return torch.from_numpy(np.empty((), space.dtype)).dtype
 
 
-def draw(key: Tensor, space: spaces.Space[Any]) -> Tensor:
+def draw(key: Tensor, space: spaces.Space[Any]) -> Any:
     """Return a random action.
 
     Uniform between finite bounds; normal, or beyond the one bound there is, where they are infinite.
 
     Args:
         key: `[2]` int32.
-        space: `Box`, `Discrete`, `MultiDiscrete` or `MultiBinary`.
+        space: `Box`, `Discrete`, `MultiDiscrete`, `MultiBinary`, or `Tuple` or `Dict` of these.
 
     Returns:
-        A tensor of the space's shape; float32 for a `Box` and int64 otherwise.
+        A tensor of the space's shape; float32 for a `Box` and int64 otherwise. Of each part of a `Tuple` or
+        `Dict`.
 
     >>> draw(random.key(0), spaces.Discrete(1, start=7))
     tensor(7)
     """
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        keys = random.split(key, max(1, len(space.spaces)))
+        parts = {name: draw(keys[i], part) for i, (name, part) in enumerate(_entries(space.spaces))}
+        return parts if isinstance(space, spaces.Dict) else tuple(parts.values())
     shape = tuple(space.shape or ())
     if isinstance(space, spaces.Box):
         low, high = (torch.from_numpy(x).to(key.device) for x in (space.low, space.high))
@@ -69,7 +80,7 @@ def check_space(function: str, argument: str, space: Any, action: bool = False) 
         function: Who complains, `"check_env"`.
         argument: What is checked, `"CartPole.observation_space"`.
         space: What was given.
-        action: Whether it is a space of actions: those are one tensor, and never images.
+        action: Whether it is a space of actions: those are never images.
 
     Raises:
         TypeError: When it is no Gymnasium space.
@@ -80,13 +91,12 @@ def check_space(function: str, argument: str, space: Any, action: bool = False) 
             f"{function}: {argument} must be a space of gymnasium.spaces, got {space!r}. "
             "Write spaces.Discrete(n) or spaces.Box(low, high, shape, np.float32)."
         )
-    kinds = _ACTIONS if action else _OBSERVATIONS
-    names = ", ".join(kind.__name__ for kind in kinds)
+    names = ", ".join(kind.__name__ for kind in _KINDS)
     instead = "Write spaces.Box(low, high, shape, np.float32)."
-    require(isinstance(space, kinds), function, argument, f"be one of {names}", space, instead)
+    require(isinstance(space, _KINDS), function, argument, f"be one of {names}", space, instead)
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for name, part in _parts(space):
-            check_space(function, f"{argument}{name}", part)
+            check_space(function, f"{argument}{name}", part, action)
     elif isinstance(space, spaces.Box):
         _check_box(function, argument, space, action)
     elif not isinstance(space, spaces.MultiBinary):
@@ -221,7 +231,7 @@ def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> Iterator[tuple[str, spaces
 
 
 def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
-    yield from value.items() if isinstance(value, dict) else enumerate(value)
+    yield from value.items() if hasattr(value, "items") else enumerate(value)
 
 
 def _at(path: str) -> str:

@@ -227,7 +227,7 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
     [
         (Spaces(BOX, BOX), r"env\.action_space must be Discrete"),
         (Spaces(BOX, spaces.Discrete(2, start=1)), r"env\.action_space must be Discrete"),
-        (Spaces(spaces.Discrete(3), spaces.Discrete(2)), r"env\.observation_space must be a Box"),
+        (Spaces(spaces.Text(3), spaces.Discrete(2)), r"env\.observation_space must be one of Box"),
     ],
 )
 def test_other_spaces_are_refused(world, message):
