@@ -28,7 +28,7 @@ class Case:
     config: Any
     env: Any
     other_integers: dict[str, int] = field(default_factory=dict)
-    """other values of integer settings that change the update or the shape of its batch"""
+    """other values of integer settings that change the update or the shape of its batch, all at once"""
     draws: bool = True
     """whether the agent's first state depends on its key"""
     variant: str = ""
@@ -214,8 +214,18 @@ ONLINE = [
         for name in ("neural_epsilon_greedy", "neural_thompson")
     ),
     *(
-        Online(name, REGISTRY[name].Config(exploration_steps=100.0, anneal_steps=1000.0), _CLIFF, draws=False)
-        for name in ("q_learning", "sarsa", "expected_sarsa", "double_q_learning", "n_step_sarsa", "dyna_q")
+        Online(
+            name,
+            REGISTRY[name].Config(exploration_steps=100.0, anneal_steps=1000.0, **settings),
+            _CLIFF,
+            draws=False,
+        )
+        for name, settings in (
+            *((name, {}) for name in ("q_learning", "sarsa", "expected_sarsa", "double_q_learning")),
+            ("n_step_sarsa", {}),
+            # Each planned step is the same code again.
+            ("dyna_q", {"num_imagined": 2}),
+        )
     ),
 ]
 

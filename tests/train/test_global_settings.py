@@ -13,11 +13,15 @@ from funcrl.train import evaluate, solve, train
 
 REPLAY = {"buffer_size": 64, "warmup_steps": 16, "batch_size": 8}
 LEARNERS = {
-    "ppo": ("CartPole-v1", {"num_envs": 2, "window_length": 8, "hidden": (8,)}, 64),
+    "ppo": ("CartPole-v1", {"num_envs": 2, "window_length": 4, "num_epochs": 2, "hidden": (8,)}, 24),
     "dqn": ("Acrobot-v1", REPLAY | {"hidden": (8,), "exploration": "boltzmann"}, 48),
     "rainbow": ("CartPole-v1", REPLAY | {"hidden": (8, 8)}, 48),
     "qr_dqn": ("MountainCar-v0", REPLAY | {"hidden": (8,)}, 48),
-    "pqn": ("CartPole-v1", {"num_envs": 2, "window_length": 8, "hidden": (8,)}, 64),
+    "pqn": (
+        "CartPole-v1",
+        {"num_envs": 2, "window_length": 4, "num_epochs": 2, "num_minibatches": 2, "hidden": (8,)},
+        24,
+    ),
     "q_learning": ("Taxi-v3", {}, 32),
     "n_step_sarsa": ("FrozenLake-v1", {}, 32),
     "thompson_beta": ("BernoulliBandit-v0", {}, 32),
@@ -34,7 +38,7 @@ def learn(name, backend="eager"):
 
 
 def on_the_host(_):
-    config = REGISTRY["ppo"].Config(num_envs=2, window_length=8, hidden=(8,))
+    config = REGISTRY["ppo"].Config(num_envs=2, window_length=8, num_epochs=1, hidden=(8,))
     env = envs.from_gymnasium("CartPole-v1")
     result = train("ppo", env, config=config, seeds=[0], num_steps=32, backend="eager")
     return result.states, result.returns
@@ -99,13 +103,19 @@ def matmul_precision():
     return setting(lambda: switch("high"), lambda: switch(before))
 
 
+@contextlib.contextmanager
+def together(*settings):
+    with contextlib.ExitStack() as stack:
+        for one in settings:
+            stack.enter_context(one())
+        yield
+
+
+# Those that do not get into each other's way hold at once.
 SETTINGS = {
-    "float64": lambda: default_dtype(torch.float64),
-    "float16": lambda: default_dtype(torch.float16),
-    "meta": default_device,
-    "no gradients": torch.no_grad,
-    "deterministic": deterministic,
-    "matmul precision": matmul_precision,
+    "float64": lambda: together(lambda: default_dtype(torch.float64), deterministic),
+    "float16": lambda: together(lambda: default_dtype(torch.float16), matmul_precision),
+    "meta": lambda: together(default_device, torch.no_grad),
     "inference": torch.inference_mode,
 }
 

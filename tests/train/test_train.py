@@ -380,7 +380,6 @@ def test_bad_input_is_refused(changes, error, message):
 
 
 MEDIUM = ppo.Config(num_envs=4, window_length=16, num_minibatches=2)
-# The same in every test below: what the first one compiled, the others read from the disk.
 SEEDS = range(16)
 
 
@@ -389,7 +388,8 @@ def _run(seeds=SEEDS, backend="inductor"):
 
 
 @pytest.mark.compiled
-def test_compiled_programs_are_four_and_no_more_and_no_lane_runs_alone():
+def test_compiled_programs_are_four_and_no_more_and_give_a_lane_what_it_gets_alone():
+    """One test, so that what it compiles is compiled once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="There is a performance drop")
         run = _run()
@@ -403,10 +403,8 @@ def test_compiled_programs_are_four_and_no_more_and_no_lane_runs_alone():
     assert run.num_graphs == 4
     assert jit.stats().num_graphs == before
 
-
-@pytest.mark.compiled
-def test_compiled_lanes_agree_with_the_lane_alone_for_ten_iterations():
-    together, alone = _run(), _run([3])
+    together, alone = run, _run([3])
+    together.restart(SEEDS)
     for _ in range(10):
         many, one = together.iterate(), alone.iterate()
         assert torch.equal(many.episodes[3:4], one.episodes)
@@ -415,10 +413,8 @@ def test_compiled_lanes_agree_with_the_lane_alone_for_ten_iterations():
     assert torch.equal(lane.collect_key, alone.carry.collect_key)
     assert torch.allclose(lane.envs.obs, alone.carry.envs.obs, atol=1e-4)
 
-
-@pytest.mark.compiled
-def test_compiled_training_equals_eager_training():
-    compiled, eager = _run(), _run(backend="eager")
+    compiled, eager = run, _run(backend="eager")
+    compiled.restart(SEEDS)
     for _ in range(3):
         a, b = compiled.iterate(), eager.iterate()
         assert torch.equal(a.episodes, b.episodes)
