@@ -80,7 +80,9 @@ def readme_python():
 def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # PPO is traced only, and for less long, which takes seconds, not minutes; other tests compile it.
-    block = block.replace("num_steps=20_480", "num_steps=2_048")
+    block = block.replace("num_steps=20_480", "num_steps=2_048").replace(
+        "num_steps=20_000", "num_steps=2_000"
+    )
     if "torch.compile(torch.vmap(ppo.update)" in block:
         monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     compile_before = jit._compile

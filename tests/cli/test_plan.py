@@ -85,9 +85,7 @@ def test_help_teaches(capsys):
         assert text in out
 
 
-@pytest.mark.compiled
-def test_a_bandit_reports_its_regret(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_bandit_reports_its_regret(capsys, tmp_path, uncompiled):
     status, out, _ = run(capsys, "train", "epsilon_greedy", "bernoulli", "--seeds", "5", "--steps", "300")
     assert status == 0
     for text in ("cumulative regret", "mean  ", "95 % interval", "best", "worst"):

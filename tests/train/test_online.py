@@ -100,7 +100,7 @@ def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
     assert jit.stats().num_graphs - before == 4
 
 
-@pytest.mark.parametrize("drawn", [1, 8, 100, 100_000])
+@pytest.mark.parametrize("drawn", [1, 8, 100_000])
 def test_it_does_not_matter_how_many_random_numbers_are_drawn_at_once(monkeypatch, drawn):
     """With two lanes a step needs four or so of a kind: from a step at a time to all twenty."""
     eager = Run("double_q_learning", CLIFF, None, [0, 1], backend="eager", num_cycles=20)
