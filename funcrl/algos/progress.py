@@ -1,6 +1,6 @@
 """How far a run has come, for algorithms that learn from one window of experience at a time.
 
-Settings that have these fields can use it: `num_envs`, `window_length`, and `num_epochs` and `num_minibatches` where
+Settings that have these fields can use it: `num_envs`, `window_length` where a window is more than a step, and `num_epochs` and `num_minibatches` where
 more is made of a window than one gradient step.
 """
 
@@ -38,11 +38,10 @@ def env_steps(step: Tensor, config: Any) -> Tensor:
     # As tensors: torch.compile turns integers that differ between two configs into symbols, which
     # arithmetic with a batched tensor refuses under vmap.
     updates = torch.full((), float(updates_per_window(config)), dtype=torch.float32, device=step.device)
-    steps_per_window = torch.full(
-        (), float(config.num_envs * config.window_length), dtype=torch.float32, device=step.device
-    )
+    length = getattr(config, "window_length", 1)
+    steps = torch.full((), float(config.num_envs * length), dtype=torch.float32, device=step.device)
     # Half a step keeps the quotient off the whole numbers, where rounding would matter.
-    return torch.floor((step.to(torch.float32) + 0.5) / updates) * steps_per_window
+    return torch.floor((step.to(torch.float32) + 0.5) / updates) * steps
 
 
 def learning_rate(step: Tensor, config: Any) -> Tensor:

@@ -14,6 +14,7 @@ from funcrl.optim.transforms import (
     global_norm,
     polyak,
     radam,
+    rmsprop,
     sgd,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "global_norm",
     "polyak",
     "radam",
+    "rmsprop",
     "sgd",
 ]

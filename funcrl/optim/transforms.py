@@ -1,4 +1,4 @@
-"""Adam, RAdam, SGD, clipping, and how they are chained."""
+"""Adam, RAdam, RMSProp, SGD, clipping, and how they are chained."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ class AdamState:
     """running mean of the gradient, a tree like the parameters"""
     square: Tree
     """running mean of its square, a tree like the parameters"""
+
+
+@tree.struct
+class RmsPropState:
+    """Moments of RMSProp."""
+
+    square: Tree
+    """running mean of the gradient's square, a tree like the parameters"""
 
 
 @tree.struct
@@ -144,6 +152,39 @@ def radam(
         return tree.map(step, state.mean, state.square), state
 
     return Optimizer(_no_moments, update)
+
+
+def rmsprop(learning_rate: Number, decay: Number = 0.99, epsilon: Number = 1e-8) -> Optimizer:
+    """Return RMSProp; equal to `torch.optim.RMSprop`.
+
+    v ← β v + (1 - β) g²;  update = -α · g / (√v + ε)
+
+    Source: Tieleman & Hinton 2012, "Lecture 6.5 - RMSProp", COURSERA: Neural networks for machine learning.
+    Often wrong: ε inside the root and v that starts at 1, as TensorFlow has them; the first steps are then
+    much smaller.
+
+    Args:
+        learning_rate: Step size α.
+        decay: Decay β of the square, in [0, 1).
+        epsilon: ε, added outside the root.
+
+    Returns:
+        An `Optimizer`.
+
+    >>> optimizer = rmsprop(0.1, decay=0.75)
+    >>> optimizer.update(torch.full((1,), 3.0), optimizer.init(torch.ones(1)), torch.ones(1))[0]
+    tensor([-0.2000])
+    """
+
+    def init(params: Tree) -> RmsPropState:
+        return RmsPropState(square=tree.map(torch.zeros_like, params))
+
+    def update(grads: Tree, state: RmsPropState, params: Tree) -> tuple[Tree, RmsPropState]:
+        square = tree.map(lambda v, g: decay * v + (1 - decay) * g * g, state.square, grads)
+        step = lambda v, g: -learning_rate * g / (torch.sqrt(v) + epsilon)
+        return tree.map(step, square, grads), RmsPropState(square=square)
+
+    return Optimizer(init, update)
 
 
 def _no_moments(params: Tree) -> AdamState:

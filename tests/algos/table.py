@@ -145,6 +145,14 @@ ON_POLICY = [
         )
         for kind, env in (("box", envs.make("Pendulum-v1")), ("multi_discrete", Lock()))
     ),
+    *(
+        OnPolicy(
+            name,
+            REGISTRY[name].Config(num_envs=3, window_length=length, hidden=(8,), anneal_steps=4800.0),
+            envs.make("CartPole-v1"),
+        )
+        for name, length in (("a2c", 8), ("reinforce", 24))
+    ),
     OnPolicy(
         "pqn",
         REGISTRY["pqn"].Config(
@@ -195,6 +203,11 @@ _NORMAL = envs.GaussianBandit(num_arms=3)
 _IMAGES = envs.make("DigitsBandit-v0")
 
 ONLINE = [
+    Online(
+        "actor_critic",
+        REGISTRY["actor_critic"].Config(num_envs=3, hidden=(8,), anneal_steps=4800.0, weigh_by_discount=True),
+        envs.make("CartPole-v1"),
+    ),
     Online("boltzmann", REGISTRY["boltzmann"].Config(), _COINS, draws=False),
     Online("decaying_epsilon", REGISTRY["decaying_epsilon"].Config(), _COINS, draws=False),
     Online("epsilon_greedy", REGISTRY["epsilon_greedy"].Config(), _NORMAL, draws=False),

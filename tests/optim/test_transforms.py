@@ -56,6 +56,16 @@ def test_adam_equals_torch(seed, learning_rate, epsilon):
 
 
 @settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.floats(1e-4, 1e-1), st.floats(0.5, 0.999), st.sampled_from([1e-8, 1e-5]))
+def test_rmsprop_equals_torch(seed, learning_rate, decay, epsilon):
+    params, key = start(seed)
+    grads = gradients(key, params, 8)
+    ours = run_ours(optim.rmsprop(learning_rate, decay, epsilon), params, grads)
+    make = lambda ps: torch.optim.RMSprop(ps, lr=learning_rate, alpha=decay, eps=epsilon)
+    assert same(ours, run_torch(make, params, grads))
+
+
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**31), st.floats(1e-4, 1e-1), st.sampled_from([0.9, 0.999]), st.sampled_from([1e-8, 1e-5])
 )

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from funcrl import nets, optim, policies
+from funcrl import nets, ops, optim, policies
 from funcrl.algos import beginning
-from funcrl.core import random, tree
+from funcrl.core import Transition, checks, random, tree
 
 LEARNT = ("params",)
 
@@ -122,6 +122,51 @@ def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
 def greedy(state: State, obs: Any) -> Any:
     """Return the most probable action."""
     return policy(state, state.params, obs).mode()
+
+
+def advantages(state: State, window: Transition, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the agent's values, and advantages by them, see `ops.gae`.
+
+    Args:
+        state: The agent that collected the window.
+        window: `[T, N, ...]`.
+        lam: `[]` λ.
+
+    Returns:
+        `[T, N]` V(s) and `[T, N]` Â; their sum is the λ-return.
+    """
+    now = value(state, state.params, window.obs)
+    advantage = ops.gae(
+        window.reward,
+        window.terminated,
+        window.truncated,
+        now,
+        value(state, state.params, window.next_obs),
+        state.config.gamma,
+        lam,
+    )
+    return now, advantage
+
+
+def normalized(advantage: Tensor) -> Tensor:
+    """Return advantages with mean 0 and standard deviation 1.
+
+    >>> normalized(torch.tensor([1.0, 3.0]))
+    tensor([-1.,  1.])
+    """
+    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+
+def check_rows(function: str, batch: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """Check that a batch holds one number for each action: other shapes would be stretched to one another.
+
+    Raises:
+        ValueError: When a field has another shape.
+    """
+    for name in names:
+        found = tuple(getattr(batch, name).shape)
+        hold = f"have one number for each action, shape {shape}"
+        checks.require(found == shape, function, f"batch.{name}", hold, found)
 
 
 def descend(

@@ -29,11 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl import ops, optim
+from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, greedy
-from funcrl.algos.policy_gradient.settings import Settings
+from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, tree
 
 __all__ = [
@@ -57,7 +57,7 @@ LOOP = "on_policy"
 
 
 @tree.struct
-class Config(Settings):
+class Config(WindowSettings):
     """Settings of PPO; the defaults are those of the references for CartPole."""
 
     gae_lambda: float = 0.95
@@ -106,6 +106,9 @@ class Batch:
     target: Tensor
     """`[B]` Â + V_θold(s), the λ-return"""
 
+
+ROWS = ("log_prob", "value", "advantage", "target")
+"""Fields of a batch with one number for each action."""
 
 METRICS = (
     "policy_loss",
@@ -180,11 +183,8 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     new = agent.policy(state, params, batch.obs)
     value = agent.value(state, params, batch.obs)
     log_prob = new.log_prob(batch.action)
-    _check_rows(batch, tuple(log_prob.shape))
-    advantage = batch.advantage
-    if config.normalize_advantage:
-        advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
-
+    agent.check_rows("ppo.update", batch, ROWS, tuple(log_prob.shape))
+    advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
     objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)
     critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)
     entropy = new.entropy().mean()
@@ -221,17 +221,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
     The agent's parameters are θold.
     """
-    value = agent.value(state, state.params, window.obs)
-    next_value = agent.value(state, state.params, window.next_obs)
-    advantage = ops.gae(
-        window.reward,
-        window.terminated,
-        window.truncated,
-        value,
-        next_value,
-        state.config.gamma,
-        state.config.gae_lambda,
-    )
+    value, advantage = agent.advantages(state, window, state.config.gae_lambda)
     data = Batch(
         obs=window.obs,
         action=window.action,
@@ -248,14 +238,6 @@ def update(state: State, batch: Batch) -> State:
     learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
     return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
-
-
-def _check_rows(batch: Batch, shape: tuple[int, ...]) -> None:
-    """Other shapes would be stretched to one another without a word."""
-    for name in ("log_prob", "value", "advantage", "target"):
-        found = tuple(getattr(batch, name).shape)
-        hold = f"have one number for each action, shape {shape}"
-        checks.require(found == shape, "ppo.update", f"batch.{name}", hold, found)
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

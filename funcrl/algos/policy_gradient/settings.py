@@ -29,8 +29,6 @@ class Settings:
     """largest global norm of the gradient; inf: no clipping"""
     num_envs: int = tree.static(default=4)
     """N: environments of one lane"""
-    window_length: int = tree.static(default=128)
-    """T: steps of each environment between two rounds of updates"""
     hidden: tuple[int, ...] = tree.static(default=(64, 64))
     """width of each hidden layer of actor and critic"""
     channels: tuple[int, ...] = tree.static(default=(32, 32))
@@ -52,7 +50,7 @@ class Settings:
             unit=("gamma",),
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("max_grad_norm",),
-            counts=("num_envs", "window_length", "hidden", "channels", "stride"),
+            counts=("num_envs", "hidden", "channels", "stride"),
         )
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
 
@@ -60,3 +58,15 @@ class Settings:
     def name(self) -> str:
         """Who complains, `"ppo.Config"`."""
         return f"{type(self).__module__.rpartition('.')[2]}.Config"
+
+
+@tree.struct
+class WindowSettings(Settings):
+    """Settings of those that learn from a window of steps of all environments at a time."""
+
+    window_length: int = tree.static(default=128)
+    """T: steps of each environment between two rounds of updates"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, self.name, counts=("window_length",))

@@ -1,0 +1,155 @@
+"""REINFORCE: the Monte-Carlo policy gradient, with and without a learnt baseline.
+
+Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning";
+Sutton & Barto 2018, sections 13.3 and 13.4.
+
+    G_t = r_t + γ r_{t+1} + γ² r_{t+2} + …   to the end of the episode
+    θ ← θ + α E[(G_t - b(s_t)) ∇_θ log π_θ(a_t | s_t)],   b = V_w or 0               (13.8), (13.11)
+    w ← w + α c₁ E[(G_t - V_w(s_t)) ∇_w V_w(s_t)]                                    (13.4)
+
+Returns are known where the episode ends within the window: those steps are learnt from, all others have weight
+0. Steps of an episode that began in the window before count too, since only what comes after a step matters. Of
+episodes that the window's end cuts off, more are long than short, so a window should be several episodes long;
+`a2c` cuts them off and bootstraps.
+
+Departures: one step of Adam on all steps of a window in the place of one for each; the factor γᵗ of the book
+is left out, as everywhere in practice (γ then says how far an action is credited, and early steps do not count
+for more). Where an episode is truncated, the baseline's value of the state it reached is bootstrapped; without
+a baseline nothing is known of it, and a time limit is taken for the end of the world.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl import ops, optim
+from funcrl.algos import progress
+from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy
+from funcrl.algos.policy_gradient.settings import WindowSettings
+from funcrl.core import Transition, checks, loops, tree
+
+__all__ = [
+    "LEARNT",
+    "LOOP",
+    "METRICS",
+    "Batch",
+    "Config",
+    "State",
+    "act",
+    "greedy",
+    "init",
+    "loss",
+    "prepare",
+    "update",
+]
+
+LOOP = "on_policy"
+METRICS = ("policy_loss", "value_loss", "entropy", "used", "grad_norm", "learning_rate")
+
+
+@tree.struct
+class Config(WindowSettings):
+    """Settings of REINFORCE."""
+
+    learning_rate: float = 1e-2
+    """step size α of Adam"""
+    entropy_weight: float = 0.0
+    """weight of the entropy bonus"""
+    value_weight: float = 0.5
+    """c₁: weight of the baseline's loss"""
+    adam_epsilon: float = 1e-5
+    """ε of Adam"""
+    num_envs: int = tree.static(default=4)
+    """N: environments of one lane"""
+    window_length: int = tree.static(default=512)
+    """T: steps of each environment between two updates; should hold several episodes"""
+    baseline: bool = tree.static(default=True)
+    """subtract a learnt value from the returns; without, the critic is not used"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, self.name, positive=("adam_epsilon",), flags=("baseline",))
+
+
+@tree.struct
+class Batch:
+    """The B = T · N steps of a window."""
+
+    obs: Any
+    """`[B, ...]`"""
+    action: Any
+    """`[B, ...]`"""
+    target: Tensor
+    """`[B]` G, of no meaning where `weight` is 0"""
+    weight: Tensor
+    """`[B]` 1 where the episode ended within the window, 0 elsewhere"""
+
+
+def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """(13.8) or (13.11) and (13.4) as one loss, to be minimised.
+
+    Args:
+        params: θ and w, the argument that is differentiated.
+        state: Networks and settings.
+        batch: `[B]` rows.
+
+    Returns:
+        `[]` loss and the figures that go into `metrics`.
+    """
+    config = state.config
+    policy = agent.policy(state, params, batch.obs)
+    log_prob = policy.log_prob(batch.action)
+    agent.check_rows("reinforce.update", batch, ("target", "weight"), tuple(log_prob.shape))
+    # No step may be known: then nothing is learnt.
+    share = batch.weight / torch.clamp(batch.weight.sum(), min=1.0)
+    advantage, value_loss = batch.target, torch.zeros_like(share[0])
+    if config.baseline:
+        error = batch.target - agent.value(state, params, batch.obs)
+        advantage, value_loss = error.detach(), 0.5 * (share * error**2).sum()
+    policy_loss = -(share * advantage * log_prob).sum()
+    entropy = policy.entropy().mean()
+    figures = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "used": batch.weight.mean(),
+    }
+    return policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy, figures
+
+
+def init(key: Tensor, config: Config, env: object) -> State:
+    """Make an agent."""
+    return agent.begin("reinforce.init", key, config, env, METRICS, _optimizer)
+
+
+def prepare(state: State, window: Transition) -> Batch:
+    """Add up rewards to the end of each episode, and flatten the window into rows."""
+    if state.config.baseline:
+        beyond = agent.value(state, state.params, window.next_obs)
+    else:
+        beyond = torch.zeros_like(window.reward)
+    target = ops.discounted_return(
+        window.reward, window.terminated, window.truncated, beyond, state.config.gamma
+    )
+    ended = (window.terminated | window.truncated).to(torch.float32)
+    known = loops.linear_recurrence(1.0 - ended, ended, reverse=True)
+    data = Batch(obs=window.obs, action=window.action, target=target, weight=known)
+    return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
+
+
+def update(state: State, batch: Batch) -> State:
+    """Take one gradient step on the loss."""
+    learning_rate = progress.learning_rate(state.step, state.config)
+    optimizer = _optimizer(state.config, learning_rate)
+    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+
+
+def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
+    return optim.chain(
+        optim.clip_by_global_norm(config.max_grad_norm),
+        optim.adam(learning_rate, epsilon=config.adam_epsilon),
+    )
