@@ -21,10 +21,7 @@ hypothesis.settings.load_profile("funcrl")
 
 @pytest.fixture(autouse=True)
 def _small_programs(request, monkeypatch):
-    """One step a program where the real compiler runs: several in a row are the same code again.
-
-    Tests that only trace keep the number of steps that users have.
-    """
-    if request.node.get_closest_marker("compiled"):
+    """One step a program: several in a row, as users have them, are the same code again."""
+    if not request.node.get_closest_marker("as_users_have_it"):
         for loop in (collect, online):
             monkeypatch.setattr(loop, "MAX_UNROLL", 1)

@@ -115,7 +115,8 @@ def sensitivity(result: SweepResult, title: str, path: str | Path) -> None:
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values[across])
     places = {value: float(value) if numeric else i for i, value in enumerate(values[across])}
     with picture(path, size=(max(6.5, 4.4 * len(panels)), 4.6), columns=len(panels)) as axes:
-        for panel, one in zip(panels, [axes] if len(panels) == 1 else axes, strict=True):
+        every = [axes] if len(panels) == 1 else list(axes)
+        for panel, one in zip(panels, every, strict=True):
             for number, line_value in enumerate(values[line] if line else [None]):
                 fixed = dict(zip(panel_names, panel, strict=True)) | ({line: line_value} if line else {})
                 colour = COLOURS[number % len(COLOURS)]
@@ -129,7 +130,7 @@ def sensitivity(result: SweepResult, title: str, path: str | Path) -> None:
             if line:
                 one.legend(loc="best", frameon=False)
         if panel_names:
-            axes[0].figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+            every[0].figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
 
 
 def _draw_line(

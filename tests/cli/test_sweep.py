@@ -22,6 +22,8 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
         "learning-rate=1e-4,1e-2",
         "--over",
         "hidden=(4,),(8,)",
+        "--over",
+        "num-epochs=2",
         "--seeds",
         "3",
         "--steps",
@@ -36,7 +38,16 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
     folder = tmp_path / "runs" / "ppo-CartPole-v1-sweep"
     with open(folder / "sweep.csv") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["lane", "seed", "learning_rate", "hidden", "step", "return", "episodes"]
+    assert list(rows[0]) == [
+        "lane",
+        "seed",
+        "learning_rate",
+        "hidden",
+        "num_epochs",
+        "step",
+        "return",
+        "episodes",
+    ]
     assert len(rows) == 4 * 3 * 20
     assert {(row["lane"], row["seed"], row["hidden"]) for row in rows} >= {
         ("0", "0", "(4,)"),
@@ -44,7 +55,7 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
     }
     assert (folder / "sweep.png").stat().st_size > 10_000
     settings = json.loads((folder / "config.json").read_text())
-    assert settings["over"] == ["learning-rate=1e-4,1e-2", "hidden=(4,),(8,)"]
+    assert settings["over"] == ["learning-rate=1e-4,1e-2", "hidden=(4,),(8,)", "num-epochs=2"]
     assert settings["seeds"] == [0, 1, 2]
     assert list(folder.glob("programs/*/checkpoint/*.json")) == []
     assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--out", str(folder)]) == 2
