@@ -66,6 +66,7 @@ def observations(function: str, env: object) -> spaces.Space[Any]:
     """
     space: Any = env.observation_space  # type: ignore[attr-defined]
     nets.inputs.check_kind(function, "env.observation_space", space)
+    nets.masks.check(function, env)
     return space  # type: ignore[no-any-return]
 
 

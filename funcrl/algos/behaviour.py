@@ -57,17 +57,18 @@ def amount(config: Any, steps: Tensor, over: Tensor) -> Tensor:
     return schedules.linear(start, end, over, steps)
 
 
-def policy(config: Any, now: Tensor, values: Tensor) -> Tensor:
+def policy(config: Any, now: Tensor, values: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the behaviour policy π(· | s).
 
     Args:
         config: The settings.
         now: `[]` ε or β, as `amount` returns it.
-        values: `[..., A]` Q(s, ·).
+        values: `[..., A]` Q(s, ·), -inf for actions that are not valid.
+        valid: `[..., A]` boolean, at least one; all by default.
 
     Returns:
         `[..., A]` probabilities.
     """
     if config.exploration == "boltzmann":
         return exploration.boltzmann(values, now)
-    return exploration.epsilon_greedy(values, now)
+    return exploration.epsilon_greedy(values, now, valid)

@@ -16,6 +16,7 @@ from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.host import HostEnv, from_gymnasium
 from funcrl.envs.host_checks import HostError
 from funcrl.envs.host_vector import HostVector
+from funcrl.envs.masks import MaskActions
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
 from funcrl.envs.naming import WRAPPERS, from_words
@@ -76,6 +77,7 @@ __all__ = [
     "HostError",
     "HostVector",
     "LabelledImages",
+    "MaskActions",
     "MountainCar",
     "MountainCarContinuous",
     "NormalizeObservation",

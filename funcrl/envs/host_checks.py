@@ -46,6 +46,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             refuse(*where, "what it returns", "be (obs, info)", result)
         obs, info = result
         check_obs(*where, obs, self.observation_space)
+        _check_mask(*where, obs, self.observation_space)
         return obs, _info(*where, info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -63,6 +64,8 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         for what, flag in (("terminated", terminated), ("truncated", truncated)):
             if not _is_flag(flag):
                 refuse(*where, what, "be True or False", flag, "Return a bool.")
+        if not terminated:
+            _check_mask(*where, obs, self.observation_space)
         return obs, float(reward), bool(terminated), bool(truncated), _info(*where, info)
 
 
@@ -151,6 +154,13 @@ def as_array(value: Any) -> Any:
         return value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
     except (TypeError, ValueError):  # nested lists of different lengths
         return None
+
+
+def _check_mask(function: str, place: str, obs: Any, space: Any) -> None:
+    """Check that an observation which says which actions are valid names one at least, see `nets.masks`."""
+    masked = isinstance(space, spaces.Dict) and set(space.spaces) == {"observation", "action_mask"}
+    if masked and not as_array(obs["action_mask"]).any():
+        refuse(function, place, "obs['action_mask']", "allow an action at least", obs["action_mask"])
 
 
 def _is_tuple(value: Any, length: int) -> bool:

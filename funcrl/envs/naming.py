@@ -12,6 +12,7 @@ from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.envs.flattening import FlattenObservation, OneHotObservation
 from funcrl.envs.host import HostEnv, from_gymnasium
+from funcrl.envs.masks import MaskActions, MaskActionsOnHost
 from funcrl.envs.normalisation import NormalizeObservation, NormalizeReward
 from funcrl.envs.registry import REGISTRY, full_name, make
 from funcrl.envs.stepping import Env
@@ -20,6 +21,7 @@ from funcrl.envs.wrappers import FrameStack, RepeatAction, ScaleReward, TimeLimi
 WRAPPERS: dict[str, type[Any]] = {
     "flatten": FlattenObservation,
     "frame_stack": FrameStack,
+    "mask_actions": MaskActions,
     "normalize_observation": NormalizeObservation,
     "normalize_reward": NormalizeReward,
     "one_hot": OneHotObservation,
@@ -32,6 +34,7 @@ WRAPPERS: dict[str, type[Any]] = {
 _ON_HOST: dict[str, Any] = {
     "flatten": lambda env: gymnasium.wrappers.FlattenObservation(env),
     "frame_stack": lambda env, num_frames=4: gymnasium.wrappers.FrameStackObservation(env, int(num_frames)),
+    "mask_actions": lambda env: MaskActionsOnHost(env),
     "scale_reward": lambda env, scale=1.0, shift=0.0: gymnasium.wrappers.TransformReward(
         env, lambda reward: float(scale) * (float(reward) + float(shift))
     ),
@@ -39,7 +42,7 @@ _ON_HOST: dict[str, Any] = {
         env, int(max_episode_steps)
     ),
 }
-"""Of environments on the host, Gymnasium's own; those that learn something would not be saved with a run."""
+"""Of environments on the host, mostly Gymnasium's own; those that learn something would not be saved with a run."""
 
 
 def from_words(

@@ -91,7 +91,7 @@ class Wrapper:
 
     def __getattr__(self, name: str) -> Any:
         # Only what the environment inside has is there: not every environment can draw itself.
-        known = ("render", "render_fps", "regret", "reset_options", "starting")
+        known = ("render", "render_fps", "regret", "reset_options", "starting", "action_mask")
         if name not in known or not hasattr(self.env, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         inside = getattr(self.env, name)

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core.checks import require
+from funcrl.nets import masks
 
 KINDS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Tuple, spaces.Dict)
 """of observations that networks take"""
@@ -117,6 +118,9 @@ def parts(space: spaces.Space[Any], images: bool = True, path: tuple[Any, ...] =
     >>> [part.path for part in parts(spaces.Dict(place=spaces.Discrete(4), speed=spaces.Box(-1, 1)))]
     [('place',), ('speed',)]
     """
+    if masks.is_masked(space):
+        own = space[masks.OBSERVATION]  # type: ignore[index]
+        return parts(own, images, (*path, masks.OBSERVATION))
     if isinstance(space, spaces.Dict):
         return tuple(x for name, own in space.spaces.items() for x in parts(own, images, (*path, name)))
     if isinstance(space, spaces.Tuple):

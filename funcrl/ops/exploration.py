@@ -27,8 +27,8 @@ def greedy_probabilities(values: Tensor) -> Tensor:
     return best / best.sum(dim=-1, keepdim=True)
 
 
-def epsilon_greedy(values: Tensor, epsilon: float | Tensor) -> Tensor:
-    """Return the ε-greedy policy: any action with probability ε, a best one otherwise.
+def epsilon_greedy(values: Tensor, epsilon: float | Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the ε-greedy policy: any valid action with probability ε, a best one otherwise.
 
     π(a) = ε / A + (1 - ε) · [a is best] / number of best actions
 
@@ -38,6 +38,7 @@ def epsilon_greedy(values: Tensor, epsilon: float | Tensor) -> Tensor:
     Args:
         values: `[..., A]` action values.
         epsilon: ε in [0, 1].
+        valid: `[..., A]` boolean, at least one; all by default. Others have the value -inf.
 
     Returns:
         `[..., A]` probabilities.
@@ -45,6 +46,9 @@ def epsilon_greedy(values: Tensor, epsilon: float | Tensor) -> Tensor:
     >>> epsilon_greedy(torch.tensor([1.0, 2.0]), 0.5)
     tensor([0.2500, 0.7500])
     """
+    if valid is not None:
+        share = valid.to(values.dtype) / valid.sum(dim=-1, keepdim=True)
+        return epsilon * share + (1.0 - epsilon) * greedy_probabilities(values)
     return epsilon / values.shape[-1] + (1.0 - epsilon) * greedy_probabilities(values)
 
 

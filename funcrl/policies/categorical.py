@@ -45,6 +45,10 @@ class Categorical:
         """Return KL(self ‖ other), `[...]`."""
         return ops.categorical_kl(self.logits, other.logits)
 
+    def masked(self, valid: Tensor) -> Categorical:
+        """Return the distribution of valid actions alone, `valid` is `[..., A]` boolean."""
+        return Categorical(torch.where(valid, self.logits, -torch.inf), self.start)
+
     def _numbered(self, index: Tensor) -> Tensor:
         return index + self.start if self.start else index
 
@@ -61,6 +65,8 @@ class MultiCategorical:
     """`[..., K, A]` unnormalised log-probabilities"""
     start: tuple[int, ...] = tree.static(default=())
     """number of the first action of each choice; empty: 0 everywhere"""
+    counts: tuple[int, ...] = tree.static(default=())
+    """actions of each choice, which masks need to know"""
 
     def sample(self, key: Tensor) -> Tensor:
         """Draw K actions, `[..., K]` int64."""
@@ -83,6 +89,18 @@ class MultiCategorical:
     def kl(self, other: MultiCategorical) -> Tensor:
         """Return KL(self ‖ other), `[...]`."""
         return ops.categorical_kl(self.logits, other.logits).sum(dim=-1)
+
+    def masked(self, valid: Tensor) -> MultiCategorical:
+        """Return the distribution of valid actions alone.
+
+        Args:
+            valid: `[..., Σ A_k]` boolean, the actions of each choice after those of the one before.
+        """
+        counts, most = self.counts, self.logits.shape[-1]
+        rows = torch.split(valid, list(counts), dim=-1)
+        padded = [torch.nn.functional.pad(row, (0, most - row.shape[-1])) for row in rows]
+        logits = torch.where(torch.stack(padded, dim=-2), self.logits, -torch.inf)
+        return tree.replace(self, logits=logits)
 
     def _numbered(self, index: Tensor, sign: int) -> Tensor:
         if not any(self.start):

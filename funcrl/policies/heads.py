@@ -71,7 +71,7 @@ class Choices:
                 for part in torch.split(outputs, list(self.counts), dim=-1)
             ]
             logits = torch.stack(rows, dim=-2)
-        return _arranged(MultiCategorical(logits, self.start), self.shape)
+        return _arranged(MultiCategorical(logits, self.start, self.counts), self.shape)
 
 
 @dataclass(frozen=True)

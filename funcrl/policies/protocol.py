@@ -38,6 +38,18 @@ class Distribution(Protocol):
         """Return KL(self ‖ other) to a distribution of the same kind, `[...]`."""
 
 
+class Choosing(Distribution, Protocol):
+    """Choices, of which some may be ruled out: `Categorical`, `MultiCategorical`, and these reshaped."""
+
+    def masked(self, valid: Tensor) -> Choosing:
+        """Return the distribution of valid actions alone.
+
+        Args:
+            valid: `[..., A]` boolean, the actions of one choice after those of the other; at least one of each is
+                valid.
+        """
+
+
 class Head(Protocol):
     """What makes a distribution of the outputs of a network, for one action space. Hashable."""
 

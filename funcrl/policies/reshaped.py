@@ -43,5 +43,9 @@ class Reshaped:
         """Return KL(self ‖ other), `[...]`."""
         return self.inner.kl(other.inner)  # type: ignore[no-any-return]
 
+    def masked(self, valid: Tensor) -> Reshaped:
+        """Return the distribution of valid actions alone, see `MultiCategorical.masked`."""
+        return Reshaped(self.inner.masked(valid), self.shape)
+
     def _arrange(self, row: Tensor) -> Tensor:
         return row.reshape((*row.shape[:-1], *self.shape))

@@ -133,28 +133,35 @@ def with_params(state: S, params: nets.Params) -> S:
     )
 
 
-def explore(state: State, values: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def explore(state: State, values: Tensor, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy.
 
     Args:
         state: The agent; says which policy, and how far exploration has fallen.
-        values: `[..., A]` Q(s, ·).
+        values: `[..., A]` Q(s, ·), -inf for actions that are not valid.
+        obs: `[...]` s, which may say which are.
         key: `[2]` int32.
 
     Returns:
         `[...]` int64, and nothing else.
     """
-    return exploration.sample(key, behaviour.policy(state.config, _exploration(state), values)), {}
+    policy = behaviour.policy(state.config, _exploration(state), values, nets.masks.of(obs))
+    return exploration.sample(key, policy), {}
 
 
-def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def values(state: State, params: nets.Params, obs: Any) -> Tensor:
+    """Return Q(s, ·), `[..., A]`, -inf for actions that are not valid; of a network with one number for each."""
+    return nets.masks.values(nets.apply(state.network, params, obs), obs)
+
+
+def act(state: State, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy."""
-    return explore(state, nets.apply(state.network, state.params, obs), key)
+    return explore(state, values(state, state.params, obs), obs, key)
 
 
-def greedy(state: State, obs: Tensor) -> Tensor:
+def greedy(state: State, obs: Any) -> Tensor:
     """Return a best action."""
-    return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
+    return values(state, state.params, obs).argmax(dim=-1)
 
 
 def check_batch(function: str, state: State, batch: ReplayBatch) -> None:

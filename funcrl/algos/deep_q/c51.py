@@ -150,7 +150,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy over the means of the distributions."""
-    return agent.explore(state, predict(state, state.params, obs)[1], key)
+    return agent.explore(state, predict(state, state.params, obs)[1], obs, key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
@@ -178,6 +178,7 @@ def logits(state: State, params: nets.Params, obs: Tensor) -> Tensor:
 
 
 def predict(state: State, params: nets.Params, obs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, for observations `[..., *obs]`."""
+    """Return p(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
     probabilities = torch.softmax(logits(state, params, obs), dim=-1)
-    return probabilities, (probabilities * support(state.config)).sum(dim=-1)
+    means = (probabilities * support(state.config)).sum(dim=-1)
+    return probabilities, nets.masks.values(means, obs)

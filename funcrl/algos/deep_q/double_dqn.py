@@ -76,7 +76,7 @@ def goal(state: State, batch: ReplayBatch) -> Tensor:
     Returns:
         `[B]`.
     """
-    online = nets.apply(state.network, state.params, batch.next_obs)
+    online = agent.values(state, state.params, batch.next_obs)
     slow = nets.apply(state.network, state.target_params, batch.next_obs)
     return target(batch.reward, batch.discount, online, slow)
 

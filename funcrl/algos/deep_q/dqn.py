@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from funcrl import nets
 from funcrl.algos.deep_q import agent
 from funcrl.algos.deep_q.agent import LEARNT, METRICS, State, act, greedy
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, ErrorSettings
@@ -71,6 +70,6 @@ def init(key: Tensor, config: Config, env: object) -> State:
 def update(state: State, batch: ReplayBatch) -> State:
     """Take one gradient step on (2)."""
     agent.check_batch("dqn.update", state, batch)
-    next_values = nets.apply(state.network, state.target_params, batch.next_obs)
+    next_values = agent.values(state, state.target_params, batch.next_obs)
     goal = target(batch.reward, batch.discount, next_values)
     return agent.descend_towards(state, batch, goal)

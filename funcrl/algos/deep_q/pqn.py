@@ -182,13 +182,13 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the ε-greedy policy."""
-    values = nets.apply(state.network, state.params, obs)
-    return exploration.sample(key, exploration.epsilon_greedy(values, _epsilon(state))), {}
+    policy = exploration.epsilon_greedy(_values(state, obs), _epsilon(state), nets.masks.of(obs))
+    return exploration.sample(key, policy), {}
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
     """Return a best action."""
-    return nets.apply(state.network, state.params, obs).argmax(dim=-1)  # type: ignore[no-any-return]
+    return _values(state, obs).argmax(dim=-1)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -197,7 +197,7 @@ def prepare(state: State, window: Transition) -> Batch:
     Often wrong: Q(s', a') of the action that was taken next, in the place of the best one's; that is
     Sarsa, and its values are those of the exploring policy.
     """
-    best = nets.apply(state.network, state.params, window.next_obs).amax(dim=-1)
+    best = _values(state, window.next_obs).amax(dim=-1)
     target = ops.lambda_return(
         window.reward,
         window.terminated,
@@ -244,6 +244,11 @@ def update(state: State, batch: Batch) -> State:
         metrics=figures,
         network=state.network,
     )
+
+
+def _values(state: State, obs: Any) -> Tensor:
+    """Return Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
+    return nets.masks.values(nets.apply(state.network, state.params, obs), obs)
 
 
 def _epsilon(state: State) -> Tensor:

@@ -17,6 +17,8 @@ control.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,13 +60,16 @@ class Config(Settings):
         checks.settings(self, "qr_dqn.Config", not_negative=("huber_threshold",), counts=("num_quantiles",))
 
 
-def target(reward: Tensor, discount: Tensor, next_quantiles: Tensor) -> Tensor:
+def target(
+    reward: Tensor, discount: Tensor, next_quantiles: Tensor, next_values: Tensor | None = None
+) -> Tensor:
     """Algorithm 1: T θ_j = r + γ θ_j(s', a*; θ⁻).
 
     Args:
         reward: `[B]`.
         discount: `[B]` γ, and 0 where the episode terminated.
         next_quantiles: `[B, A, N]` θ(s', ·; θ⁻).
+        next_values: `[B, A]` by which a* is chosen; their means by default.
 
     Returns:
         `[B, N]`.
@@ -72,7 +77,7 @@ def target(reward: Tensor, discount: Tensor, next_quantiles: Tensor) -> Tensor:
     >>> target(torch.ones(1), torch.tensor([0.5]), torch.tensor([[[0.0, 4.0], [1.0, 1.0]]]))
     tensor([[1., 3.]])
     """
-    best = next_quantiles.mean(dim=-1).argmax(dim=-1)
+    best = (next_quantiles.mean(dim=-1) if next_values is None else next_values).argmax(dim=-1)
     return reward.unsqueeze(-1) + discount.unsqueeze(-1) * ops.of_action(next_quantiles, best)
 
 
@@ -108,24 +113,30 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the behaviour policy over the means of the quantiles."""
-    return agent.explore(state, _quantiles(state, state.params, obs).mean(dim=-1), key)
+    return agent.explore(state, _predict(state, state.params, obs)[1], obs, key)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:
     """Return an action whose quantiles have the best mean."""
-    return _quantiles(state, state.params, obs).mean(dim=-1).argmax(dim=-1)
+    return _predict(state, state.params, obs)[1].argmax(dim=-1)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
     """Take one gradient step on the quantile Huber loss."""
     agent.check_batch("qr_dqn.update", state, batch)
-    goal = target(batch.reward, batch.discount, _quantiles(state, state.target_params, batch.next_obs))
+    goal = target(batch.reward, batch.discount, *_predict(state, state.target_params, batch.next_obs))
 
     def of(params: nets.Params) -> Errors:
         quantiles = _quantiles(state, params, batch.obs)
         return errors(quantiles, batch.action, goal, state.config.huber_threshold)
 
     return agent.descend(state, batch, of)
+
+
+def _predict(state: State, params: nets.Params, obs: Any) -> tuple[Tensor, Tensor]:
+    """Return θ(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
+    quantiles = _quantiles(state, params, obs)
+    return quantiles, nets.masks.values(quantiles.mean(dim=-1), obs)
 
 
 def _quantiles(state: State, params: nets.Params, obs: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tenso
     """Return the best action of a network with noise, the same noise for all observations."""
     k_noise, k_action = random.split(key, 2)
     params = noisy.perturb(state.params, noisy.noise(state.params, k_noise))
-    return agent.explore(state, c51.predict(state, params, obs)[1], k_action)
+    return agent.explore(state, c51.predict(state, params, obs)[1], obs, k_action)
 
 
 def greedy(state: State, obs: Tensor) -> Tensor:

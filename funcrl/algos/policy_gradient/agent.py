@@ -105,8 +105,10 @@ def begin(
 
 
 def policy(state: State, params: Params, obs: Any) -> policies.Distribution:
-    """Return π_θ(· | s) for one observation s, or for several."""
-    return state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
+    """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `nets.masks`."""
+    made: Any = state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
+    valid = nets.masks.of(obs)
+    return made if valid is None else made.masked(valid)  # type: ignore[no-any-return]
 
 
 def value(state: State, params: Params, obs: Any) -> Tensor:

@@ -1,0 +1,75 @@
+"""Observations that say which actions are valid.
+
+Such an observation is a dict of `observation`, what the agent sees, and `action_mask`, a MultiBinary with a 1 for
+each action that is valid: one for each value of a Discrete, for a MultiDiscrete those of one choice after the
+other. Being part of the observation, a mask goes wherever that goes: into windows, replay buffers and
+minibatches, through evaluation and the bridge to the host, and there is one of the state after each step. Networks
+do not see it.
+
+Source: Huang & Ontañón 2022, "A closer look at invalid action masking in policy gradient algorithms",
+arXiv 2006.14171; the names are those of PettingZoo.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from funcrl.core.checks import require
+
+OBSERVATION, MASK = "observation", "action_mask"
+
+
+def is_masked(space: Any) -> bool:
+    """Return whether observations of a space say which actions are valid."""
+    return isinstance(space, spaces.Dict) and set(space.spaces) == {OBSERVATION, MASK}
+
+
+def check(function: str, env: Any) -> None:
+    """Check that masks fit the actions, where observations hold any.
+
+    Args:
+        function: Who complains, `"ppo.init"`.
+        env: Anything with `observation_space` and `action_space`.
+
+    Raises:
+        ValueError: When they do not.
+    """
+    if not is_masked(env.observation_space):
+        return
+    action, mask = env.action_space, env.observation_space[MASK]
+    hold = "be Discrete or MultiDiscrete where observations have an action_mask"
+    known = isinstance(action, (spaces.Discrete, spaces.MultiDiscrete))
+    require(known, function, "env.action_space", hold, action)
+    count = int(action.n) if isinstance(action, spaces.Discrete) else int(action.nvec.sum())
+    fits = isinstance(mask, spaces.MultiBinary) and tuple(mask.shape or ()) == (count,)
+    what = f"env.observation_space[{MASK!r}]"
+    require(fits, function, what, f"be MultiBinary({count}), as there are that many actions", mask)
+
+
+def of(obs: Any) -> Tensor | None:
+    """Return which actions are valid, `[..., A]` boolean; None where observations do not say it.
+
+    >>> of({"observation": torch.zeros(2), "action_mask": torch.tensor([1, 0])})
+    tensor([ True, False])
+    """
+    if isinstance(obs, dict) and set(obs) == {OBSERVATION, MASK}:
+        return obs[MASK] != 0  # type: ignore[no-any-return]
+    return None
+
+
+def values(numbers: Tensor, obs: Any) -> Tensor:
+    """Return action values `[..., A]` with -inf for actions that are not valid.
+
+    Where none is, as after an episode's end, all values stay: what follows is worth nothing anyway.
+
+    >>> values(torch.tensor([3.0, 4.0]), {"observation": 0, "action_mask": torch.tensor([1, 0])})
+    tensor([3., -inf])
+    """
+    valid = of(obs)
+    if valid is None:
+        return numbers
+    return torch.where(valid | ~valid.any(dim=-1, keepdim=True), numbers, -torch.inf)
