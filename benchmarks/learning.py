@@ -1,6 +1,6 @@
 """What the algorithms learn with the references' settings, beside the published figures.
 
-python benchmarks/learning.py [ROW ...] [--seeds 16] [--device cpu]     # all rows by default
+python benchmarks/learning.py [ROW ...] [--seeds 16] [--first-seed 0] [--device cpu] [--out FILE]     # all rows by default
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import fnmatch
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +56,9 @@ _ZOO = "zoo 500"
 ROWS: dict[str, Row] = {
     "ppo/CartPole": Row("ppo", "CartPole-v1", 475, _PPO),
     "ppo/Acrobot": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32"),
+    "ppo/Pendulum": Row("ppo", "Pendulum-v1", -200, "zoo -172", "zoo", GREEDY),
+    "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),
+    "reinforce/CartPole": Row("reinforce", "CartPole-v1", 475, _ZOO),
     "ppo/gymnasium-CartPole": Row("ppo", "gymnasium:CartPole-v1", 475, _PPO),
     "dqn/CartPole": Row("dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
     "double_dqn/CartPole": Row("double_dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
@@ -73,13 +77,11 @@ ROWS: dict[str, Row] = {
 """what to reach, by a name that says which"""
 
 
-def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
+def measure(name: str, seeds: list[int], device: str) -> dict[str, Any]:
     """Train as a row says and return its figures."""
     row = ROWS[name]
     config, num_steps = row.settings
-    result = train(
-        row.algorithm, row.env, config=config, seeds=range(seeds), num_steps=num_steps, device=device
-    )
+    result = train(row.algorithm, row.env, config=config, seeds=seeds, num_steps=num_steps, device=device)
     returns = {
         TRAINING: result.final_returns(),
         GREEDY: evaluate(row.algorithm, row.env, result.states, num_episodes=20).mean(dim=1).cpu(),
@@ -90,7 +92,7 @@ def measure(name: str, seeds: int, device: str) -> dict[str, Any]:
         "config": json.loads(
             json_text({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
         ),
-        "seeds": list(range(seeds)),
+        "seeds": seeds,
         "steps": int(result.steps[-1]),
         "statistic": row.statistic,
         "target": row.target,
@@ -144,6 +146,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", help=f"some of {', '.join(ROWS)}; * stands for anything")
     parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--out", help="write all figures there as JSON")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    print(table([measure(name, given.seeds, given.device) for name in matching(given.rows)]))
+    seeds = list(range(given.first_seed, given.first_seed + given.seeds))
+    rows = [measure(name, seeds, given.device) for name in matching(given.rows)]
+    print(table(rows))
+    if given.out:
+        Path(given.out).write_text(json_text(rows))

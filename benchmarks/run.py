@@ -93,7 +93,7 @@ def main() -> None:
         "speed": lambda: speed(given.device),
         "seconds_to_first_update": lambda: startup.measure(given.seeds, given.device),
         "seconds_to_compile_a_step": lambda: compile_times.measure(given.device),
-        "learning": lambda: [learning.measure(row, given.seeds, given.device) for row in rows],
+        "learning": lambda: [learning.measure(row, list(range(given.seeds)), given.device) for row in rows],
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
         "peers": lambda: peers.measure(list(peers.GROUPS), 5, 3.0, given.device),
         "peers_learning": lambda: peers_learning.measure(

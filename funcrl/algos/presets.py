@@ -1,7 +1,7 @@
 """Settings with which reference results were obtained, by name.
 
 `cleanrl` is CleanRL's default for classic control (Huang et al. 2022, JMLR 23), `zoo` is RL Baselines3
-Zoo's tuned settings for each environment (`hyperparams/dqn.yml`). Their words are not always ours: a
+Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `ppo.yml`). Their words are not always ours: a
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
@@ -90,7 +90,30 @@ _DQN["zoo-slow"] = {
     if env != "Acrobot-v1"
 }
 
-PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN)
+_ZOO_PENDULUM = {
+    "learning_rate": 1e-3,
+    "anneal_steps": math.inf,
+    "gamma": 0.9,
+    "gae_lambda": 0.95,
+    "entropy_weight": 0.0,
+    "window_length": 1024,
+    "num_epochs": 10,
+    # 64 rows each.
+    "num_minibatches": 64,
+    "clip_value_loss": False,
+}
+
+# What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
+# the state; here it is plain normal noise.
+_PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
+    "cleanrl": {"CartPole-v1": (500_000, {}), "Acrobot-v1": (500_000, {})},
+    "zoo": {"Pendulum-v1": (100_000, _ZOO_PENDULUM)},
+}
+
+PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {
+    "a2c": {"zoo": {"CartPole-v1": (500_000, {})}},
+    "ppo": _PPO,
+}
 """algorithm → preset → environment → environment steps of a lane, and settings"""
 
 

@@ -3,7 +3,7 @@
 from funcrl.policies.bernoulli import Bernoulli
 from funcrl.policies.categorical import Categorical, MultiCategorical
 from funcrl.policies.choice import for_space
-from funcrl.policies.heads import Gaussian, Squashed
+from funcrl.policies.heads import Gaussian, GaussianOfState, Squashed
 from funcrl.policies.normal import Normal
 from funcrl.policies.product import Product
 from funcrl.policies.protocol import Distribution, Head, Parameters
@@ -15,6 +15,7 @@ __all__ = [
     "Categorical",
     "Distribution",
     "Gaussian",
+    "GaussianOfState",
     "Head",
     "MultiCategorical",
     "Normal",

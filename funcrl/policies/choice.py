@@ -25,8 +25,8 @@ def for_space(function: str, space: spaces.Space[Any], box: Boxes = Gaussian) ->
     Args:
         function: Who complains, `"ppo.init"`.
         space: Discrete, MultiDiscrete, MultiBinary, Box of floats, or Tuple or Dict of such spaces.
-        box: For a Box, `Gaussian` (normals, which the environment clips) or `Squashed` (normals within the
-            bounds by a tanh).
+        box: For a Box, `Gaussian` (normals, which the environment clips), `GaussianOfState` (with a spread that
+            depends on the observation) or `Squashed` (normals within the bounds by a tanh).
 
     Raises:
         ValueError: When it is another space, or has no bounds where they are needed.

@@ -117,11 +117,32 @@ class Gaussian:
 
     def distribution(self, outputs: Tensor, parameters: Parameters) -> Distribution:
         """Return `[..., *shape]` normals."""
-        mean, log_std = outputs, parameters["log_std"]
-        if not self.bounds.usual:
-            mean = self.bounds.middle(mean) + self.bounds.half_width(mean) * mean
-            log_std = log_std + self.bounds.log_half_width(log_std)
-        return _arranged(Normal(mean, log_std.expand_as(mean)), self.shape)
+        return _normal(self.bounds, self.shape, outputs, parameters["log_std"])
+
+
+@dataclass(frozen=True)
+class GaussianOfState:
+    """Real actions around the first half of the outputs, with the other half for log σ: a spread of each observation's own.
+
+    Otherwise like `Gaussian`; log σ is kept within `LOG_STD`.
+    """
+
+    bounds: Bounds
+    shape: tuple[int, ...]
+
+    @property
+    def num_outputs(self) -> int:
+        """2 D."""
+        return 2 * math.prod(self.shape)
+
+    def parameters(self, device: torch.device) -> Parameters:
+        """Return nothing."""
+        return {}
+
+    def distribution(self, outputs: Tensor, parameters: Parameters) -> Distribution:
+        """Return `[..., *shape]` normals."""
+        mean, log_std = torch.chunk(outputs, 2, dim=-1)
+        return _normal(self.bounds, self.shape, mean, torch.clamp(log_std, *LOG_STD))
 
 
 @dataclass(frozen=True)
@@ -184,6 +205,13 @@ class Several:
     @property
     def _prefixes(self) -> list[str]:
         return [f"{name}." for name in self.names or range(len(self.heads))]
+
+
+def _normal(bounds: Bounds, shape: tuple[int, ...], mean: Tensor, log_std: Tensor) -> Distribution:
+    if not bounds.usual:
+        mean = bounds.middle(mean) + bounds.half_width(mean) * mean
+        log_std = log_std + bounds.log_half_width(log_std)
+    return _arranged(Normal(mean, log_std.expand_as(mean)), shape)
 
 
 def _arranged(inner: Distribution, shape: tuple[int, ...]) -> Distribution:

@@ -147,6 +147,20 @@ ON_POLICY = [
     ),
     *(
         OnPolicy(
+            "ppo",
+            ppo.Config(
+                num_envs=2, window_length=8, num_minibatches=2, hidden=(8,), kl_control=control, **more
+            ),
+            env,
+            variant=control,
+        )
+        for control, more, env in (
+            ("stop", {"target_kl": 1e-4}, envs.make("CartPole-v1")),
+            ("penalty", {"state_dependent_scale": True}, envs.make("Pendulum-v1")),
+        )
+    ),
+    *(
+        OnPolicy(
             name,
             REGISTRY[name].Config(num_envs=3, window_length=length, hidden=(8,), anneal_steps=4800.0),
             envs.make("CartPole-v1"),

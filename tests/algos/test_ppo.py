@@ -146,6 +146,58 @@ def test_an_action_that_the_actor_rules_out_leaves_the_agent_finite(entropy_weig
         assert torch.equal(own, likely)
 
 
+def controlled(kl_control, **changes):
+    """PPO whose steps on a window are so long that its KL grows fast."""
+    own = {"kl_control": kl_control, "learning_rate": 0.05, "anneal_steps": math.inf} | changes
+    case = CASE.with_config(tree.replace(CASE.config, **own))
+    state, batch = case.init(), case.batch()
+    # Two minibatches and four passes: eight steps on a window.
+    return state, [tree.index(batch, slice(12 * (i % 2), 12 * (i % 2) + 12)) for i in range(16)]
+
+
+def test_a_window_is_stopped_at_once_its_kl_is_too_large_and_the_next_one_begins_anew():
+    plain, batches = controlled("none")
+    state, _ = controlled("stop", target_kl=0.02)
+    limit, stopped = 1.5 * 0.02, []
+    for i, batch in enumerate(batches):
+        before = state.params
+        state = ppo.update(state, batch)
+        stopped.append(all(map(torch.equal, tree.leaves(before), tree.leaves(state.params))))
+        if not any(stopped):
+            plain = ppo.update(plain, batch)
+            assert all(map(torch.equal, tree.leaves(plain.params), tree.leaves(state.params)))
+        if i in (0, 8):
+            # The KL of old policies, those of the batch: at a window's beginning it is not always small here.
+            assert stopped[i] == (float(state.metrics["kl"]) > limit)
+    assert state.step == 16
+    first = stopped.index(True)
+    assert 0 < first < 7
+    assert all(stopped[first:8])
+
+
+def test_the_penalty_is_equation_8_and_doubles_or_halves_after_a_window():
+    state, batches = controlled("penalty", entropy_weight=0.0, value_weight=0.0, normalize_advantage=False)
+    params = tree.map(lambda p: 20 * p, state.params)
+    state = tree.replace(state, kl_control=torch.tensor(3.0))
+    batch = batches[0]
+    logits = nets.apply(state.actor, params["actor"], batch.obs).double()
+    total = 0.0
+    for i in range(12):
+        log_ratio = float(torch.log_softmax(logits[i], -1)[batch.action[i]]) - float(batch.log_prob[i])
+        ratio = math.exp(log_ratio)
+        total += ratio * float(batch.advantage[i]) - 3.0 * (ratio - 1 - log_ratio)
+    assert float(ppo.loss(params, state, batch)[0]) == pytest.approx(-total / 12, rel=1e-4)
+    for target, factor in ((1e-6, 2.0), (1e6, 0.5)):
+        agent, seen = (
+            tree.replace(state, config=tree.replace(state.config, target_kl=torch.tensor(target))),
+            [],
+        )
+        for batch in batches:
+            agent = ppo.update(agent, batch)
+            seen.append(float(agent.kl_control))
+        assert seen == [3.0] * 7 + [3.0 * factor] * 8 + [3.0 * factor**2]
+
+
 def test_prepare_bootstraps_from_where_a_truncated_step_led():
     state, window = CASE.init(), CASE.window()
     cut = tree.replace(

@@ -103,7 +103,7 @@ def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
         (["train", "dqn", "CartPole-v1", "--buffer-size", "1000000000000"], "That takes 46.0 TB a lane"),
         (["train", "dqn", "CartPole-v1", "--preset", "zo"], "Did you mean 'zoo'"),
         (["train", "dqn", "Pendulum-v1", "--preset", "zoo"], "'MountainCar-v0', got 'Pendulum-v1'"),
-        (["train", "ppo", "CartPole-v1", "--preset", "zoo"], "Presets are there for dqn"),
+        (["train", "pqn", "CartPole-v1", "--preset", "zoo"], "Presets are there for dqn"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(

@@ -1,5 +1,7 @@
 """Which distribution an action space gets."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,14 @@ def test_other_spaces_are_refused(space, message):
 def test_squashing_needs_bounds():
     with pytest.raises(ValueError, match="must be bounded on both sides"):
         head_of(FREE, box=policies.Squashed)
+
+
+def test_a_spread_of_each_observations_own_counts_in_half_widths():
+    box = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
+    head = policies.for_space("test", box, policies.GaussianOfState)
+    assert head.num_outputs == 4
+    found = head.distribution(torch.tensor([[0.5, -1.0, 0.0, 1.0]]), head.parameters(torch.device("cpu")))
+    assert found.mean.tolist() == [[1.0, 0.0]]
+    assert torch.allclose(found.log_std.exp(), torch.tensor([[2.0, 0.5 * math.e]]))
+    extreme = head.distribution(torch.tensor([0.0, 0.0, 1e9, -1e9]), {})
+    assert extreme.log_prob(extreme.mode()).isfinite()

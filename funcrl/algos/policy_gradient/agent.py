@@ -71,7 +71,8 @@ def begin(
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     space = beginning.observations(function, env)
-    head = policies.for_space(function, env.action_space)  # type: ignore[attr-defined]
+    box = policies.GaussianOfState if config.state_dependent_scale else policies.Gaussian
+    head = policies.for_space(function, env.action_space, box)  # type: ignore[attr-defined]
     actor, critic = config.actor, config.critic
     network = functools.partial(
         nets.for_observations,

@@ -4,6 +4,7 @@ Schulman et al. 2017, "Proximal policy optimization algorithms", arXiv 1707.0634
 
     r_t(θ) = π_θ(a_t | s_t) / π_θold(a_t | s_t)                                            (6)
     L^CLIP(θ) = E[min(r_t(θ) Â_t, clip(r_t(θ), 1 - ε, 1 + ε) Â_t)]                         (7)
+    L^KLPEN(θ) = E[r_t(θ) Â_t - β KL[π_θold(· | s_t), π_θ(· | s_t)]]                           (8)
     L(θ) = E[L^CLIP(θ) - c₁ L^VF(θ) + c₂ S[π_θ](s_t)]                                      (9)
     Â_t = δ_t + γλ δ_{t+1} + …,   δ_t = r_t + γ V(s_{t+1}) - V(s_t)                   (11), (12)
 
@@ -15,7 +16,13 @@ Departures from the paper, all of them those of the authors' code and of the ref
 - the gradient is clipped by its global norm, Adam's ε is 1e-5, the learning rate falls linearly;
 - actor and critic are separate networks with orthogonal weights, the actor's last layer scaled by
   0.01;
-- real actions are normal, with a log σ that is learnt beside the network, 0 at first.
+- real actions are normal, with a log σ that is learnt beside the network, 0 at first, or that it puts out
+  itself, `state_dependent_scale`.
+
+What keeps the policy near the old one beside clipping is `kl_control`: `stop` takes no further step on a window
+once a minibatch's KL is beyond 1.5 `target_kl` (the authors' later code; Huang et al. 2022, "early stopping"),
+`penalty` has (8) in the place of (7), with β halved or doubled after each window as in section 4. In both,
+E[(r - 1) - log r] over a minibatch stands for the KL.
 
 Two departures of our own. A time limit is not an end: where an episode is truncated, V of the state it
 reached is bootstrapped; the references stop there as if the agent had died. And the actions of a bounded
@@ -32,7 +39,7 @@ from torch import Tensor
 from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
-from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, greedy
+from funcrl.algos.policy_gradient.agent import LEARNT, Params, greedy
 from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, tree
 
@@ -54,6 +61,7 @@ __all__ = [
 ]
 
 LOOP = "on_policy"
+KL_CONTROL = ("none", "stop", "penalty")
 
 
 @tree.struct
@@ -66,6 +74,10 @@ class Config(WindowSettings):
     """ε: how far the probability ratio may move and still be rewarded"""
     adam_epsilon: float = 1e-5
     """ε of Adam"""
+    target_kl: float = 0.01
+    """KL to be kept to, where `kl_control` asks for it"""
+    kl_control: str = tree.static(default="none")
+    """none, stop (no further step on a window once KL is beyond 1.5 target_kl) or penalty (in the place of clipping)"""
     num_epochs: int = tree.static(default=4)
     """K: passes over each window"""
     num_minibatches: int = tree.static(default=4)
@@ -81,12 +93,21 @@ class Config(WindowSettings):
             self,
             self.name,
             unit=("gae_lambda",),
-            positive=("clip_range", "adam_epsilon"),
+            positive=("clip_range", "adam_epsilon", "target_kl"),
             counts=("num_epochs", "num_minibatches"),
             flags=("normalize_advantage", "clip_value_loss"),
         )
+        checks.known(self.name, "kl_control", self.kl_control, KL_CONTROL)
         size = self.num_envs * self.window_length
         checks.divides(self.name, "num_minibatches", self.num_minibatches, "num_envs · window_length", size)
+
+
+@tree.struct
+class State(agent.State):
+    """A PPO agent."""
+
+    kl_control: Any
+    """`[]` whether the present window has been stopped at, or β; `()` without"""
 
 
 @tree.struct
@@ -190,12 +211,15 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
+    # E[(r - 1) - log r]: unbiased and never negative (Schulman 2020, "Approximating KL divergence").
+    kl = (torch.expm1(log_ratio) - log_ratio).mean()
+    if config.kl_control == "penalty":
+        objective = (torch.exp(log_ratio) * advantage).mean() - state.kl_control * kl
     figures = {
         "policy_loss": -objective,
         "value_loss": critic_loss,
         "entropy": entropy,
-        # E[(r - 1) - log r]: unbiased and never negative (Schulman 2020, "Approximating KL divergence").
-        "kl": (torch.expm1(log_ratio) - log_ratio).mean(),
+        "kl": kl,
         "clip_fraction": (torch.expm1(log_ratio).abs() > config.clip_range).to(torch.float32).mean(),
     }
     return -objective + config.value_weight * critic_loss - config.entropy_weight * entropy, figures
@@ -203,7 +227,10 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("ppo.init", key, config, env, METRICS, _optimizer)
+    plain = agent.begin("ppo.init", key, config, env, METRICS, _optimizer)
+    first = {"none": (), "stop": torch.zeros_like(plain.step, dtype=torch.bool)}
+    first["penalty"] = torch.ones_like(plain.step, dtype=torch.float32)
+    return State(**vars(plain), kl_control=first[config.kl_control])
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
@@ -234,10 +261,44 @@ def prepare(state: State, window: Transition) -> Batch:
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on (9)."""
+    """Take one gradient step on (9), or none where the window has been stopped at."""
     learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
-    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+    after = agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+    if state.config.kl_control == "stop":
+        return _stopped(state, after)
+    if state.config.kl_control == "penalty":
+        return tree.replace(after, kl_control=_next_penalty(state, after.metrics["kl"]))
+    return after
+
+
+def _stopped(before: State, after: State) -> State:
+    """Return the agent before, as to what it has learnt, where KL is too large now or was since the window began."""
+    begins = _place_in_window(before) == 0
+    over = (before.kl_control & ~begins) | (after.metrics["kl"] > 1.5 * before.config.target_kl)
+
+    def kept(old: Any, new: Any) -> Any:
+        return tree.map(lambda a, b: torch.where(over, a, b), old, new)
+
+    return tree.replace(
+        after,
+        params=kept(before.params, after.params),
+        optimizer=kept(before.optimizer, after.optimizer),
+        kl_control=over,
+    )
+
+
+def _next_penalty(state: State, kl: Tensor) -> Tensor:
+    """Section 4: return β, halved or doubled after the last step on a window."""
+    last = _place_in_window(state) == progress.updates_per_window(state.config) - 1
+    goal, beta = state.config.target_kl, state.kl_control
+    adapted = torch.where(kl < goal / 1.5, beta / 2, torch.where(kl > 1.5 * goal, beta * 2, beta))
+    return torch.where(last, adapted, beta)
+
+
+def _place_in_window(state: State) -> Tensor:
+    """Return how many steps on the present window came before, `[]`."""
+    return state.step % torch.full_like(state.step, progress.updates_per_window(state.config))
 
 
 def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:

@@ -37,6 +37,8 @@ class Settings:
     """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
+    state_dependent_scale: bool = tree.static(default=False)
+    """let the actor put out log σ of real actions too; otherwise they have one that is learnt beside it"""
     actor: nn.Module | None = tree.static(default=None)
     """your own network from observations to what the policy is made of (logits, or means), instead of hidden,
     channels and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
@@ -51,6 +53,7 @@ class Settings:
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("max_grad_norm",),
             counts=("num_envs", "hidden", "channels", "stride"),
+            flags=("state_dependent_scale",),
         )
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
 
