@@ -145,19 +145,19 @@ ON_POLICY = [
         )
         for kind, env in (("box", envs.make("Pendulum-v1")), ("multi_discrete", Lock()))
     ),
-    *(
-        OnPolicy(
-            "ppo",
-            ppo.Config(
-                num_envs=2, window_length=8, num_minibatches=2, hidden=(8,), kl_control=control, **more
-            ),
-            env,
-            variant=control,
-        )
-        for control, more, env in (
-            ("stop", {"target_kl": 1e-4}, envs.make("CartPole-v1")),
-            ("penalty", {"state_dependent_scale": True}, envs.make("Pendulum-v1")),
-        )
+    OnPolicy(
+        "ppo",
+        ppo.Config(
+            num_envs=2,
+            window_length=8,
+            num_minibatches=2,
+            hidden=(8,),
+            kl_control="stop",
+            target_kl=1e-4,
+            state_dependent_scale=True,
+        ),
+        envs.make("Pendulum-v1"),
+        variant="stop",
     ),
     *(
         OnPolicy(

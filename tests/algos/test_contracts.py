@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import torch.utils._pytree as torch_pytree
+from gymnasium import spaces
 
 from funcrl.algos import REGISTRY, planning, protocol
 from funcrl.core import random, tree
@@ -160,7 +161,11 @@ def test_one_observation_is_a_row_of_several(case):
     # One row and several are multiplied in another order: real actions may differ in the last bits.
     assert torch.allclose(case.algorithm.greedy(state, one), greedy[2])
     assert case.algorithm.act(state, one, KEY)[0].shape == case.action_shape
-    assert greedy.dtype == drawn.dtype == (torch.float32 if case.variant == "box" else torch.int64)
+    assert (
+        greedy.dtype
+        == drawn.dtype
+        == (torch.float32 if isinstance(case.env.action_space, spaces.Box) else torch.int64)
+    )
 
 
 @cases
