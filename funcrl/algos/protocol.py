@@ -97,6 +97,10 @@ class Algorithm(Protocol):
             and `num_minibatches`, else one batch.
         """
 
+    # On-policy ones may have `observe(state, window) -> state` too, what the agent learns of a window beside what
+    # its batches hold (moments of observations); it follows the last update on the window, where `observes(state)`
+    # says that there is anything.
+
     def update(self, state: Any, batch: Any) -> Any:
         """Take one step of learning.
 

@@ -66,9 +66,14 @@ def stages(binding: Binding) -> list[Stage]:
     example, *_ = prepare_lanes(*read)
     batches = tree.map(lambda x: torch.zeros_like(x, memory_format=torch.contiguous_format), example)
     num_batches = progress.updates_per_window(config)
+    observing = []
+    if getattr(binding.algorithm, "observes", lambda agent: False)(carry.agent):
+        observe = binding.compile(torch.vmap(binding.algorithm.observe, in_dims=(0, 1)))
+        observing = [observe.bind(carry.agent, collector.window.transition)]
     calls = [
         prepared.bind((batches, carry.earned, carry.episodes), *read),
         *(update.bind(carry.agent, tree.index(batches, i)) for i in range(num_batches)),
+        *observing,
         binding.end,
     ]
     return [binding.row(calls, collector)]

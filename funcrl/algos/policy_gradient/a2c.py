@@ -26,7 +26,7 @@ from torch import Tensor
 from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
-from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy
+from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, tree
 
@@ -41,6 +41,8 @@ __all__ = [
     "greedy",
     "init",
     "loss",
+    "observe",
+    "observes",
     "prepare",
     "update",
 ]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim, policies
 from funcrl.algos import beginning
+from funcrl.algos.policy_gradient import normalisation
 from funcrl.core import Transition, checks, random, tree
 
-LEARNT = ("params",)
+LEARNT = ("params", "known")
 
 Params = dict[str, nets.Params]
 """`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
@@ -40,6 +41,8 @@ class State:
     """the algorithm's settings; their floats are 0-d tensors here"""
     metrics: Figures
     """0-d figures of the last update; NaN before the first"""
+    known: normalisation.Normalizer | tuple[()]
+    """moments of observations and rewards so far; `()` where nothing is normalised"""
     actor: nn.Module = tree.static()
     critic: nn.Module = tree.static()
     head: policies.Head = tree.static()
@@ -99,6 +102,7 @@ def begin(
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(metrics, key),
+        known=normalisation.begin(config, space, key.device) if _normalizes(config) else (),
         actor=actor,
         critic=critic,
         head=head,
@@ -107,14 +111,16 @@ def begin(
 
 def policy(state: State, params: Params, obs: Any) -> policies.Distribution:
     """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `nets.masks`."""
-    made: Any = state.head.distribution(nets.apply(state.actor, params["actor"], obs), params["head"])
+    made: Any = state.head.distribution(
+        nets.apply(state.actor, params["actor"], _seen(state, obs)), params["head"]
+    )
     valid = nets.masks.of(obs)
     return made if valid is None else made.masked(valid)  # type: ignore[no-any-return]
 
 
 def value(state: State, params: Params, obs: Any) -> Tensor:
     """Return V_θ(s), `[...]`, for one observation s, or for several."""
-    return nets.apply(state.critic, params["critic"], obs).squeeze(-1)  # type: ignore[no-any-return]
+    return nets.apply(state.critic, params["critic"], _seen(state, obs)).squeeze(-1)  # type: ignore[no-any-return]
 
 
 def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
@@ -125,6 +131,23 @@ def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
 def greedy(state: State, obs: Any) -> Any:
     """Return the most probable action."""
     return policy(state, state.params, obs).mode()
+
+
+def earned(state: State, rewards: Tensor) -> Tensor:
+    """Return rewards `[...]` as the agent learns from them."""
+    return rewards if isinstance(state.known, tuple) else normalisation.reward(state.known, rewards)
+
+
+def observes(state: State) -> bool:
+    """Return whether there is anything for `observe` to do."""
+    return not isinstance(state.known, tuple)
+
+
+def observe(state: S, window: Transition) -> S:
+    """Return the agent that knows the moments of a window too, see `normalisation`; after it has learnt from it."""
+    if isinstance(state.known, tuple):
+        return state
+    return tree.replace(state, known=normalisation.observe(state.known, window, state.config.gamma))
 
 
 def advantages(state: State, window: Transition, lam: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +163,7 @@ def advantages(state: State, window: Transition, lam: Tensor) -> tuple[Tensor, T
     """
     now = value(state, state.params, window.obs)
     advantage = ops.gae(
-        window.reward,
+        earned(state, window.reward),
         window.terminated,
         window.truncated,
         now,
@@ -195,3 +218,13 @@ def descend(
         step=state.step + 1,
         metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": rate},
     )
+
+
+def _normalizes(config: Any) -> bool:
+    names = ("normalize_observation", "normalize_reward")
+    return any(getattr(config, name, False) for name in names)
+
+
+def _seen(state: State, obs: Any) -> Any:
+    """Return observations as the networks see them."""
+    return obs if isinstance(state.known, tuple) else normalisation.observation(state.known, obs)

@@ -28,7 +28,7 @@ from torch import Tensor
 from funcrl import ops, optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
-from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy
+from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, loops, tree
 
@@ -43,6 +43,8 @@ __all__ = [
     "greedy",
     "init",
     "loss",
+    "observe",
+    "observes",
     "prepare",
     "update",
 ]
@@ -133,7 +135,7 @@ def prepare(state: State, window: Transition) -> Batch:
     else:
         beyond = torch.zeros_like(window.reward)
     target = ops.discounted_return(
-        window.reward, window.terminated, window.truncated, beyond, state.config.gamma
+        agent.earned(state, window.reward), window.terminated, window.truncated, beyond, state.config.gamma
     )
     ended = (window.terminated | window.truncated).to(torch.float32)
     known = loops.linear_recurrence(1.0 - ended, ended, reverse=True)

@@ -69,7 +69,12 @@ class WindowSettings(Settings):
 
     window_length: int = tree.static(default=128)
     """T: steps of each environment between two rounds of updates"""
+    normalize_observation: bool = tree.static(default=False)
+    """see observations in units of their standard deviations so far, which belong to the agent"""
+    normalize_reward: bool = tree.static(default=False)
+    """learn from rewards in units of the standard deviation of their discounted sums so far"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.settings(self, self.name, counts=("window_length",))
+        flags = ("normalize_observation", "normalize_reward")
+        checks.settings(self, self.name, counts=("window_length",), flags=flags)
