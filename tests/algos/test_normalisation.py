@@ -78,7 +78,7 @@ def test_the_ratio_of_probabilities_begins_at_one_in_every_window():
     assert result.states.known.reward.count.tolist() == [60.0] * 2
 
 
-def test_lanes_have_moments_of_their_own_and_evaluation_uses_them():
+def test_lanes_have_moments_of_their_own():
     config = ppo.Config(**SMALL, **BOTH)
     given = {"config": config, "num_steps": 60, "backend": "aot_eager"}
     together = train("ppo", "CartPole-v1", seeds=[0, 1, 2], **given)
@@ -87,12 +87,10 @@ def test_lanes_have_moments_of_their_own_and_evaluation_uses_them():
         tree.leaves(tree.index(together.states, 2)), tree.leaves(tree.index(alone.states, 0)), strict=True
     )
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
-    params = tree.map(lambda p: 50 * p, alone.states.params)
-    states = tree.replace(alone.states, params=params)
-    usual = evaluate("ppo", "CartPole-v1", states, num_episodes=3, backend="eager")
-    held = tree.map(lambda m: m + 0.3, states.known.observation)
-    other = tree.replace(states, known=tree.replace(states.known, observation=held))
-    assert not torch.equal(usual, evaluate("ppo", "CartPole-v1", other, num_episodes=3, backend="eager"))
+    returns = evaluate("ppo", "CartPole-v1", together.states, num_episodes=2, backend="eager")
+    assert torch.equal(
+        evaluate("ppo", "CartPole-v1", alone.states, num_episodes=2, backend="eager")[0], returns[2]
+    )
 
 
 def test_only_floats_are_brought_to_one_scale():
