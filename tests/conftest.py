@@ -21,10 +21,11 @@ hypothesis.settings.load_profile("funcrl")
 
 @pytest.fixture(autouse=True)
 def _small_programs(request, monkeypatch):
-    """One step a program where the real compiler runs: several in a row are the same code again.
+    """One step a program where the real compiler runs, two where it does not: more in a row are the same code again.
 
-    Tests that only trace keep the number of steps that users have.
+    Tests of how many programs there are, and of how their steps draw, keep the number of steps that users have.
     """
-    if request.node.get_closest_marker("compiled"):
-        for loop in (collect, online):
-            monkeypatch.setattr(loop, "MAX_UNROLL", 1)
+    if request.node.get_closest_marker("unrolled") and not request.node.get_closest_marker("compiled"):
+        return
+    for loop in (collect, online):
+        monkeypatch.setattr(loop, "MAX_UNROLL", 1 if request.node.get_closest_marker("compiled") else 2)

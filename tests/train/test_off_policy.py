@@ -84,6 +84,7 @@ def test_a_run_is_collecting_adding_and_learning_by_hand():
         assert torch.allclose(tree.named_leaves(run.agent)[name][0], leaf, atol=1e-5), name
 
 
+@pytest.mark.unrolled
 @pytest.mark.parametrize(
     ("backend", "replay"),
     [("aot_eager", "uniform"), pytest.param("inductor", "prioritised", marks=pytest.mark.compiled)],
