@@ -234,9 +234,9 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncomp
     assert main(["resume", "run"]) == 0
     assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
     for _ in range(2):  # the second time it is remembered how far it was to go
-        assert main(["resume", "run", "--steps", "0.64k"]) == 0
-    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 32
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 640
+        assert main(["resume", "run", "--steps", "0.34k"]) == 0
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 17
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 340
 
 
 WITHOUT_A_COMPILER = """
