@@ -31,10 +31,10 @@ from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
 
-PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
+PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=2, num_minibatches=2, hidden=(8,))
 DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
 CASES = {
-    "ppo": (ppo, "CartPole-v1", PPO, 48),
+    "ppo": (ppo, "CartPole-v1", PPO, 24),
     "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 120),
     "dqn": (dqn, "CartPole-v1", DQN, 60),
 }
@@ -86,7 +86,7 @@ def test_the_files_are_those_of_one_process(tmp_path):
             seen.append((progress.seeds, progress.iteration, progress.num_iterations, progress.step))
 
         recorder.finish(run(processes=processes, callback=callback), {"algorithm": "ppo", "environment": "é"})
-        assert seen == [((0, 1, 2, 3, 4), i, 3, 16 * i) for i in range(1, 4)]
+        assert seen == [((0, 1, 2, 3, 4), i, 3, 8 * i) for i in range(1, 4)]
     for name in ("returns.csv", "checkpoint/states.safetensors"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     rows = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in "12"]
@@ -97,8 +97,8 @@ def test_the_files_are_those_of_one_process(tmp_path):
 @pytest.mark.parametrize("last", [1, 6, 7])
 def test_a_callback_stops_all_after_the_same_iteration(last):
     stop = lambda progress: progress.iteration == last
-    one = run(num_steps=112, callback=stop)
-    several = run(num_steps=112, callback=stop, processes=2)
+    one = run(num_steps=56, callback=stop)
+    several = run(num_steps=56, callback=stop, processes=2)
     assert several.returns.shape == (5, last)
     assert same(parts(several), parts(one))
 
@@ -137,13 +137,13 @@ def test_a_worker_that_is_killed_loses_its_seeds_and_no_others(children, tmp_pat
     assert several.lost_seeds == (2, 3)
     assert several.seeds == (0, 1, 4)
     assert same(parts(several)[:-1], tree.index(parts(one)[:-1], torch.tensor([0, 1, 4])))
-    assert [progress.iteration for progress in seen] == list(range(1, 11))
+    assert [progress.iteration for progress in seen] == list(range(1, 21))
     assert seen[1].seeds == (0, 1, 2, 3, 4)
     assert seen[-1].seeds == (0, 1, 4)
     rows = (tmp_path / "returns.csv").read_text().splitlines()[1:]
     numbers = [sum(row.startswith(f"{seed},") for row in rows) for seed in range(5)]
-    assert numbers[0] == numbers[1] == numbers[4] == 10
-    assert 2 <= numbers[2] == numbers[3] < 10
+    assert numbers[0] == numbers[1] == numbers[4] == 20
+    assert 2 <= numbers[2] == numbers[3] < 20
 
 
 def test_without_any_worker_there_is_no_result(children):
@@ -246,7 +246,7 @@ def test_programs_of_several_lanes_or_of_small_agents_have_one_thread_in_one_pro
     try:
         for seeds, limit in ((range(3), 0), (range(2), 0), (range(2), plan.SMALL_AGENT)):
             monkeypatch.setattr(plan, "SMALL_AGENT", limit)
-            run(seeds=seeds, num_steps=16, callback=lambda progress: seen.append(torch.get_num_threads()))
+            run(seeds=seeds, num_steps=8, callback=lambda progress: seen.append(torch.get_num_threads()))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
