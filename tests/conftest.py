@@ -21,7 +21,11 @@ hypothesis.settings.load_profile("funcrl")
 
 @pytest.fixture(autouse=True)
 def _small_programs(request, monkeypatch):
-    """One step a program: several in a row, as users have them, are the same code again."""
-    if not request.node.get_closest_marker("as_users_have_it"):
-        for loop in (collect, online):
-            monkeypatch.setattr(loop, "MAX_UNROLL", 1)
+    """One step a program where the real compiler runs, two where it does not: more in a row are the same code again.
+
+    Tests of how many programs there are, and of how their steps draw, keep the number of steps that users have.
+    """
+    if request.node.get_closest_marker("unrolled") and not request.node.get_closest_marker("compiled"):
+        return
+    for loop in (collect, online):
+        monkeypatch.setattr(loop, "MAX_UNROLL", 1 if request.node.get_closest_marker("compiled") else 2)

@@ -1,5 +1,6 @@
 """Every example runs, with a small budget."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,19 @@ def test_every_example_is_here():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_an_example_runs(name, tmp_path):
+def test_an_example_runs(name, tmp_path, monkeypatch, capsys):
     words, expected, picture = SMALL[name]
-    command = [sys.executable, str(EXAMPLES / name), *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
+    command = [str(EXAMPLES / name), *words]
+    if name == "own_environment.py":  # as a person calls it; the others here, where torch is imported already
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    else:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", command)
+        runpy.run_path(command[0], run_name="__main__")
+        said = capsys.readouterr().out
+    assert expected in said
     assert {path.name for path in tmp_path.iterdir()} == ({picture} if picture else set())

@@ -28,7 +28,7 @@ known_torch = pytest.mark.skipif(
 
 
 @known_torch
-@pytest.mark.as_users_have_it
+@pytest.mark.unrolled
 @pytest.mark.parametrize("name", list(tracking.CASES))
 def test_programs_are_as_the_baseline_says(name):
     found = tracking.traced(tracking.CASES[name])

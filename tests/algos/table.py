@@ -184,7 +184,7 @@ ON_POLICY = [
 
 _SMALL = {
     "batch_size": 8,
-    "hidden": (8, 8),
+    "hidden": (8,),
     "target_period": 1,
     "anneal_steps": 4800.0,
     "exploration_steps": 100.0,
@@ -193,7 +193,7 @@ _SMALL = {
 OFF_POLICY = [
     OffPolicy(
         name,
-        REGISTRY[name].Config(**_SMALL),
+        REGISTRY[name].Config(**_SMALL | ({"hidden": (8, 8)} if name == "dueling_dqn" else {})),
         envs.make("CartPole-v1"),
         {"target_period": 3} if name == "dqn" else {},
     )
@@ -202,12 +202,12 @@ OFF_POLICY = [
 
 # Integers that are those of `dqn` are tried there alone.
 OFF_POLICY += [
-    OffPolicy(name, REGISTRY[name].Config(**_SMALL, **settings), envs.make("CartPole-v1"), other)
+    OffPolicy(name, REGISTRY[name].Config(**_SMALL | settings), envs.make("CartPole-v1"), other)
     for name, settings, other in (
         ("c51", {"num_atoms": 5}, {}),
         ("qr_dqn", {"num_quantiles": 5}, {}),
         # So much noise that it shows in the actions of a network of this size.
-        ("rainbow", {"num_atoms": 5, "noise_scale": 4.0}, {}),
+        ("rainbow", {"num_atoms": 5, "noise_scale": 4.0, "hidden": (8, 8)}, {}),
     )
 ]
 
@@ -234,7 +234,7 @@ ONLINE = [
     *(
         Online(
             name,
-            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4, 4), hidden=(8,)),
+            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=(8,)),
             _IMAGES,
             {"num_envs": 5, "memory_size": 70} if name == "neural_epsilon_greedy" else {"batch_size": 6},
         )

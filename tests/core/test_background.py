@@ -50,6 +50,7 @@ def test_an_error_is_raised_here_and_the_child_says_nothing(capfd):
 @pytest.mark.parametrize(
     "end", ["raise SystemExit", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
 )
+@pytest.mark.parametrize("cores", [2], indirect=True)  # of this process; the script has two in any case
 def test_children_end_with_the_process(end, cores):
     script = f"""
 import time

@@ -1,6 +1,7 @@
 """Freed memory is kept, unless the environment says otherwise; the collector rests while programs are made."""
 
 import contextlib
+import functools
 import gc
 import os
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 from funcrl.core import memory
 
 SCRIPT = """
-import resource, torch
+import atexit, gc, resource, torch
 from funcrl.core import memory
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what was registered later
 kept = memory.keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():
@@ -22,20 +24,24 @@ work()
 before = faults()
 work()
 print(kept, faults() - before)
+with memory.without_collection():
+    pass
 """
 
 
+@functools.cache
 def run(**variables):
+    """What a process says that frees memory, and that compiles, or as good as."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=os.environ | variables
     )
-    kept, faults = done.stdout.split()
-    return kept == "True", int(faults)
+    kept, faults, frozen = done.stdout.split()
+    return kept == "True", int(faults), frozen == "True"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
 def test_pages_are_used_again():
-    kept, faults = run()
+    kept, faults, _ = run()
     if not kept:
         pytest.skip("this C library cannot be asked")
     assert faults < 1000
@@ -43,7 +49,7 @@ def test_pages_are_used_again():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
 def test_the_environment_has_the_last_word():
-    kept, faults = run(MALLOC_MMAP_THRESHOLD_="131072")
+    kept, faults, _ = run(MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
     assert faults > 10_000
 
@@ -64,12 +70,5 @@ def test_the_collector_rests_and_is_as_it_was_afterwards():
 
 
 def test_a_process_that_compiled_does_not_collect_at_its_end():
-    script = """
-import atexit, gc
-from funcrl.core import memory
-atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what was registered later
-with memory.without_collection():
-    pass
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
+    *_, frozen = run()
+    assert frozen

@@ -1,9 +1,10 @@
 """Compiled programs on the disk: loaded where they are, compiled where they are not or cannot be used."""
 
+import importlib.util
 import os
 import stat
-import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_other_code_shapes_settings_and_threads_are_other_programs(folder, compi
     jit(lambda x: x * 3)(x)
     jit(lambda x: x * 2)(torch.ones(5))
     jit(lambda x: x * 2)(x.double())
-    with config.patch({"cpp.simdlen": 256}):
+    with config.patch({"cpp.threads": 1, "cpp.simdlen": 256}):  # whose header other tests compile too
         jit(lambda x: x * 2)(x)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -137,33 +138,29 @@ def test_a_file_is_for_its_owner_and_lies_there_whole_or_not_at_all(folder, comp
         {"TORCHINDUCTOR_CACHE_DIR": "/dev/null/x"},
     ],
 )
-def test_where_the_usual_folder_cannot_be_there_is_another_of_ones_own(variables, tmp_path):
-    script = "from funcrl.core import store; print(store.folder())"
-    mine = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=mine | {"TMPDIR": str(tmp_path)} | variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(tmp_path / f"funcrl-{os.getuid()}")
+def test_where_the_usual_folder_cannot_be_there_is_another_of_ones_own(variables, tmp_path, monkeypatch):
+    assert folder_of_a_process(monkeypatch, tmp_path, variables) == tmp_path / f"funcrl-{os.getuid()}"
 
 
-def test_a_folder_that_others_own_is_not_taken(tmp_path):
+def test_a_folder_that_others_own_is_not_taken(tmp_path, monkeypatch):
     if os.getuid() != 0:
         pytest.skip("only root gives folders away")
     (tmp_path / "funcrl").mkdir()
     os.chown(tmp_path / "funcrl", 12345, 12345)
-    script = "from funcrl.core import store; print(store.folder())"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(tmp_path / "funcrl-0")
+    found = folder_of_a_process(monkeypatch, tmp_path, {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)})
+    assert found == tmp_path / "funcrl-0"
+
+
+def folder_of_a_process(monkeypatch, temporary, variables):
+    """Where a process that begins with these variables keeps its programs: it reads them when it imports the module."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name, value in ({"TMPDIR": str(temporary)} | variables).items():
+        monkeypatch.setenv(name, value)
+    spec = importlib.util.spec_from_file_location("store_of_a_new_process", store.__file__)
+    new = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(new)
+    return new.folder()
 
 
 def test_a_number_that_a_function_captures_may_be_used_like_any_tensor(compiled):

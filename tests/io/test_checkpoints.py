@@ -28,10 +28,10 @@ from funcrl.train.saving import Part
 from tests.algos.table import CASES, Planner
 
 DETERMINISTIC = tuple(name for name in TABLES if name != "times.csv")
-PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
+PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=2, hidden=(8,))
 DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
 LOOPS = {
-    "ppo": ("ppo", "CartPole-v1", PPO, 16),
+    "ppo": ("ppo", "CartPole-v1", PPO, 8),
     "dqn": ("dqn", "CartPole-v1", DQN, 30),
     "q_learning": ("q_learning", "CliffWalking-v1", q_learning.Config(), 15),
 }
@@ -123,7 +123,7 @@ def test_groups_of_lanes_go_on_in_whichever_processes(processes, tmp_path):
     assert latest(tmp_path / "cut").head["iteration"] == 7
     result = written(tmp_path / "cut", dataclasses.replace(plan, processes=processes), go_on=True)
     assert same(parts(result), parts(whole))
-    assert result.timed_steps == 16 * (3 * 5 + 2 * 12)
+    assert result.timed_steps == 8 * (3 * 5 + 2 * 12)
     for name in DETERMINISTIC:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
@@ -267,7 +267,7 @@ def test_what_is_damaged_is_refused_by_name_and_the_one_before_is_used(saved, tm
 def test_a_table_that_was_changed_is_named(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "run")
     path = tmp_path / "run" / "returns.csv"
-    path.write_bytes(path.read_bytes().replace(b"0,16,", b"0,17,"))
+    path.write_bytes(path.read_bytes().replace(b"0,8,", b"0,9,"))
     with (
         pytest.warns(RuntimeWarning, match="returns.csv must begin as it was written"),
         pytest.raises(ValueError, match=r"resume: .*run must hold a checkpoint that is whole"),
@@ -381,7 +381,7 @@ def test_rows_that_never_found_room_are_an_error_at_the_end(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Recorder, "_append", fail)
-    recorder._waiting = [Progress((0, 1, 2), (0, 1, 2), 13, 13, 208, result_report(result))]
+    recorder._waiting = [Progress((0, 1, 2), (0, 1, 2), 13, 13, 104, result_report(result))]
     recorder._times = [1.0]
     with (
         pytest.warns(RuntimeWarning, match="must take what is measured"),
@@ -451,7 +451,7 @@ def test_a_part_that_is_early_stays_for_the_checkpoint_that_it_belongs_to(tmp_pa
     recorder = Recorder(tmp_path, {"command": "", "algorithm": "ppo"})
     saver = Checkpoints(recorder, plan)
     carry = make_run(plan, range(2)).carry
-    recorder(Progress((0, 1), (0, 1), 1, 12, 16, Report(torch.zeros(2), torch.zeros(2), {})))
+    recorder(Progress((0, 1), (0, 1), 1, 12, 8, Report(torch.zeros(2), torch.zeros(2), {})))
     saver.mark(range(2), 3)
     receipt = saver.write(Part(range(2), 3, carry))
     early = saver.write(Part(range(2), 12, carry))  # a worker is at the end already

@@ -97,7 +97,7 @@ def test_by_default_they_take_a_tenth_of_the_steps_at_most():
 
 def test_agents_on_the_host_are_evaluated_too():
     """In processes of which each has environments of its own, and again after training."""
-    given = GIVEN | {"seeds": range(4)}
+    given = GIVEN | {"seeds": range(4), "num_steps": 48}
     plans = [make_plan("ppo", "gymnasium:CartPole-v1", **given, processes=n) for n in (1, 2)]
     one, two = (execute(with_evaluations(plan, 16, num_episodes=3)) for plan in plans)
     found = one.metrics["evaluation_return"]

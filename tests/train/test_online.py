@@ -84,13 +84,8 @@ def test_returns_and_regret_are_those_of_the_actions():
     assert cumulative > 0
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param("aot_eager", marks=pytest.mark.as_users_have_it),
-        pytest.param("inductor", marks=pytest.mark.compiled),
-    ],
-)
+@pytest.mark.unrolled
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
 def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
     before = jit.stats().num_graphs
     eager, compiled = (
@@ -106,7 +101,7 @@ def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
     assert jit.stats().num_graphs - before == 4
 
 
-@pytest.mark.as_users_have_it
+@pytest.mark.unrolled
 @pytest.mark.parametrize("drawn", [1, 8, 100_000])
 def test_it_does_not_matter_how_many_random_numbers_are_drawn_at_once(monkeypatch, drawn):
     """With two lanes a step needs four or so of a kind: from a step at a time to all twenty."""

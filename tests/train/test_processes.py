@@ -11,18 +11,30 @@ import pytest
 import torch
 
 from funcrl import envs
-from funcrl.algos import dqn, ppo, q_learning
+from funcrl.algos import dqn, n_step_sarsa, ppo, q_learning
 from funcrl.core import background, jit, tree
 from funcrl.io import Recorder
-from funcrl.train import Report, WorkerError, cores, forks, history, make_plan, plan, shards, train, workers
+from funcrl.train import (
+    Report,
+    WorkerError,
+    cores,
+    forks,
+    history,
+    make_plan,
+    online,
+    plan,
+    shards,
+    train,
+    workers,
+)
 from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
 
-PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
+PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=2, num_minibatches=2, hidden=(8,))
 DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
 CASES = {
-    "ppo": (ppo, "CartPole-v1", PPO, 48),
+    "ppo": (ppo, "CartPole-v1", PPO, 24),
     "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 120),
     "dqn": (dqn, "CartPole-v1", DQN, 60),
 }
@@ -74,7 +86,7 @@ def test_the_files_are_those_of_one_process(tmp_path):
             seen.append((progress.seeds, progress.iteration, progress.num_iterations, progress.step))
 
         recorder.finish(run(processes=processes, callback=callback), {"algorithm": "ppo", "environment": "é"})
-        assert seen == [((0, 1, 2, 3, 4), i, 3, 16 * i) for i in range(1, 4)]
+        assert seen == [((0, 1, 2, 3, 4), i, 3, 8 * i) for i in range(1, 4)]
     for name in ("returns.csv", "checkpoint/states.safetensors"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     rows = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in "12"]
@@ -85,8 +97,8 @@ def test_the_files_are_those_of_one_process(tmp_path):
 @pytest.mark.parametrize("last", [1, 6, 7])
 def test_a_callback_stops_all_after_the_same_iteration(last):
     stop = lambda progress: progress.iteration == last
-    one = run(num_steps=112, callback=stop)
-    several = run(num_steps=112, callback=stop, processes=2)
+    one = run(num_steps=56, callback=stop)
+    several = run(num_steps=56, callback=stop, processes=2)
     assert several.returns.shape == (5, last)
     assert same(parts(several), parts(one))
 
@@ -125,13 +137,13 @@ def test_a_worker_that_is_killed_loses_its_seeds_and_no_others(children, tmp_pat
     assert several.lost_seeds == (2, 3)
     assert several.seeds == (0, 1, 4)
     assert same(parts(several)[:-1], tree.index(parts(one)[:-1], torch.tensor([0, 1, 4])))
-    assert [progress.iteration for progress in seen] == list(range(1, 11))
+    assert [progress.iteration for progress in seen] == list(range(1, 21))
     assert seen[1].seeds == (0, 1, 2, 3, 4)
     assert seen[-1].seeds == (0, 1, 4)
     rows = (tmp_path / "returns.csv").read_text().splitlines()[1:]
     numbers = [sum(row.startswith(f"{seed},") for row in rows) for seed in range(5)]
-    assert numbers[0] == numbers[1] == numbers[4] == 10
-    assert 2 <= numbers[2] == numbers[3] < 10
+    assert numbers[0] == numbers[1] == numbers[4] == 20
+    assert 2 <= numbers[2] == numbers[3] < 20
 
 
 def test_without_any_worker_there_is_no_result(children):
@@ -234,7 +246,7 @@ def test_programs_of_several_lanes_or_of_small_agents_have_one_thread_in_one_pro
     try:
         for seeds, limit in ((range(3), 0), (range(2), 0), (range(2), plan.SMALL_AGENT)):
             monkeypatch.setattr(plan, "SMALL_AGENT", limit)
-            run(seeds=seeds, num_steps=16, callback=lambda progress: seen.append(torch.get_num_threads()))
+            run(seeds=seeds, num_steps=8, callback=lambda progress: seen.append(torch.get_num_threads()))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -242,11 +254,15 @@ def test_programs_of_several_lanes_or_of_small_agents_have_one_thread_in_one_pro
 
 
 @pytest.mark.compiled
-def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process():
+def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process(monkeypatch):
+    # The programs are those of the compiled test in test_online, which are kept: twenty steps, two lanes.
+    monkeypatch.setattr(online, "STEPS_PER_ITERATION", 20)
     before = jit.stats().num_graphs
     # In groups of as many lanes as each process has: the same programs.
-    one = run("q_learning", seeds=range(4), backend="inductor", processes=1, lanes_per_group=2)
-    several = run("q_learning", seeds=range(4), backend="inductor", processes=2)
+    given = {"config": n_step_sarsa.Config(), "seeds": range(4), "num_steps": 60, "backend": "inductor"}
+    one = train("n_step_sarsa", "CliffWalking-v1", **given, processes=1, lanes_per_group=2)
+    several = train("n_step_sarsa", "CliffWalking-v1", **given, processes=2)
+    assert one.returns.shape == (4, 3)
     assert jit.stats().num_graphs - before == 4
     assert same(parts(several), parts(one))
     assert several.steps_per_second > 0

@@ -415,7 +415,8 @@ def test_four_images_are_learnt_traced_and_donated(algorithm, config):
 @pytest.mark.compiled
 def test_compiled_it_does_what_it_does_uncompiled():
     algorithm, config = CASES["neural_thompson"]
-    config = tree.replace(config, channels=())  # convolutions are compiled by tests of their own
+    # Convolutions are compiled by tests of their own.
+    config = tree.replace(config, channels=(), num_envs=2, memory_size=16)
     compiled, _ = choices(algorithm, config, num_updates=3, backend="inductor")
     traced, _ = choices(algorithm, config, num_updates=3)
     assert same(compiled, traced, exact=False)
