@@ -68,7 +68,7 @@ def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
     out = " ".join(out.replace("│", " ").split())
     for text in (
         "--learning-rate FLOAT",
-        "step size α of Adam",
+        "step size α of the optimiser",
         "0.00025",
         "--num-minibatches INT",
         "--seeds",

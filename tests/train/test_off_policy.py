@@ -87,10 +87,7 @@ def test_a_run_is_collecting_adding_and_learning_by_hand():
 @pytest.mark.unrolled
 @pytest.mark.parametrize(
     ("backend", "replay"),
-    [
-        pytest.param("aot_eager", "uniform", marks=pytest.mark.unrolled),
-        pytest.param("inductor", "prioritised", marks=pytest.mark.compiled),
-    ],
+    [("aot_eager", "uniform"), pytest.param("inductor", "prioritised", marks=pytest.mark.compiled)],
 )
 def test_four_programs_and_no_more_do_what_eager_functions_do(backend, replay):
     before = jit.stats().num_graphs
