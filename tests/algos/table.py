@@ -162,10 +162,13 @@ ON_POLICY = [
     *(
         OnPolicy(
             name,
-            REGISTRY[name].Config(num_envs=3, window_length=length, hidden=(8,), anneal_steps=4800.0),
+            REGISTRY[name].Config(num_envs=3, hidden=(8,), anneal_steps=4800.0, **settings),
             envs.make("CartPole-v1"),
         )
-        for name, length in (("a2c", 8), ("reinforce", 24))
+        for name, settings in (
+            ("a2c", {"window_length": 8}),
+            ("reinforce", {"window_length": 24, "lookahead": 4}),
+        )
     ),
     OnPolicy(
         "pqn",

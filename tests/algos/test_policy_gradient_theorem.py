@@ -27,6 +27,8 @@ def make(algorithm, **settings):
     """An agent whose policy prefers something everywhere, and whose values are some numbers."""
     if algorithm is not actor_critic:
         settings["window_length"] = LENGTH
+    if algorithm is reinforce:
+        settings["lookahead"] = 0
     state = algorithm.init(random.key(0), algorithm.Config(**SETTINGS, **settings), ENV)
     k_actor, k_critic = random.split(random.key(1), 2)
     shapes = state.params["actor"]["body.layers.0.weight"].shape

@@ -8,9 +8,13 @@ Sutton & Barto 2018, sections 13.3 and 13.4.
     w ← w + α c₁ E[(G_t - V_w(s_t)) ∇_w V_w(s_t)]                                    (13.4)
 
 Returns are known where the episode ends within the window: those steps are learnt from, all others have weight
-0. Steps of an episode that began in the window before count too, since only what comes after a step matters. Of
-episodes that the window's end cuts off, more are long than short, so a window should be several episodes long;
-`a2c` cuts them off and bootstraps.
+0. Steps of an episode that began in the window before count too, since only what comes after a step matters.
+
+Which steps count must not depend on what became of them. A window's end cuts off long episodes more often than
+short ones, so among its last steps those that are known are the unlucky ones. Therefore its last `lookahead`
+steps only complete the returns of those before them: where no episode is longer than that, every step before
+them counts, whatever came after, and the estimate has no bias. Longer episodes still count less than short ones; `used`
+then falls below (T - lookahead) / T. With `lookahead=0` all that is known is learnt from, more steps with a bias.
 
 Departures: one step of Adam on all steps of a window in the place of one for each; the factor γᵗ of the book
 is left out, as everywhere in practice (γ then says how far an action is credited, and early steps do not count
@@ -67,14 +71,20 @@ class Config(WindowSettings):
     """ε of Adam"""
     num_envs: int = tree.static(default=4)
     """N: environments of one lane"""
-    window_length: int = tree.static(default=512)
-    """T: steps of each environment between two updates; should hold several episodes"""
+    window_length: int = tree.static(default=1024)
+    """T: steps of each environment between two updates"""
+    lookahead: int = tree.static(default=512)
+    """steps at the window's end that only complete returns, less than window_length: as many as the longest episode has"""
     baseline: bool = tree.static(default=True)
     """subtract a learnt value from the returns; without, the critic is not used"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.settings(self, self.name, positive=("adam_epsilon",), flags=("baseline",))
+        checks.integer(self.name, "lookahead", self.lookahead, 0)
+        hold = f"be less than window_length = {self.window_length}"
+        fine, instead = self.lookahead < self.window_length, f"Write {self.window_length // 2}."
+        checks.require(fine, self.name, "lookahead", hold, self.lookahead, instead)
 
 
 @tree.struct
@@ -88,7 +98,7 @@ class Batch:
     target: Tensor
     """`[B]` G, of no meaning where `weight` is 0"""
     weight: Tensor
-    """`[B]` 1 where the episode ended within the window, 0 elsewhere"""
+    """`[B]` 1 where a step counts: before the last `lookahead` steps, and its episode ended within the window"""
 
 
 def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -139,7 +149,10 @@ def prepare(state: State, window: Transition) -> Batch:
     )
     ended = (window.terminated | window.truncated).to(torch.float32)
     known = loops.linear_recurrence(1.0 - ended, ended, reverse=True)
-    data = Batch(obs=window.obs, action=window.action, target=target, weight=known)
+    length = ended.shape[0]
+    early = torch.arange(length, device=ended.device) < length - state.config.lookahead
+    weight = torch.where(early.unsqueeze(-1), known, 0.0)
+    data = Batch(obs=window.obs, action=window.action, target=target, weight=weight)
     return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
 
 
