@@ -16,7 +16,7 @@ from funcrl.algos.bandits import (
     ucb,
 )
 from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow
-from funcrl.algos.policy_gradient import a2c, actor_critic, ppo, reinforce
+from funcrl.algos.policy_gradient import a2c, actor_critic, impala, ppo, reinforce
 from funcrl.algos.tabular import (
     double_q_learning,
     dyna_q,
@@ -40,7 +40,7 @@ _BANDITS = (
     ucb,
 )
 _DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow)
-_POLICY_GRADIENT = (a2c, actor_critic, ppo, reinforce)
+_POLICY_GRADIENT = (a2c, actor_critic, impala, ppo, reinforce)
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
 REGISTRY: dict[str, ModuleType] = {
@@ -64,6 +64,7 @@ __all__ = [
     "epsilon_greedy",
     "expected_sarsa",
     "gradient_bandit",
+    "impala",
     "linucb",
     "n_step_sarsa",
     "neural_epsilon_greedy",

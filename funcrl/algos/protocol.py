@@ -93,8 +93,9 @@ class Algorithm(Protocol):
             window: `Transition` `[T, N, ...]`, with what `act` returned in `extras`.
 
         Returns:
-            A struct of rows, `[T · N, ...]`; shuffled and cut into minibatches where the settings have `num_epochs`
-            and `num_minibatches`, else one batch.
+            A struct of rows, `[T · N, ...]`, or `[N, T, ...]` where a row is what one environment went through;
+            shuffled and cut into minibatches where the settings have `num_epochs` and `num_minibatches`, else one
+            batch.
         """
 
     # On-policy ones may have `observe(state, window) -> state` too, what the agent learns of a window beside what

@@ -171,6 +171,13 @@ ON_POLICY = [
         )
     ),
     OnPolicy(
+        "impala",
+        REGISTRY["impala"].Config(
+            num_envs=4, window_length=6, hidden=(8,), anneal_steps=4800.0, clip_rho=1.2
+        ),
+        envs.make("CartPole-v1"),
+    ),
+    OnPolicy(
         "pqn",
         REGISTRY["pqn"].Config(
             num_envs=3,

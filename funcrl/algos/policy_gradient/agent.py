@@ -128,6 +128,16 @@ def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
     return policy(state, state.params, obs).sample(key), {}
 
 
+def act_and_tell(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    """Draw an action from the policy, for those who still learn from it when the policy is another one.
+
+    Its extras are `log_prob`, `[]` or `[B]`.
+    """
+    now = policy(state, state.params, obs)
+    action = now.sample(key)
+    return action, {"log_prob": now.log_prob(action)}
+
+
 def greedy(state: State, obs: Any) -> Any:
     """Return the most probable action."""
     return policy(state, state.params, obs).mode()
@@ -181,6 +191,24 @@ def normalized(advantage: Tensor) -> Tensor:
     tensor([-1.,  1.])
     """
     return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+
+def divergence(log_ratio: Tensor) -> Tensor:
+    """Return KL[π_old, π] by actions of π_old: E[(r - 1) - log r], unbiased and never negative.
+
+    Source: Schulman 2020, "Approximating KL divergence".
+    Often wrong: E[-log r], unbiased too, but negative for many a minibatch.
+
+    Args:
+        log_ratio: `[...]` log r = log π(a | s) - log π_old(a | s).
+
+    Returns:
+        `[]`.
+
+    >>> divergence(torch.zeros(1))
+    tensor(0.)
+    """
+    return (torch.expm1(log_ratio) - log_ratio).mean()
 
 
 def check_rows(function: str, batch: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:

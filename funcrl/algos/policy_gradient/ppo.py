@@ -40,6 +40,7 @@ from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, greedy, observe, observes
+from funcrl.algos.policy_gradient.agent import act_and_tell as act
 from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, tree
 
@@ -213,8 +214,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
-    # E[(r - 1) - log r]: unbiased and never negative (Schulman 2020, "Approximating KL divergence").
-    kl = (torch.expm1(log_ratio) - log_ratio).mean()
+    kl = agent.divergence(log_ratio)
     if config.kl_control == "penalty":
         objective = (torch.exp(log_ratio) * advantage).mean() - state.kl_control * kl
     figures = {
@@ -233,16 +233,6 @@ def init(key: Tensor, config: Config, env: object) -> State:
     first = {"none": (), "stop": torch.zeros_like(plain.step, dtype=torch.bool)}
     first["penalty"] = torch.ones_like(plain.step, dtype=torch.float32)
     return State(**vars(plain), kl_control=first[config.kl_control])
-
-
-def act(state: State, obs: Tensor, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
-    """Draw an action from the policy.
-
-    Its extras are `log_prob`, `[]` or `[B]`.
-    """
-    old = agent.policy(state, state.params, obs)
-    action = old.sample(key)
-    return action, {"log_prob": old.log_prob(action)}
 
 
 def prepare(state: State, window: Transition) -> Batch:
