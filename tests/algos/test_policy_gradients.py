@@ -114,7 +114,7 @@ def test_the_actor_critics_loss_is_its_definition_and_weighs_by_the_discount():
     ("case", "make"),
     [
         (A2C, lambda p: torch.optim.RMSprop(p, lr=7e-4, alpha=0.99, eps=1e-5)),
-        (REINFORCE, lambda p: torch.optim.Adam(p, lr=1e-2, eps=1e-5)),
+        (REINFORCE, lambda p: torch.optim.Adam(p, lr=5e-3, eps=1e-5)),
         (ACTOR_CRITIC, lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-5)),
     ],
     ids=["a2c", "reinforce", "actor_critic"],

@@ -14,8 +14,6 @@ an end, V of the state that a truncated episode reached is bootstrapped.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -49,13 +47,11 @@ class Config(Settings):
 
     learning_rate: float = 1e-3
     """step size α of Adam"""
-    anneal_steps: float = math.inf
-    """environment steps over which the learning rate falls linearly to zero; 0: the whole run where its length is known; inf: never"""
     value_weight: float = 0.5
     """c₁: weight of the value loss"""
     adam_epsilon: float = 1e-5
     """ε of Adam"""
-    num_envs: int = tree.static(default=8)
+    num_envs: int = tree.static(default=16)
     """N: environments of one lane"""
     weigh_by_discount: bool = tree.static(default=False)
     """weigh a step by γᵗ, t steps after the beginning of its episode, as the book does"""

@@ -61,7 +61,7 @@ METRICS = ("policy_loss", "value_loss", "entropy", "used", "grad_norm", "learnin
 class Config(WindowSettings):
     """Settings of REINFORCE."""
 
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-3
     """step size α of Adam"""
     entropy_weight: float = 0.0
     """weight of the entropy bonus"""
@@ -69,7 +69,7 @@ class Config(WindowSettings):
     """c₁: weight of the baseline's loss"""
     adam_epsilon: float = 1e-5
     """ε of Adam"""
-    num_envs: int = tree.static(default=4)
+    num_envs: int = tree.static(default=2)
     """N: environments of one lane"""
     window_length: int = tree.static(default=1024)
     """T: steps of each environment between two updates"""
