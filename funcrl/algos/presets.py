@@ -90,24 +90,56 @@ _DQN["zoo-slow"] = {
     if env != "Acrobot-v1"
 }
 
-_ZOO_PENDULUM = {
-    "learning_rate": 1e-3,
+# What stable-baselines3 does where the zoo says nothing.
+_ZOO_PPO = {
+    "learning_rate": 3e-4,
     "anneal_steps": math.inf,
+    "entropy_weight": 0.0,
+    "clip_value_loss": False,
+}
+
+_ZOO_PPO_CARTPOLE = _ZOO_PPO | {
+    "learning_rate": 1e-3,
+    # Learning rate and clip range fall together, over the whole run.
+    "anneal_steps": 0.0,
+    "anneal_clip_range": True,
+    "gamma": 0.98,
+    "gae_lambda": 0.8,
+    "num_envs": 8,
+    "window_length": 32,
+    "num_epochs": 20,
+    "num_minibatches": 1,
+}
+
+_ZOO_PPO_ACROBOT = _ZOO_PPO | {
+    "gae_lambda": 0.94,
+    "num_envs": 16,
+    "window_length": 256,
+    # 64 rows each.
+    "num_minibatches": 64,
+    "normalize_observation": True,
+    "normalize_reward": True,
+}
+
+_ZOO_PENDULUM = _ZOO_PPO | {
+    "learning_rate": 1e-3,
     "gamma": 0.9,
     "gae_lambda": 0.95,
-    "entropy_weight": 0.0,
     "window_length": 1024,
     "num_epochs": 10,
     # 64 rows each.
     "num_minibatches": 64,
-    "clip_value_loss": False,
 }
 
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
 _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     "cleanrl": {"CartPole-v1": (500_000, {}), "Acrobot-v1": (500_000, {})},
-    "zoo": {"Pendulum-v1": (100_000, _ZOO_PENDULUM)},
+    "zoo": {
+        "CartPole-v1": (100_000, _ZOO_PPO_CARTPOLE),
+        "Acrobot-v1": (1_000_000, _ZOO_PPO_ACROBOT),
+        "Pendulum-v1": (100_000, _ZOO_PENDULUM),
+    },
 }
 
 PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {

@@ -44,6 +44,20 @@ def env_steps(step: Tensor, config: Any) -> Tensor:
     return torch.floor((step.to(torch.float32) + 0.5) / updates) * steps
 
 
+def remaining(step: Tensor, config: Any) -> Tensor:
+    """Return the share of `anneal_steps` that is to come, which falls linearly from 1 to 0 from window to window.
+
+    Args:
+        step: `[]` int32, gradient steps so far.
+        config: The settings, with `anneal_steps`; where these are 0, no length is known and it stays 1.
+
+    Returns:
+        `[]` float32.
+    """
+    over = schedules.known_length(config.anneal_steps)
+    return schedules.linear(1.0, 0.0, over, env_steps(step, config))
+
+
 def learning_rate(step: Tensor, config: Any) -> Tensor:
     """Return the learning rate, which falls linearly to zero from window to window.
 
@@ -55,5 +69,4 @@ def learning_rate(step: Tensor, config: Any) -> Tensor:
     Returns:
         `[]` float32.
     """
-    over = schedules.known_length(config.anneal_steps)
-    return config.learning_rate * schedules.linear(1.0, 0.0, over, env_steps(step, config))  # type: ignore[no-any-return]
+    return config.learning_rate * remaining(step, config)  # type: ignore[no-any-return]

@@ -198,6 +198,19 @@ def test_the_penalty_is_equation_8_and_doubles_or_halves_after_a_window():
         assert seen == [3.0] * 7 + [3.0 * factor] * 8 + [3.0 * factor**2]
 
 
+def test_the_clip_range_may_fall_with_the_learning_rate():
+    settings = {"anneal_clip_range": True, "anneal_steps": 4 * 24.0}
+    state, batch = CASE.init(config=tree.replace(CASE.config, **settings)), CASE.batch()
+    params = tree.map(lambda p: 20 * p, state.params)
+    # Three of four windows of 24 steps, 8 updates each, are over.
+    late = tree.replace(state, step=state.step + 3 * 8)
+    quarter = CASE.init(config=tree.replace(CASE.config, clip_range=0.05))
+    (found, figures), (expected, other) = (ppo.loss(params, s, batch) for s in (late, quarter))
+    assert torch.equal(found, expected)
+    assert torch.equal(figures["clip_fraction"], other["clip_fraction"])
+    assert not torch.equal(found, ppo.loss(params, state, batch)[0])
+
+
 def test_prepare_bootstraps_from_where_a_truncated_step_led():
     state, window = CASE.init(), CASE.window()
     cut = tree.replace(

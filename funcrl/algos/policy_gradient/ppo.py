@@ -17,7 +17,8 @@ Departures from the paper, all of them those of the authors' code and of the ref
 - actor and critic are separate networks with orthogonal weights, the actor's last layer scaled by
   0.01;
 - real actions are normal, with a log σ that is learnt beside the network, 0 at first, or that it puts out
-  itself, `state_dependent_scale`.
+  itself, `state_dependent_scale`;
+- with `anneal_clip_range` ε falls as the learning rate does (table 5 of the paper, for Atari).
 
 What keeps the policy near the old one beside clipping is `kl_control`: `stop` takes no further step on a window
 once a minibatch's KL is beyond 1.5 `target_kl` (the authors' later code; Huang et al. 2022, "early stopping"),
@@ -89,6 +90,8 @@ class Config(WindowSettings):
     """give the advantages of each minibatch mean 0 and standard deviation 1"""
     clip_value_loss: bool = tree.static(default=True)
     """keep the value within clip_range of the old one in the value loss"""
+    anneal_clip_range: bool = tree.static(default=False)
+    """let clip_range fall to zero together with the learning rate"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +101,7 @@ class Config(WindowSettings):
             unit=("gae_lambda",),
             positive=("clip_range", "adam_epsilon", "target_kl"),
             counts=("num_epochs", "num_minibatches"),
-            flags=("normalize_advantage", "clip_value_loss"),
+            flags=("normalize_advantage", "clip_value_loss", "anneal_clip_range"),
         )
         checks.known(self.name, "kl_control", self.kl_control, KL_CONTROL)
         size = self.num_envs * self.window_length
@@ -209,8 +212,11 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     log_prob = new.log_prob(batch.action)
     agent.check_rows("ppo.update", batch, ROWS, tuple(log_prob.shape))
     advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
-    objective = clipped_objective(log_prob, batch.log_prob, advantage, config.clip_range)
-    critic_loss = value_loss(value, batch.value, batch.target, config.clip_range, config.clip_value_loss)
+    clip_range = config.clip_range
+    if config.anneal_clip_range:
+        clip_range = clip_range * progress.remaining(state.step, config)
+    objective = clipped_objective(log_prob, batch.log_prob, advantage, clip_range)
+    critic_loss = value_loss(value, batch.value, batch.target, clip_range, config.clip_value_loss)
     entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
@@ -222,7 +228,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
         "value_loss": critic_loss,
         "entropy": entropy,
         "kl": kl,
-        "clip_fraction": (torch.expm1(log_ratio).abs() > config.clip_range).to(torch.float32).mean(),
+        "clip_fraction": (torch.expm1(log_ratio).abs() > clip_range).to(torch.float32).mean(),
     }
     return -objective + config.value_weight * critic_loss - config.entropy_weight * entropy, figures
 
