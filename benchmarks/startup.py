@@ -1,6 +1,6 @@
 """Seconds from starting Python to the end of the first update, with a cold and a warm compiler cache.
 
-    python benchmarks/startup.py                               # ppo, dqn and q_learning
+    python benchmarks/startup.py                               # all programs below
     python benchmarks/startup.py ppo --header                  # also the first time ever on a machine
     python benchmarks/startup.py ppo --repo ../before --repeats 3      # another checkout, in turns
 
@@ -41,6 +41,10 @@ while int(run.agent.step.min()) == 0:  # reading it waits for the device
 """
 PROGRAMS = {
     "ppo": {"env": "CartPole-v1", "config": ""},
+    "a2c": {"env": "CartPole-v1", "config": ""},
+    "actor_critic": {"env": "CartPole-v1", "config": ""},
+    "impala": {"env": "CartPole-v1", "config": ""},
+    "reinforce": {"env": "CartPole-v1", "config": ""},
     "dqn": {"env": "CartPole-v1", "config": "warmup_steps=100"},
     "q_learning": {"env": "CliffWalking-v1", "config": ""},
 }
