@@ -167,7 +167,7 @@ ON_POLICY = [
         )
         for name, settings in (
             ("a2c", {"window_length": 8}),
-            ("reinforce", {"window_length": 24, "lookahead": 4}),
+            ("reinforce", {"window_length": 24}),
         )
     ),
     OnPolicy(

@@ -59,8 +59,7 @@ def test_moments_are_those_of_all_steps_of_all_windows():
 @pytest.mark.parametrize("module", [ppo, a2c, reinforce])
 def test_what_is_learnt_from_is_in_units_of_the_returns(module):
     first, second = windows(2)
-    own = {"lookahead": 0} if module is reinforce else {}
-    state = module.observe(make(module, normalize_reward=True, **own), first)
+    state = module.observe(make(module, normalize_reward=True), first)
     plain = tree.replace(state, known=())
     scale = float(state.known.reward.variance) ** 0.5
     assert scale > 1.5

@@ -28,7 +28,7 @@ def make(algorithm, **settings):
     if algorithm is not actor_critic:
         settings["window_length"] = LENGTH
     if algorithm is reinforce:
-        settings["lookahead"] = 0
+        settings["lookahead"] = 1
     state = algorithm.init(random.key(0), algorithm.Config(**SETTINGS, **settings), ENV)
     k_actor, k_critic = random.split(random.key(1), 2)
     shapes = state.params["actor"]["body.layers.0.weight"].shape

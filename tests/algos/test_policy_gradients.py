@@ -73,7 +73,7 @@ def test_reinforces_returns_go_to_the_end_of_the_episode_and_no_further():
     reward = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
     obs = torch.zeros(5, 1, 4)
     window = Transition(obs, no.long(), reward, end, cut, obs, {})
-    config = reinforce.Config(num_envs=1, window_length=5, lookahead=0, gamma=0.5)
+    config = reinforce.Config(num_envs=1, window_length=5, lookahead=1, gamma=0.5)
     state = reinforce.init(random.key(0), config, envs.make("CartPole-v1"))
     beyond = {"layers.4.bias": torch.tensor([10.0])}
     state = tree.replace(state, params=state.params | {"critic": state.params["critic"] | beyond})
@@ -141,7 +141,7 @@ SETTINGS = {
 }
 PROBED = {
     "a2c": {"window_length": 8, "learning_rate": 0.01},
-    "reinforce": {"window_length": 8, "lookahead": 2},
+    "reinforce": {"window_length": 8},
     "actor_critic": {"num_envs": 8},
 }
 

@@ -13,8 +13,8 @@ Returns are known where the episode ends within the window: those steps are lear
 Which steps count must not depend on what became of them. A window's end cuts off long episodes more often than
 short ones, so among its last steps those that are known are the unlucky ones. Therefore its last `lookahead`
 steps only complete the returns of those before them: where no episode is longer than that, every step before
-them counts, whatever came after, and the estimate has no bias. Longer episodes still count less than short ones; `used`
-then falls below (T - lookahead) / T. With `lookahead=0` all that is known is learnt from, more steps with a bias.
+them counts, whatever came after, and the estimate has no bias. Longer episodes still count less than short
+ones; `used` then falls below (T - lookahead) / T.
 
 Departures: one step of Adam on all steps of a window in the place of one for each; the factor γᵗ of the book
 is left out, as everywhere in practice (γ then says how far an action is credited, and early steps do not count
@@ -73,8 +73,8 @@ class Config(WindowSettings):
     """N: environments of one lane"""
     window_length: int = tree.static(default=1024)
     """T: steps of each environment between two updates"""
-    lookahead: int = tree.static(default=512)
-    """steps at the window's end that only complete returns, less than window_length: as many as the longest episode has"""
+    lookahead: int = tree.static(default=0)
+    """steps at the window's end that only complete returns, as many as the longest episode has; 0: half of the window"""
     baseline: bool = tree.static(default=True)
     """subtract a learnt value from the returns; without, the critic is not used"""
 
@@ -83,8 +83,12 @@ class Config(WindowSettings):
         checks.settings(self, self.name, positive=("adam_epsilon",), flags=("baseline",))
         checks.integer(self.name, "lookahead", self.lookahead, 0)
         hold = f"be less than window_length = {self.window_length}"
-        fine, instead = self.lookahead < self.window_length, f"Write {self.window_length // 2}."
-        checks.require(fine, self.name, "lookahead", hold, self.lookahead, instead)
+        checks.require(self.lookahead < self.window_length, self.name, "lookahead", hold, self.lookahead)
+
+    @property
+    def steps_ahead(self) -> int:
+        """`lookahead`, where it is 0 half of the window."""
+        return self.lookahead or self.window_length // 2
 
 
 @tree.struct
@@ -150,7 +154,7 @@ def prepare(state: State, window: Transition) -> Batch:
     ended = (window.terminated | window.truncated).to(torch.float32)
     known = loops.linear_recurrence(1.0 - ended, ended, reverse=True)
     length = ended.shape[0]
-    early = torch.arange(length, device=ended.device) < length - state.config.lookahead
+    early = torch.arange(length, device=ended.device) < length - state.config.steps_ahead
     weight = torch.where(early.unsqueeze(-1), known, 0.0)
     data = Batch(obs=window.obs, action=window.action, target=target, weight=weight)
     return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
