@@ -87,7 +87,7 @@ def observe(known: Any, window: Transition, gamma: Tensor) -> Any:
     if not isinstance(known.reward, Moments):
         return known
     over = window.terminated | window.truncated
-    goes_on = gamma * torch.where(over, 0.0, 1.0)
+    goes_on = gamma * (~over).to(torch.float32)
     before = torch.cat([torch.zeros_like(goes_on[:1]), goes_on[:-1]])
     first = (window.reward[0] + gamma * known.discounted).unsqueeze(0)
     sums = loops.linear_recurrence(before, torch.cat([first, window.reward[1:]]))
