@@ -16,7 +16,7 @@ def test_wrappers_are_put_around_in_order():
 
 @pytest.mark.parametrize("name", sorted(envs.WRAPPERS))
 def test_every_wrapper_can_be_named_and_refuses_fields_that_it_has_not(name):
-    inner = "Taxi-v3" if name in ("flatten", "one_hot") else "CartPole-v1"
+    inner = "Taxi-v3" if name in ("flatten", "mask_actions", "one_hot") else "CartPole-v1"
     value = "=10" if name == "time_limit" else ""
     assert isinstance(envs.from_words("train", inner, {}, [name + value]), envs.WRAPPERS[name])
     with pytest.raises(ValueError, match=r"train: --wrap must name fields of its wrapper"):
@@ -31,7 +31,7 @@ def test_on_the_host_wrappers_are_gymnasiums():
     assert env.name == "gymnasium:FrozenLake-v1"
     assert env.observation_space.shape == (3, 16)
     with pytest.raises(
-        ValueError, match="--wrap must be one of 'flatten', 'frame_stack', 'scale_reward', 'time_limit'"
+        ValueError, match="--wrap must be one of 'flatten', 'frame_stack', 'mask_actions', 'scale"
     ):
         envs.from_words("train", "gymnasium:CartPole-v1", {}, ["normalize_observation"])
 
