@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import nets
-from funcrl.core import tree
+from funcrl.core import masks, tree
 from funcrl.core.checks import require
 
 C = TypeVar("C")
@@ -66,7 +66,7 @@ def observations(function: str, env: object) -> spaces.Space[Any]:
     """
     space: Any = env.observation_space  # type: ignore[attr-defined]
     nets.inputs.check_kind(function, "env.observation_space", space)
-    nets.masks.check(function, env)
+    masks.check(function, env)
     return space  # type: ignore[no-any-return]
 
 

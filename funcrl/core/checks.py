@@ -87,6 +87,11 @@ def time_limit(function: str, value: int | None) -> None:
         integer(function, "max_episode_steps", value, 1)
 
 
+def name_of(config: object) -> str:
+    """Return how settings are called in a complaint: `"ppo.Config"`, by the module of their class."""
+    return f"{type(config).__module__.rpartition('.')[2]}.Config"
+
+
 def settings(
     config: Any,
     function: str,

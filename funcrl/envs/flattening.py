@@ -11,6 +11,7 @@ from torch import Tensor
 
 from funcrl.core import lanes, tree
 from funcrl.core.checks import require
+from funcrl.core.spaces import KINDS
 from funcrl.envs.stepping import Env
 from funcrl.envs.wrappers import Wrapper
 
@@ -69,10 +70,9 @@ class FlattenObservation(Wrapper):
 
 def flat_space(space: spaces.Space[Any]) -> spaces.Box:
     """Return the Box in which flattened values of a space lie, float32."""
-    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Tuple, spaces.Dict)
-    names = ", ".join(kind.__name__ for kind in kinds)
+    names = ", ".join(kind.__name__ for kind in KINDS)
     require(
-        isinstance(space, kinds), "FlattenObservation", "env.observation_space", f"be one of {names}", space
+        isinstance(space, KINDS), "FlattenObservation", "env.observation_space", f"be one of {names}", space
     )
     box: Any = spaces.flatten_space(space)
     return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)

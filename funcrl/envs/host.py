@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from funcrl.core import checks
 from funcrl.core.checks import require
+from funcrl.core.spaces import KINDS
 
 VECTORIZATIONS = ("sync", "async", "native")
 """one after the other in this process; a process each; the environment's own vector environment"""
@@ -125,19 +126,9 @@ def _maker(name: str, vectorization: str, params: dict[str, Any]) -> Callable[..
     return functools.partial(gymnasium.make, name, **params)
 
 
-_SUPPORTED = (
-    spaces.Box,
-    spaces.Discrete,
-    spaces.MultiDiscrete,
-    spaces.MultiBinary,
-    spaces.Tuple,
-    spaces.Dict,
-)
-
-
 def _check_space(function: str, name: str, argument: str, space: spaces.Space[Any]) -> None:
-    names = ", ".join(kind.__name__ for kind in _SUPPORTED)
-    require(isinstance(space, _SUPPORTED), function, f"{name}'s {argument}", f"be one of {names}", space)
+    names = ", ".join(kind.__name__ for kind in KINDS)
+    require(isinstance(space, KINDS), function, f"{name}'s {argument}", f"be one of {names}", space)
     parts: Sequence[Any] = ()
     if isinstance(space, spaces.Tuple):
         parts = space.spaces

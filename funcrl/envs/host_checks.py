@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
+from funcrl.core import masks
+
 
 class HostError(RuntimeError):
     """A host environment failed: it raised, returned what it must not, or its process died."""
@@ -157,10 +159,9 @@ def as_array(value: Any) -> Any:
 
 
 def _check_mask(function: str, place: str, obs: Any, space: Any) -> None:
-    """Check that an observation which says which actions are valid names one at least, see `nets.masks`."""
-    masked = isinstance(space, spaces.Dict) and set(space.spaces) == {"observation", "action_mask"}
-    if masked and not as_array(obs["action_mask"]).any():
-        refuse(function, place, "obs['action_mask']", "allow an action at least", obs["action_mask"])
+    """Check that an observation which says which actions are valid names one at least, see `core.masks`."""
+    if masks.is_masked(space) and not as_array(obs[masks.MASK]).any():
+        refuse(function, place, f"obs[{masks.MASK!r}]", "allow an action at least", obs[masks.MASK])
 
 
 def _is_tuple(value: Any, length: int) -> bool:

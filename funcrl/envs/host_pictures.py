@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.envs.drawing import Frame, check_frame
 from funcrl.envs.host import HostEnv
@@ -56,7 +57,8 @@ class HostPictures:
 
     def step(self, action: Any) -> tuple[Any, float, bool]:
         """Return `[...]` what is seen after an action `[...]`, its reward, and whether the episode is over."""
-        given = _single(as_arrays(action, self._env.action_space))
+        # Empty brackets make a number of what holds a single one, and leave all else as it is.
+        given = tree.index(as_arrays(action, self._env.action_space), ())
         obs, reward, terminated, truncated, _ = self._call("step", lambda: self._made.step(given))
         return self._seen(obs), reward, terminated or truncated
 
@@ -81,15 +83,6 @@ class HostPictures:
             raise HostError(
                 f"{where}: the host environment raised {type(error).__name__}: {error}"
             ) from error
-
-
-def _single(arrays: Any) -> Any:
-    if isinstance(arrays, tuple):
-        return tuple(map(_single, arrays))
-    if isinstance(arrays, dict):
-        return {name: _single(part) for name, part in arrays.items()}
-    # Empty brackets make a number of what holds a single one, and leave all else as it is.
-    return arrays[()]
 
 
 def _make(make: Callable[..., Any]) -> Any:

@@ -8,7 +8,7 @@ act on next.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class HostVector:
         steps, begin = [], 0
         with self._blame("step"):
             for number, vector in enumerate(self._vectors):
-                part = _some(arrays, slice(begin, begin + vector.num_envs))
+                part = tree.index(arrays, slice(begin, begin + vector.num_envs))
                 waits = len(self._vectors) > 1 and wanted is not None and not wanted[number]
                 steps.append(self._stay(number) if waits else self._step_one(number, vector, part))
                 begin += vector.num_envs
@@ -251,10 +251,8 @@ def _mode_of(name: str, vector: Any) -> AutoresetMode:
 
 def as_tensors(value: Any, space: Any) -> Any:
     """Return observations as tensors of their own, in the dtypes of the space."""
-    if isinstance(space, spaces.Tuple):
-        return tuple(as_tensors(part, own) for part, own in zip(value, space.spaces, strict=True))
-    if isinstance(space, spaces.Dict):
-        return {name: as_tensors(value[name], own) for name, own in space.spaces.items()}
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return _by_part(as_tensors, value, space)
     dtype = space.dtype if isinstance(space, (spaces.Box, spaces.MultiBinary)) else np.int64
     array = value.numpy(force=True) if isinstance(value, Tensor) else value
     return torch.from_numpy(np.array(array, dtype=dtype))
@@ -265,20 +263,16 @@ def as_arrays(actions: Any, space: Any) -> Any:
 
     Policies of a Box draw beyond its bounds; Gymnasium's environments differ in what they do there.
     """
-    if isinstance(space, spaces.Tuple):
-        return tuple(as_arrays(part, own) for part, own in zip(actions, space.spaces, strict=True))
-    if isinstance(space, spaces.Dict):
-        return {name: as_arrays(actions[name], own) for name, own in space.spaces.items()}
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return _by_part(as_arrays, actions, space)
     array = actions.cpu().numpy()
     return np.clip(array, space.low, space.high) if isinstance(space, spaces.Box) else array
 
 
-def _some(arrays: Any, rows: slice) -> Any:
-    if isinstance(arrays, tuple):
-        return tuple(_some(part, rows) for part in arrays)
-    if isinstance(arrays, dict):
-        return {name: _some(part, rows) for name, part in arrays.items()}
-    return arrays[rows]
+def _by_part(change: Callable[[Any, Any], Any], value: Any, space: Any) -> Any:
+    if isinstance(space, spaces.Tuple):
+        return tuple(change(part, own) for part, own in zip(value, space.spaces, strict=True))
+    return {name: change(value[name], own) for name, own in space.spaces.items()}
 
 
 def _pick(final: Any, space: Any, i: int) -> Any:

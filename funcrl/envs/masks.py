@@ -1,4 +1,4 @@
-"""Wrappers that put the mask of valid actions into the observation, see `nets.masks`."""
+"""Wrappers that put the mask of valid actions into the observation, see `core.masks`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from funcrl.core import lanes, tree
+from funcrl.core import lanes, masks, tree
 from funcrl.core.checks import require
 from funcrl.envs.stepping import Env
 from funcrl.envs.wrappers import Wrapper
@@ -32,7 +32,7 @@ class MaskActions(Wrapper):
         require(
             hasattr(env, "action_mask"), "MaskActions", "env", "have a mask of valid actions", env, instead
         )
-        _count("MaskActions", env.action_space)
+        _check_actions("MaskActions", env.action_space)
 
     @property
     def observation_space(self) -> spaces.Dict:
@@ -43,8 +43,8 @@ class MaskActions(Wrapper):
         """Return what the agent sees, and `[A]` int8, 1 where an action is valid."""
         env: Any = self.env
         return {
-            "observation": env.observation(state, key),
-            "action_mask": env.action_mask(state).to(torch.int8),
+            masks.OBSERVATION: env.observation(state, key),
+            masks.MASK: env.action_mask(state).to(torch.int8),
         }
 
 
@@ -53,7 +53,7 @@ class MaskActionsOnHost(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        _count("mask_actions", env.action_space)
+        _check_actions("mask_actions", env.action_space)
         self.observation_space = _masked(env.observation_space, env.action_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -67,16 +67,16 @@ class MaskActionsOnHost(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._both(obs, info), reward, terminated, truncated, info
 
     def _both(self, obs: Any, info: dict[str, Any]) -> dict[str, Any]:
-        hold = "have an 'action_mask'"
-        require("action_mask" in info, str(self.env), "info", hold, sorted(info), "Leave mask_actions out.")
-        return {"observation": obs, "action_mask": np.asarray(info["action_mask"], np.int8)}
+        hold = f"have an {masks.MASK!r}"
+        require(masks.MASK in info, str(self.env), "info", hold, sorted(info), "Leave mask_actions out.")
+        return {masks.OBSERVATION: obs, masks.MASK: np.asarray(info[masks.MASK], np.int8)}
 
 
 def _masked(observations: Any, actions: Any) -> spaces.Dict:
-    return spaces.Dict(observation=observations, action_mask=spaces.MultiBinary(_count("envs", actions)))
+    mask = spaces.MultiBinary(masks.num_choices(actions))
+    return spaces.Dict({masks.OBSERVATION: observations, masks.MASK: mask})
 
 
-def _count(function: str, space: Any) -> int:
-    known = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
+def _check_actions(function: str, space: Any) -> None:
+    known = isinstance(space, masks.MASKABLE)
     require(known, function, "env.action_space", "be Discrete or MultiDiscrete", space)
-    return int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec.sum())

@@ -1,6 +1,6 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
-from funcrl.nets import initialisers, inputs, masks, noisy
+from funcrl.nets import initialisers, inputs, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
@@ -27,7 +27,6 @@ __all__ = [
     "init",
     "initialisers",
     "inputs",
-    "masks",
     "mlp",
     "noisy",
     "observations_in_words",

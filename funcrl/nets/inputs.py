@@ -14,11 +14,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from funcrl.core import masks
 from funcrl.core.checks import require
-from funcrl.nets import masks
-
-KINDS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Tuple, spaces.Dict)
-"""of observations that networks take"""
+from funcrl.core.spaces import KINDS, dtype
 
 SMALLEST_IMAGE = 8
 """Pixels on each side; bytes in smaller arrays are no images."""
@@ -191,7 +189,7 @@ def example(space: Any, leading: tuple[int, ...] = (), device: torch.device | No
         return {name: example(part, leading, device) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(example(part, leading, device) for part in space.spaces)
-    kind = torch.from_numpy(np.empty((), space.dtype)).dtype
+    kind = dtype(space)
     zeros = torch.zeros((*leading, *(space.shape or ())), dtype=kind, device=device or torch.device("cpu"))
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return zeros + torch.as_tensor(np.asarray(space.start), dtype=kind, device=zeros.device)

@@ -128,5 +128,11 @@ def mlp(
 
 
 @functools.cache
+def activated(network: nn.Module, activation: str) -> nn.Module:
+    """Return the template of a network with an activation behind it; the same one for the same arguments."""
+    return nn.Sequential(network, ACTIVATIONS[activation]())
+
+
+@functools.cache
 def _cached(*arguments: object) -> nn.Module:
     return MLP(*arguments)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from funcrl.nets.convolution import cnn
 from funcrl.nets.inputs import Image, OneHot, Part, parts, value_at
-from funcrl.nets.mlp import ACTIVATIONS, mlp
+from funcrl.nets.mlp import activated, mlp
 
 TOWER_WIDTH = 64
 """Numbers that an image becomes beside other parts, where no hidden layer says how many."""
@@ -95,7 +95,7 @@ def for_observations(
     if len(own) > 1:
         width = hidden[0] if hidden else TOWER_WIDTH
         towers = tuple(
-            _activated(convolutions(part, (), width, hidden_gain), activation)
+            activated(convolutions(part, (), width, hidden_gain), activation)
             for part in own
             if isinstance(part, Image)
         )
@@ -107,11 +107,6 @@ def for_observations(
         body = convolutions(part, hidden, output_size, output_gain)
         return body if as_it_comes and part.size == part.shape else _observing(own, (), body)
     return perceptron(part.shape) if as_it_comes else _observing(own, (), perceptron(part.size))
-
-
-@functools.cache
-def _activated(network: nn.Module, activation: str) -> nn.Module:
-    return nn.Sequential(network, ACTIVATIONS[activation]())
 
 
 @functools.cache

@@ -6,7 +6,8 @@ import torch
 from gymnasium import spaces
 
 from funcrl.core import random
-from funcrl.envs.checking.elements import check_element, check_space, draw, dtype, outside
+from funcrl.core.spaces import dtype
+from funcrl.envs.checking.elements import check_element, check_space, draw, outside
 
 HUGE = np.finfo(np.float32).max
 KEYS = random.split(random.key(0), 2000)

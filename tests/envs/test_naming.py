@@ -31,7 +31,8 @@ def test_on_the_host_wrappers_are_gymnasiums():
     assert env.name == "gymnasium:FrozenLake-v1"
     assert env.observation_space.shape == (3, 16)
     with pytest.raises(
-        ValueError, match="--wrap must be one of 'flatten', 'frame_stack', 'mask_actions', 'scale"
+        ValueError,
+        match="--wrap must be one of 'flatten', 'frame_stack', 'mask_actions', 'scale_reward', 'time_limit'",
     ):
         envs.from_words("train", "gymnasium:CartPole-v1", {}, ["normalize_observation"])
 

@@ -6,7 +6,6 @@ a bandit is told, the reward of the action that was taken and of no other.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from funcrl import nets
 from funcrl.core import Transition, random, tree
 from funcrl.core.checks import require
-from funcrl.nets.mlp import ACTIVATIONS
+from funcrl.nets.mlp import activated
 
 DEFAULT_STEPS = 20_000
 """interactions of a lane in a run, where nothing else is said"""
@@ -56,7 +55,7 @@ def feature_network(
     body = nets.for_observations(
         space, channels, hidden[:-1], hidden[-1], activation=activation, output_gain=gain
     )
-    return _activated(body, activation)
+    return activated(body, activation)
 
 
 def output_size(function: str, network: nn.Module, params: nets.Params, space: spaces.Space[Any]) -> int:
@@ -70,11 +69,6 @@ def output_size(function: str, network: nn.Module, params: nets.Params, space: s
     found = tuple(output.shape)
     require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
     return int(found[1])
-
-
-@functools.cache
-def _activated(network: nn.Module, activation: str) -> nn.Module:
-    return nn.Sequential(network, ACTIVATIONS[activation]())
 
 
 def check_batch(function: str, batch: Transition, num_envs: int) -> None:

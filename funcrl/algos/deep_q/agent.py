@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, behaviour
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.core import ReplayBatch, checks, masks, tree
 from funcrl.ops import exploration, schedules
 
 LEARNT = ("params", "target_params")
@@ -145,13 +145,13 @@ def explore(state: State, values: Tensor, obs: Any, key: Tensor) -> tuple[Tensor
     Returns:
         `[...]` int64, and nothing else.
     """
-    policy = behaviour.policy(state.config, _exploration(state), values, nets.masks.of(obs))
+    policy = behaviour.policy(state.config, _exploration(state), values, masks.of(obs))
     return exploration.sample(key, policy), {}
 
 
 def values(state: State, params: nets.Params, obs: Any) -> Tensor:
     """Return Q(s, ·), `[..., A]`, -inf for actions that are not valid; of a network with one number for each."""
-    return nets.masks.values(nets.apply(state.network, params, obs), obs)
+    return masks.values(nets.apply(state.network, params, obs), obs)
 
 
 def act(state: State, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -28,7 +28,7 @@ from funcrl import nets, ops
 from funcrl.algos.deep_q import agent
 from funcrl.algos.deep_q.agent import LEARNT, METRICS, Errors, State
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.core import ReplayBatch, checks, masks, tree
 
 __all__ = [
     "LEARNT",
@@ -181,4 +181,4 @@ def predict(state: State, params: nets.Params, obs: Tensor) -> tuple[Tensor, Ten
     """Return p(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
     probabilities = torch.softmax(logits(state, params, obs), dim=-1)
     means = (probabilities * support(state.config)).sum(dim=-1)
-    return probabilities, nets.masks.values(means, obs)
+    return probabilities, masks.values(means, obs)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, progress
-from funcrl.core import Transition, checks, tree
+from funcrl.core import Transition, checks, masks, tree
 from funcrl.nets.mlp import ACTIVATIONS, NORMALIZATIONS
 from funcrl.ops import exploration, schedules
 
@@ -182,7 +182,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the ε-greedy policy."""
-    policy = exploration.epsilon_greedy(_values(state, obs), _epsilon(state), nets.masks.of(obs))
+    policy = exploration.epsilon_greedy(_values(state, obs), _epsilon(state), masks.of(obs))
     return exploration.sample(key, policy), {}
 
 
@@ -248,7 +248,7 @@ def update(state: State, batch: Batch) -> State:
 
 def _values(state: State, obs: Any) -> Tensor:
     """Return Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
-    return nets.masks.values(nets.apply(state.network, state.params, obs), obs)
+    return masks.values(nets.apply(state.network, state.params, obs), obs)
 
 
 def _epsilon(state: State) -> Tensor:

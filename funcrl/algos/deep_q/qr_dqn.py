@@ -26,7 +26,7 @@ from funcrl import nets, ops
 from funcrl.algos.deep_q import agent
 from funcrl.algos.deep_q.agent import LEARNT, METRICS, Errors, State
 from funcrl.algos.deep_q.settings import SHARES_OF_THE_RUN, Settings
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.core import ReplayBatch, checks, masks, tree
 
 __all__ = [
     "LEARNT",
@@ -136,7 +136,7 @@ def update(state: State, batch: ReplayBatch) -> State:
 def _predict(state: State, params: nets.Params, obs: Any) -> tuple[Tensor, Tensor]:
     """Return θ(s, ·), `[..., A, N]`, and its means Q(s, ·), `[..., A]`, -inf for actions that are not valid."""
     quantiles = _quantiles(state, params, obs)
-    return quantiles, nets.masks.values(quantiles.mean(dim=-1), obs)
+    return quantiles, masks.values(quantiles.mean(dim=-1), obs)
 
 
 def _quantiles(state: State, params: nets.Params, obs: Tensor) -> Tensor:

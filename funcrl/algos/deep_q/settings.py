@@ -90,7 +90,7 @@ class Settings:
     anew from each lane's key, its own numbers are not used"""
 
     def __post_init__(self) -> None:
-        name = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        name = checks.name_of(self)
         behaviour.check(name, self)
         checks.settings(
             self,
@@ -120,7 +120,7 @@ class ErrorSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        name = checks.name_of(self)
         checks.settings(self, name, positive=("huber_threshold",))
 
 

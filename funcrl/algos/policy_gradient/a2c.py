@@ -23,8 +23,6 @@ from typing import Any
 
 from torch import Tensor
 
-from funcrl import optim
-from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
@@ -125,7 +123,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("a2c.init", key, config, env, METRICS, _optimizer)
+    return agent.begin("a2c.init", key, config, env, METRICS, agent.rmsprop)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -137,13 +135,4 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on L."""
-    learning_rate = progress.learning_rate(state.step, state.config)
-    optimizer = _optimizer(state.config, learning_rate)
-    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
-
-
-def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.rmsprop(learning_rate, config.rms_decay, config.rms_epsilon),
-    )
+    return agent.descend(state, batch, loss, agent.rmsprop)

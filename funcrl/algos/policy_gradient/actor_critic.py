@@ -17,8 +17,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from funcrl import optim
-from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, act, greedy
 from funcrl.algos.policy_gradient.settings import Settings
@@ -98,7 +96,7 @@ def loss(params: Params, state: State, batch: Transition) -> tuple[Tensor, dict[
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    plain = agent.begin("actor_critic.init", key, config, env, METRICS, _optimizer)
+    plain = agent.begin("actor_critic.init", key, config, env, METRICS, agent.adam)
     return State(**vars(plain), weight=torch.ones(config.num_envs, dtype=torch.float32, device=key.device))
 
 
@@ -107,17 +105,8 @@ def update(state: State, batch: Transition) -> State:
     agent.check_rows(
         "actor_critic.update", batch, ("reward", "terminated", "truncated"), tuple(state.weight.shape)
     )
-    learning_rate = progress.learning_rate(state.step, state.config)
-    optimizer = _optimizer(state.config, learning_rate)
-    state = agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+    state = agent.descend(state, batch, loss, agent.adam)
     if not state.config.weigh_by_discount:
         return state
     over = batch.terminated | batch.truncated
     return tree.replace(state, weight=torch.where(over, 1.0, state.config.gamma * state.weight))
-
-
-def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.adam(learning_rate, epsilon=config.adam_epsilon),
-    )

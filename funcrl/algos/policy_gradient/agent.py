@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim, policies
-from funcrl.algos import beginning
+from funcrl.algos import beginning, progress
 from funcrl.algos.policy_gradient import normalisation
-from funcrl.core import Transition, checks, random, tree
+from funcrl.core import Transition, checks, masks, random, tree
 
 LEARNT = ("params", "known")
 
@@ -110,11 +110,11 @@ def begin(
 
 
 def policy(state: State, params: Params, obs: Any) -> policies.Distribution:
-    """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `nets.masks`."""
+    """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `core.masks`."""
     made: Any = state.head.distribution(
         nets.apply(state.actor, params["actor"], _seen(state, obs)), params["head"]
     )
-    valid = nets.masks.of(obs)
+    valid = masks.of(obs)
     return made if valid is None else made.masked(valid)  # type: ignore[no-any-return]
 
 
@@ -223,22 +223,38 @@ def check_rows(function: str, batch: Any, names: tuple[str, ...], shape: tuple[i
         checks.require(found == shape, function, f"batch.{name}", hold, found)
 
 
+def adam(config: Any, rate: float | Tensor) -> optim.Optimizer:
+    """Return Adam behind a clipped gradient, by the settings' `max_grad_norm` and `adam_epsilon`."""
+    clipped = optim.clip_by_global_norm(config.max_grad_norm)
+    return optim.chain(clipped, optim.adam(rate, epsilon=config.adam_epsilon))
+
+
+def rmsprop(config: Any, rate: float | Tensor) -> optim.Optimizer:
+    """Return RMSProp behind a clipped gradient, by the settings' `max_grad_norm`, `rms_decay` and `rms_epsilon`."""
+    clipped = optim.clip_by_global_norm(config.max_grad_norm)
+    return optim.chain(clipped, optim.rmsprop(rate, config.rms_decay, config.rms_epsilon))
+
+
 def descend(
-    state: S, loss: Callable[[Params], tuple[Tensor, Figures]], optimizer: optim.Optimizer, rate: Tensor
+    state: S,
+    batch: Any,
+    loss: Callable[[Params, S, Any], tuple[Tensor, Figures]],
+    optimizer: Callable[[Any, Any], optim.Optimizer],
 ) -> S:
-    """Take one gradient step.
+    """Take one gradient step, with the learning rate of now.
 
     Args:
         state: The agent before.
-        loss: From θ to what is to be made small, `[]`, and to figures of it.
-        optimizer: What descends, with the learning rate of this step.
-        rate: `[]` that learning rate, for the figures.
+        batch: What it learns from.
+        loss: From θ, the agent and the batch to what is to be made small, `[]`, and to figures of it.
+        optimizer: From settings and a learning rate to what descends, as in `begin`.
 
     Returns:
         The agent after; its metrics are the figures, `grad_norm` and `learning_rate`.
     """
-    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params)
-    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    rate = progress.learning_rate(state.step, state.config)
+    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
+    updates, optimizer_state = optimizer(state.config, rate).update(grads, state.optimizer, state.params)
     return tree.replace(
         state,
         params=optim.apply(state.params, updates),

@@ -24,8 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl import ops, optim
-from funcrl.algos import progress
+from funcrl import ops
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, greedy, observe, observes
 from funcrl.algos.policy_gradient.agent import act_and_tell as act
@@ -161,7 +160,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("impala.init", key, config, env, METRICS, _optimizer)
+    return agent.begin("impala.init", key, config, env, METRICS, agent.rmsprop)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -180,18 +179,9 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on L."""
-    learning_rate = progress.learning_rate(state.step, state.config)
-    optimizer = _optimizer(state.config, learning_rate)
-    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+    return agent.descend(state, batch, loss, agent.rmsprop)
 
 
 def _swapped(x: Tensor) -> Tensor:
     """Swap the axes of environments and of time."""
     return x.transpose(0, 1)
-
-
-def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.rmsprop(learning_rate, config.rms_decay, config.rms_epsilon),
-    )

@@ -37,7 +37,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, greedy, observe, observes
@@ -120,7 +119,7 @@ class State(agent.State):
 class Batch:
     """A minibatch of B rows, each with what the old parameters made of it."""
 
-    obs: Tensor
+    obs: Any
     """`[B, ...]`"""
     action: Any
     """`[B, ...]`"""
@@ -215,7 +214,6 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     clip_range = config.clip_range
     if config.anneal_clip_range:
         clip_range = clip_range * progress.remaining(state.step, config)
-    objective = clipped_objective(log_prob, batch.log_prob, advantage, clip_range)
     critic_loss = value_loss(value, batch.value, batch.target, clip_range, config.clip_value_loss)
     entropy = new.entropy().mean()
 
@@ -223,6 +221,8 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     kl = agent.divergence(log_ratio)
     if config.kl_control == "penalty":
         objective = (torch.exp(log_ratio) * advantage).mean() - state.kl_control * kl
+    else:
+        objective = clipped_objective(log_prob, batch.log_prob, advantage, clip_range)
     figures = {
         "policy_loss": -objective,
         "value_loss": critic_loss,
@@ -235,7 +235,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    plain = agent.begin("ppo.init", key, config, env, METRICS, _optimizer)
+    plain = agent.begin("ppo.init", key, config, env, METRICS, agent.adam)
     first = {"none": (), "stop": torch.zeros_like(plain.step, dtype=torch.bool)}
     first["penalty"] = torch.ones_like(plain.step, dtype=torch.float32)
     return State(**vars(plain), kl_control=first[config.kl_control])
@@ -260,9 +260,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on (9), or none where the window has been stopped at."""
-    learning_rate = progress.learning_rate(state.step, state.config)
-    optimizer = _optimizer(state.config, learning_rate)
-    after = agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
+    after = agent.descend(state, batch, loss, agent.adam)
     if state.config.kl_control == "stop":
         return _stopped(state, after)
     if state.config.kl_control == "penalty":
@@ -297,10 +295,3 @@ def _next_penalty(state: State, kl: Tensor) -> Tensor:
 def _place_in_window(state: State) -> Tensor:
     """Return how many steps on the present window came before, `[]`."""
     return state.step % torch.full_like(state.step, progress.updates_per_window(state.config))
-
-
-def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.adam(learning_rate, epsilon=config.adam_epsilon),
-    )

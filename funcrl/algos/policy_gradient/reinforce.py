@@ -29,8 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl import ops, optim
-from funcrl.algos import progress
+from funcrl import ops
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
@@ -139,7 +138,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("reinforce.init", key, config, env, METRICS, _optimizer)
+    return agent.begin("reinforce.init", key, config, env, METRICS, agent.adam)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -162,13 +161,4 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on the loss."""
-    learning_rate = progress.learning_rate(state.step, state.config)
-    optimizer = _optimizer(state.config, learning_rate)
-    return agent.descend(state, lambda params: loss(params, state, batch), optimizer, learning_rate)
-
-
-def _optimizer(config: Config, learning_rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.adam(learning_rate, epsilon=config.adam_epsilon),
-    )
+    return agent.descend(state, batch, loss, agent.adam)

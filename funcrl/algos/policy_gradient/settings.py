@@ -60,7 +60,7 @@ class Settings:
     @property
     def name(self) -> str:
         """Who complains, `"ppo.Config"`."""
-        return f"{type(self).__module__.rpartition('.')[2]}.Config"
+        return checks.name_of(self)
 
 
 @tree.struct

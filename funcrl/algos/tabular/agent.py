@@ -52,7 +52,7 @@ class Settings:
     """epsilon_greedy or boltzmann"""
 
     def __post_init__(self) -> None:
-        name = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        name = checks.name_of(self)
         checks.settings(
             self,
             name,

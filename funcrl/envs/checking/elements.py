@@ -16,24 +16,7 @@ from torch import Tensor
 
 from funcrl.core import random
 from funcrl.core.checks import require
-
-_KINDS = (
-    spaces.Box,
-    spaces.Discrete,
-    spaces.MultiDiscrete,
-    spaces.MultiBinary,
-    spaces.Tuple,
-    spaces.Dict,
-)
-
-
-def dtype(space: spaces.Space[Any]) -> torch.dtype:
-    """Return torch's dtype of the elements of a space that is neither `Dict` nor `Tuple`.
-
-    >>> dtype(spaces.Discrete(2))
-    torch.int64
-    """
-    return torch.from_numpy(np.empty((), space.dtype)).dtype
+from funcrl.core.spaces import KINDS, dtype
 
 
 def draw(key: Tensor, space: spaces.Space[Any]) -> Any:
@@ -91,9 +74,9 @@ def check_space(function: str, argument: str, space: Any, action: bool = False) 
             f"{function}: {argument} must be a space of gymnasium.spaces, got {space!r}. "
             "Write spaces.Discrete(n) or spaces.Box(low, high, shape, np.float32)."
         )
-    names = ", ".join(kind.__name__ for kind in _KINDS)
+    names = ", ".join(kind.__name__ for kind in KINDS)
     instead = "Write spaces.Box(low, high, shape, np.float32)."
-    require(isinstance(space, _KINDS), function, argument, f"be one of {names}", space, instead)
+    require(isinstance(space, KINDS), function, argument, f"be one of {names}", space, instead)
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for name, part in _parts(space):
             check_space(function, f"{argument}{name}", part, action)
@@ -231,7 +214,7 @@ def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> Iterator[tuple[str, spaces
 
 
 def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
-    yield from value.items() if hasattr(value, "items") else enumerate(value)
+    yield from value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _at(path: str) -> str:

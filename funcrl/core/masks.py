@@ -21,11 +21,22 @@ from torch import Tensor
 from funcrl.core.checks import require
 
 OBSERVATION, MASK = "observation", "action_mask"
+MASKABLE = (spaces.Discrete, spaces.MultiDiscrete)
+"""Spaces of actions of which some can be ruled out."""
 
 
 def is_masked(space: Any) -> bool:
     """Return whether observations of a space say which actions are valid."""
     return isinstance(space, spaces.Dict) and set(space.spaces) == {OBSERVATION, MASK}
+
+
+def num_choices(space: Any) -> int:
+    """Return the length of a mask over the actions of a Discrete or MultiDiscrete.
+
+    >>> num_choices(spaces.MultiDiscrete([2, 3]))
+    5
+    """
+    return int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec.sum())
 
 
 def check(function: str, env: Any) -> None:
@@ -42,9 +53,9 @@ def check(function: str, env: Any) -> None:
         return
     action, mask = env.action_space, env.observation_space[MASK]
     hold = "be Discrete or MultiDiscrete where observations have an action_mask"
-    known = isinstance(action, (spaces.Discrete, spaces.MultiDiscrete))
+    known = isinstance(action, MASKABLE)
     require(known, function, "env.action_space", hold, action)
-    count = int(action.n) if isinstance(action, spaces.Discrete) else int(action.nvec.sum())
+    count = num_choices(action)
     fits = isinstance(mask, spaces.MultiBinary) and tuple(mask.shape or ()) == (count,)
     what = f"env.observation_space[{MASK!r}]"
     require(fits, function, what, f"be MultiBinary({count}), as there are that many actions", mask)
