@@ -15,6 +15,7 @@ import torch
 from funcrl import envs
 from funcrl.core import random, tree
 from funcrl.core.lanes import Lanes
+from funcrl.train.acting import Policy
 from funcrl.train.collect import Collector
 
 SIZES = [16, 256, 4096, 65536]
@@ -48,9 +49,9 @@ def test_compiled_chunks(measure, device, name, num_envs):
     count = torch.zeros(1, dtype=torch.int32, device=device)
     states = envs.reset_all(env, random.split(random.key(1, device), num_envs))
     states = tree.map(lambda x: x.unsqueeze(0).clone(memory_format=torch.contiguous_format), states)
-    policy = lambda agent, obs, key: (random_actions(env.action_space, key, obs.shape[0]), {})
+    policy = Policy(lambda agent, obs, key, carry: (random_actions(env.action_space, key, obs.shape[0]), {}))
     agent = torch.zeros(1, device=device)
-    collect = Collector(policy, Lanes(env), [], agent, states, key, count, CHUNK, "inductor")
+    collect = Collector(policy, Lanes(env), [], agent, states, (), key, count, CHUNK, "inductor")
 
     def chunk():
         collect()

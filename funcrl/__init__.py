@@ -24,6 +24,8 @@ _TIME_LIMITS: dict[str, int | None] = {
     "MountainCar-v0": 200,
     "MountainCarContinuous-v0": 999,
     "Pendulum-v1": 200,
+    "PositionOnlyCartPole-v0": 500,
+    "RepeatFirst-v0": 100,
     "TMaze-v0": 100,
     "Taxi-v3": 200,
     "Taxi-v4": 200,

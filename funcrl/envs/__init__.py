@@ -27,7 +27,9 @@ from funcrl.envs.normalisation import (
     normalizes_observations,
 )
 from funcrl.envs.pendulum import Pendulum
+from funcrl.envs.position_cartpole import PositionOnlyCartPole
 from funcrl.envs.registry import ALIASES, REGISTRY, full_name, make
+from funcrl.envs.repeat_first import RepeatFirst
 from funcrl.envs.stepping import (
     Env,
     EnvState,
@@ -84,7 +86,9 @@ __all__ = [
     "NormalizeReward",
     "OneHotObservation",
     "Pendulum",
+    "PositionOnlyCartPole",
     "RepeatAction",
+    "RepeatFirst",
     "ScaleReward",
     "TMaze",
     "Taxi",

@@ -22,6 +22,8 @@ from funcrl.envs.grid_navigation import GridNavigation
 from funcrl.envs.mountain_car import MountainCar
 from funcrl.envs.mountain_car_continuous import MountainCarContinuous
 from funcrl.envs.pendulum import Pendulum
+from funcrl.envs.position_cartpole import PositionOnlyCartPole
+from funcrl.envs.repeat_first import RepeatFirst
 from funcrl.envs.stepping import Env
 from funcrl.envs.t_maze import TMaze
 from funcrl.envs.taxi import Taxi
@@ -54,6 +56,8 @@ REGISTRY: dict[str, Entry] = {
     "MountainCar-v0": Entry(MountainCar),
     "MountainCarContinuous-v0": Entry(MountainCarContinuous),
     "Pendulum-v1": Entry(Pendulum),
+    "PositionOnlyCartPole-v0": Entry(PositionOnlyCartPole),
+    "RepeatFirst-v0": Entry(RepeatFirst),
     "TMaze-v0": Entry(TMaze),
     "Taxi-v3": Entry(Taxi),
     "Taxi-v4": Entry(Taxi),

@@ -14,10 +14,12 @@ from funcrl.nets.functional import (
 )
 from funcrl.nets.mlp import mlp
 from funcrl.nets.observations import for_observations
+from funcrl.nets.recurrent import Recurrent, recurrent
 
 __all__ = [
     "AGGREGATIONS",
     "Params",
+    "Recurrent",
     "apply",
     "check_output",
     "cnn",
@@ -31,4 +33,5 @@ __all__ = [
     "noisy",
     "observations_in_words",
     "output_on_zeros",
+    "recurrent",
 ]

@@ -18,6 +18,8 @@ class Carry:
     """`[S]` states of the algorithm"""
     envs: envs.EnvState | tuple[()]
     """`[S, N]`; nothing where the environments run on the host, which nothing can put back"""
+    remembered: Any
+    """`[S, N]` what the policy remembers of the episodes of these environments; `()` where it is nothing, or where `envs` is"""
     env_values: list[Tensor]
     """`[S]` each: the numbers in which the lanes' environments differ"""
     collect_key: Tensor

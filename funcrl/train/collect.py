@@ -12,9 +12,7 @@ from funcrl import envs
 from funcrl.core import Transition, jit, random, tree
 from funcrl.core.hoist import hoist
 from funcrl.core.lanes import Lanes
-
-Policy = Callable[[Any, Any, Tensor], tuple[Tensor, dict[str, Tensor]]]
-"""`policy(agent, obs, key) -> (action, extras)`, as an algorithm's `act`"""
+from funcrl.train.acting import Policy
 
 MAX_UNROLL = 4
 """Steps in one compiled call. Twice as many run 4 % faster here and compile 3 s longer."""
@@ -45,9 +43,13 @@ class Window:
         return total, ended.sum().to(torch.float32)
 
 
+Running = tuple[envs.EnvState, Any]
+"""Environments, and what a policy remembers of their episodes"""
+
+
 def act_and_step(
-    policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor
-) -> tuple[envs.EnvState, Window]:
+    policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, carry: Any, key: Tensor
+) -> tuple[envs.EnvState, Any, Window]:
     """Act once in the N environments of one lane.
 
     Args:
@@ -55,13 +57,16 @@ def act_and_step(
         env: The environment.
         agent: The algorithm's state.
         states: `[N]` environments.
+        carry: `[N]` what the policy remembers of their episodes; `()` where it is nothing.
         key: `[2]` int32.
 
     Returns:
-        The environments after, and `[N]` rows of a window.
+        The environments after, what is remembered then, and `[N]` rows of a window; what was remembered before is
+        `carry` in their extras.
     """
     k_policy, k_envs = random.split(key, 2)
-    action, extras = policy(agent, states.obs, k_policy)
+    remembered = policy.remember(agent, states.obs, carry)
+    action, extras = policy.act(agent, states.obs, k_policy, remembered)
     keys = random.split(k_envs, states.episode_length.shape[0])
     states, step = envs.step_all(env, states, action, keys)
     transition = Transition(
@@ -71,9 +76,10 @@ def act_and_step(
         terminated=step.terminated,
         truncated=step.truncated,
         next_obs=step.next_obs,
-        extras=extras,
+        extras=extras | ({"carry": carry} if tree.leaves(carry) else {}),
     )
-    return states, Window(transition, step.episode_return)
+    carry = policy.next_carries(agent, remembered, step.terminated | step.truncated)
+    return states, carry, Window(transition, step.episode_return)
 
 
 class Collector:
@@ -91,6 +97,7 @@ class Collector:
         values: list[Tensor],
         agent: Any,
         states: envs.EnvState,
+        carry: Any,
         key: Tensor,
         count: Tensor,
         num_steps: int,
@@ -104,34 +111,39 @@ class Collector:
             values: `[S]` each, the numbers in which the lanes' environments differ; only read.
             agent: `[S]` states of the algorithm; only read.
             states: `[S, N]` environments; overwritten by every collection.
+            carry: `[S, N]` what the policy remembers of their episodes; likewise.
             key: `[S, 2]` int32; collection i uses `fold_in(key, i)`.
             count: `[S]` int32, number of the collection; read every time, counted on by the caller.
             num_steps: T.
             backend: See `jit`.
         """
 
-        def step(carry: tuple[Any, list[Tensor], envs.EnvState], key: Tensor) -> tuple[envs.EnvState, Window]:
-            lane = lambda agent, own, states, key: act_and_step(policy, env.one(own), agent, states, key)
-            return torch.vmap(lane)(*carry, key)
+        def step(given: tuple[Any, list[Tensor], Running], key: Tensor) -> tuple[Running, Window]:
+            def lane(agent: Any, own: list[Tensor], running: Running, key: Tensor) -> tuple[Running, Window]:
+                *after, row = act_and_step(policy, env.one(own), agent, *running, key)
+                return tuple(after), row
+
+            return torch.vmap(lane)(*given, key)
 
         self._key, self._count, self._num_steps = key, count, num_steps
 
         # Eager is for debugging: there the user's own functions are called at every step.
-        whole = (lambda key: [key]), (lambda carry, noise: step(carry, noise[0]))
-        early, late = whole if backend == "eager" else hoist(step, (agent, values, states), key)
+        whole = (lambda key: [key]), (lambda given, noise: step(given, noise[0]))
+        running = (states, carry)
+        early, late = whole if backend == "eager" else hoist(step, (agent, values, running), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
             keys = torch.vmap(self._keys_of_steps, out_dims=1)(key, count)
             return torch.vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
 
         def steps(
-            states: envs.EnvState, rows: Window, agent: Any, values: list[Tensor], noise: list[Tensor]
-        ) -> tuple[envs.EnvState, Window]:
+            running: Running, rows: Window, agent: Any, values: list[Tensor], noise: list[Tensor]
+        ) -> tuple[Running, Window]:
             done = []
             for i in range(rows.episode_return.shape[0]):
-                states, row = late((agent, values, states), tree.index(noise, i))
+                running, row = late((agent, values, running), tree.index(noise, i))
                 done.append(row)
-            return states, tree.stack(done)
+            return running, tree.stack(done)
 
         unroll = max(n for n in range(1, MAX_UNROLL + 1) if num_steps % n == 0)
         width = states.episode_length.numel()
@@ -142,7 +154,7 @@ class Collector:
 
         # Two small eager runs give the shapes of the buffers; cheaper than tracing for them.
         noise = [torch.empty((drawn_at_once, *x.shape), dtype=x.dtype, device=x.device) for x in early(key)]
-        _, row = step((agent, values, states), key)
+        _, row = step((agent, values, running), key)
         self.window: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
         self.draw = jit.jit(draw, donate=(0,), backend=backend)
         self.steps = jit.jit(steps, donate=(0, 1), backend=backend)
@@ -157,7 +169,7 @@ class Collector:
                 self._rows.append(range(0))
             rows = tree.index(self.window, slice(begin, begin + unroll))
             part = tree.index(noise, slice(offset, offset + unroll))
-            self.calls.append(self.steps.bind(states, rows, agent, values, part))
+            self.calls.append(self.steps.bind(running, rows, agent, values, part))
             self._rows.append(range(begin, begin + unroll))
 
     def __call__(self) -> Window:

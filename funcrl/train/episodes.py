@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,7 +19,8 @@ from funcrl.envs.drawing import Frame
 from funcrl.envs.host_pictures import HostPictures
 from funcrl.envs.host_vector import environment_seeds
 from funcrl.envs.stepping import advance_all
-from funcrl.train.collect import Collector, Policy
+from funcrl.train.acting import Policy
+from funcrl.train.collect import Collector, Running
 from funcrl.train.host_collect import HostCollector
 
 _WINDOW = 100
@@ -35,15 +35,6 @@ class Moment:
     """`[H, W, 3]` uint8"""
     episode_return: float
     """earned until then"""
-
-
-def greedy_policy(algorithm: ModuleType) -> Policy:
-    """Return what takes an algorithm's best action."""
-
-    def best(agent: Any, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return algorithm.greedy(agent, obs), {}
-
-    return best
 
 
 def needs_env_states(env: Any) -> bool:
@@ -89,12 +80,14 @@ class DeviceEpisodes:
         self._values = own if values is None else values
         self._keys = random.split(k_reset, num_episodes).expand(num_lanes, num_episodes, 2)
         self._env_states = env_states
-        running = self._begin()
-        self._running = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), running)
+        self._policy, self._states = policy, states
+        self._running = tree.map(
+            lambda x: torch.clone(x, memory_format=torch.contiguous_format), self._begin()
+        )
         self._count = torch.zeros(num_lanes, dtype=torch.int32, device=device)
         self._num_episodes, self._limit, self._length = num_episodes, limit, min(limit, _WINDOW)
         key = k_steps.expand(num_lanes, 2).clone()
-        given = (self._own, self._values, states, self._running, key, self._count, self._length, backend)
+        given = (self._own, self._values, states, *self._running, key, self._count, self._length, backend)
         self._collect = Collector(policy, *given)
         self.programs = self._collect.programs
 
@@ -137,20 +130,22 @@ class DeviceEpisodes:
 
     def _first_of(self, lane: int) -> envs.EnvState:
         """Return where the first environment of a lane is, `[1]` on the host."""
-        return tree.map(lambda x: x[lane, :1].to("cpu", copy=True), self._running)  # type: ignore[no-any-return]
+        return tree.map(lambda x: x[lane, :1].to("cpu", copy=True), self._running[0])  # type: ignore[no-any-return]
 
     def _restart(self) -> None:
         tree.map(lambda here, new: here.copy_(new), self._running, self._begin())
         self._count.zero_()
 
-    def _begin(self) -> envs.EnvState:
-        def begin(values: list[Tensor], keys: Tensor, before: Any) -> envs.EnvState:
+    def _begin(self) -> Running:
+        def begin(agent: Any, values: list[Tensor], keys: Tensor, before: Any) -> Running:
+            carry, env = self._policy.initial_carries(agent, keys.shape[0]), self._own.one(values)
             if before is None:
-                return envs.reset_all(self._own.one(values), keys)
-            return envs.restart_all(self._own.one(values), before, keys)
+                return envs.reset_all(env, keys), carry
+            return envs.restart_all(env, before, keys), carry
 
-        in_dims = (0, 0, None if self._env_states is None else 0)
-        return torch.vmap(begin, in_dims=in_dims)(self._values, self._keys, self._env_states)
+        in_dims = (0, 0, 0, None if self._env_states is None else 0)
+        given = (self._states, self._values, self._keys, self._env_states)
+        return torch.vmap(begin, in_dims=in_dims)(*given)
 
 
 class HostEpisodes:
@@ -197,6 +192,7 @@ class HostEpisodes:
         if self.collector.window is None:  # nothing has been played yet, for which the program is bound
             self.collector.reset(self._seeds)
         self._count.zero_()
+        self.collector.forget()
         drawn = HostPictures(self.collector.env.env)
         try:
             obs = drawn.reset(environment_seeds(self._seeds[lane], 1)[0])

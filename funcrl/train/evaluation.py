@@ -11,8 +11,9 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.train.collect import Policy
-from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, greedy_policy, needs_env_states
+from funcrl.train import acting
+from funcrl.train.acting import Policy
+from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, needs_env_states
 from funcrl.train.learnt import check_env_states, check_states
 from funcrl.train.resolve import resolve_algorithm, resolve_env
 
@@ -111,7 +112,7 @@ def make_episodes(
     checks.integer(function, "max_steps", limit, 1)
     assert limit is not None
 
-    policy = greedy_policy(algorithm) if greedy else algorithm.act
+    policy = acting.greedy(algorithm) if greedy else acting.learning(algorithm)
     if isinstance(world, envs.HostEnv):
         return HostEpisodes(policy, world, states, num_episodes, seed, limit, backend)
     world = _with_what_is_kept(function, world, states, env_states)
@@ -150,7 +151,8 @@ def _check_fit(function: str, algorithm: ModuleType, policy: Policy, states: Any
     try:
         new = algorithm.init(k_init, agent.config, first)
         shapes = [{name: tuple(x.shape) for name, x in tree.named_leaves(s).items()} for s in (agent, new)]
-        policy(agent, envs.reset(first, k_reset).obs, k_act)
+        obs = envs.reset(first, k_reset).obs
+        policy.act(agent, obs, k_act, policy.remember(agent, obs, policy.initial_carry(agent)))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{function}: states must {hold}, got {reason!r}. {instead}") from error

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from funcrl.core import Transition, jit, random, tree
 from funcrl.envs.host_vector import HostStep, HostVector
-from funcrl.train.collect import Policy, Window
+from funcrl.train.acting import Policy
+from funcrl.train.collect import Window
 
 
 class HostCollector:
@@ -45,14 +46,16 @@ class HostCollector:
             backend: See `jit`.
         """
 
-        def act(agent: Any, obs: Any, key: Tensor, count: Tensor, step: Tensor) -> Any:
-            return policy(agent, obs, random.fold_in(random.fold_in(key, count), step))
+        def act(agent: Any, obs: Any, carry: Any, key: Tensor, count: Tensor, step: Tensor) -> Any:
+            now = policy.remember(agent, obs, carry)
+            return policy.act(agent, obs, random.fold_in(random.fold_in(key, count), step), now), now
 
         self.env = env
         self.num_steps = num_steps
-        self.act = jit.jit(torch.vmap(act, in_dims=(0, 0, 0, 0, None)), backend=backend)
+        self.act = jit.jit(torch.vmap(act, in_dims=(0, 0, 0, 0, 0, None)), backend=backend)
         self.programs = [self.act]
         self.window: Any = None
+        self._policy = policy
         self._arguments = (agent, key, count)
         self._step = torch.zeros((), dtype=torch.int32, device=key.device)
         self._device = key.device
@@ -67,7 +70,8 @@ class HostCollector:
         self._next = obs
         agent, key, count = self._arguments
         self._obs = tree.map(lambda x: self._by_lane(x).clone(), obs)
-        self._act = self.act.bind(agent, self._obs, key, count, self._step)
+        self._carry = tree.map(torch.clone, self._initial_carries())
+        self._act = self.act.bind(agent, self._obs, self._carry, key, count, self._step)
         self._returns = torch.zeros(self.env.num_lanes * self.env.num_envs, dtype=torch.float32, device="cpu")
         if self.window is None:
             self._make_buffers()
@@ -86,21 +90,32 @@ class HostCollector:
         self._step.zero_()
         while int(rows.min()) < self.num_steps:
             tree.map(lambda buffer, obs: buffer.copy_(self._by_lane(obs)), self._obs, self._next)
-            chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), self._act())
+            (action, extras), carry = self._act()
+            if tree.leaves(carry):
+                extras = extras | {"carry": self._carry}
+            chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), (action, extras))
             self._step += 1
             unfinished = rows.reshape(self.env.num_lanes, -1).amin(1) < self.num_steps
             step = self.env.step(chosen[0], unfinished.tolist())
             self._returns += torch.where(step.valid, step.reward, 0.0)
             self._write(rows, chosen, step)
             rows += step.valid
-            self._returns[step.terminated | step.truncated] = 0.0
+            over = step.terminated | step.truncated
+            self._returns[over] = 0.0
+            self._remember(carry, step.valid, over)
             self._next = step.obs
         if self._staged is not self.window:
             tree.map(lambda there, here: there.copy_(here, non_blocking=True), self.window, self._staged)
         return self.window  # type: ignore[no-any-return]
 
+    def forget(self) -> None:
+        """Remember nothing of what `choose` has been shown: another episode begins."""
+        tree.map(lambda buffer, first: buffer.copy_(first), self._carry, self._initial_carries())
+
     def choose(self, lane: int, obs: Any, step: int) -> Any:
         """Return what the first environment of a lane is to do, by the program that acts in all of them.
+
+        What it remembers is gone on from, see `forget`.
 
         Args:
             lane: Which.
@@ -112,7 +127,20 @@ class HostCollector:
         """
         tree.map(lambda buffer, own: buffer[lane, 0].copy_(own), self._obs, obs)
         self._step.fill_(step)
-        return tree.map(lambda x: x[lane, 0].cpu(), self._act()[0])
+        (action, _), carry = self._act()
+        tree.map(lambda buffer, after: buffer[lane, 0].copy_(after[lane, 0]), self._carry, carry)
+        return tree.map(lambda x: x[lane, 0].cpu(), action)
+
+    def _remember(self, carry: Any, valid: Tensor, over: Tensor) -> None:
+        """Keep what was remembered where a step was none, and nothing where an episode is over."""
+        valid, over = self._by_lane(valid), self._by_lane(over)
+        after = tree.where(over, self._initial_carries(), carry)
+        tree.map(lambda buffer, new: buffer.copy_(new), self._carry, tree.where(valid, after, self._carry))
+
+    def _initial_carries(self) -> Any:
+        """Return what is remembered where episodes begin, `[S, N]`."""
+        begin = lambda agent: self._policy.initial_carries(agent, self.env.num_envs)
+        return torch.vmap(begin)(self._arguments[0])
 
     def _write(self, rows: Tensor, chosen: tuple[Tensor, Any], step: HostStep) -> None:
         """Put a step into row `rows[e]` of each environment e that has one to come."""
@@ -138,7 +166,9 @@ class HostCollector:
         tree.map(put, self._staged, row)
 
     def _make_buffers(self) -> None:
-        action, extras = self._act()
+        (action, extras), carry = self._act()
+        if tree.leaves(carry):
+            extras = extras | {"carry": carry}
         shape = (self.num_steps, self.env.num_lanes, self.env.num_envs)
         flag = torch.zeros(shape, dtype=torch.bool, device="cpu")
         number = torch.zeros(shape, dtype=torch.float32, device="cpu")

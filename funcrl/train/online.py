@@ -19,7 +19,10 @@ from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
-from funcrl.train.collect import Window, act_and_step
+from funcrl.train import acting
+from funcrl.train.acting import Policy
+from funcrl.train.carry import Carry
+from funcrl.train.collect import Running, Window, act_and_step
 from funcrl.train.resolve import num_envs
 from funcrl.train.stages import Binding, Call, Stage
 
@@ -87,8 +90,8 @@ def memory(agent: Any, spaces: Any) -> Regret:
 
 
 def act_and_learn(
-    algorithm: ModuleType, env: envs.Env, agent: Any, states: envs.EnvState, key: Tensor
-) -> tuple[Any, envs.EnvState, Window, Any]:
+    algorithm: ModuleType, env: envs.Env, agent: Any, running: Running, key: Tensor
+) -> tuple[Any, Running, Window, Any]:
     """Act once in the N environments of one lane, and learn from it.
 
     Args:
@@ -96,24 +99,24 @@ def act_and_learn(
         env: The environment.
         agent: Its state; an algorithm without the setting `num_envs` has one environment, and sees
             it without the axis N.
-        states: `[N]` environments.
+        running: `[N]` environments, and what the agent remembers of their episodes.
         key: `[2]` int32.
 
     Returns:
-        The agent after, the environments after, `[N]` rows of a window, and the batch that was
+        The agent after, the environments and what is remembered after, `[N]` rows of a window, and the batch that was
         learnt from: their transitions, without the axis N for such an algorithm.
     """
     if hasattr(agent.config, "num_envs"):
-        states, row = act_and_step(algorithm.act, env, agent, states, key)
+        *after, row = act_and_step(acting.learning(algorithm), env, agent, *running, key)
         batch = row.transition
     else:
 
-        def policy(agent: Any, obs: Any, key: Tensor) -> Any:
+        def alone(agent: Any, obs: Any, key: Tensor, carry: Any) -> Any:
             return tree.map(lambda x: x.unsqueeze(0), algorithm.act(agent, tree.index(obs, 0), key))
 
-        states, row = act_and_step(policy, env, agent, states, key)
+        *after, row = act_and_step(Policy(alone), env, agent, *running, key)
         batch = tree.index(row.transition, 0)
-    return algorithm.update(agent, batch), states, row, batch
+    return algorithm.update(agent, batch), tuple(after), row, batch
 
 
 def stages(binding: Binding) -> list[Stage]:
@@ -141,7 +144,7 @@ def stages(binding: Binding) -> list[Stage]:
     def part(offset: int, size: int) -> list[Tensor]:
         return tree.index(noise, slice(offset, offset + size))
 
-    running = (carry.agent, carry.envs, carry.memory, carry.earned, carry.episodes)
+    running = _running(carry)
     calls: list[Call] = []
     for at in range(0, length, block):
         for offset in range(0, block, drawn):
@@ -150,6 +153,11 @@ def stages(binding: Binding) -> list[Stage]:
         for offset in range(0, block, unroll):
             calls.append(step_some.bind(running, carry.env_values, part(offset, unroll)))
     return [binding.row([binding.begin, *calls, *_regret_calls(binding), binding.end])]
+
+
+def _running(carry: Carry) -> tuple[Any, ...]:
+    """Return what a step of all lanes changes."""
+    return carry.agent, (carry.envs, carry.remembered), carry.memory, carry.earned, carry.episodes
 
 
 def _taken_apart(
@@ -168,26 +176,25 @@ def _taken_apart(
     # Eager is for debugging: there the user's own functions are called at every step.
     if binding.backend == "eager":
         return lambda key: [key], lambda running, noise: step(running, noise[0]), MAX_UNROLL
-    running = (carry.agent, carry.envs, carry.memory, carry.earned, carry.episodes, carry.env_values)
-    early, late = hoist(step, running, carry.collect_key)
+    early, late = hoist(step, (*_running(carry), carry.env_values), carry.collect_key)
     return early, late, min(MAX_UNROLL, MAX_OPERATIONS // max(1, late.num_operations))
 
 
 def _act_learn_and_count(
     algorithm: ModuleType,
     env: envs.Env,
-    running: tuple[Any, envs.EnvState, Regret, Tensor, Tensor],
+    running: tuple[Any, Running, Regret, Tensor, Tensor],
     key: Tensor,
-) -> tuple[Any, envs.EnvState, Regret, Tensor, Tensor]:
+) -> tuple[Any, Running, Regret, Tensor, Tensor]:
     """Act, step and learn once in one lane, and add up what is reported."""
-    agent, states, lost, earned, episodes = running
-    before, known = states.inner, regret(env)
-    agent, states, row, _ = act_and_learn(algorithm, env, agent, states, key)
+    agent, episodes_now, lost, earned, episodes = running
+    before, known = episodes_now[0].inner, regret(env)
+    agent, episodes_now, row, _ = act_and_learn(algorithm, env, agent, episodes_now, key)
     if known is not None:
         lost_now = torch.vmap(known)(before, row.transition.action).sum()
         lost = tree.replace(lost, now=lost.now + lost_now)
     now_earned, now_ended = row.ended_returns()
-    return agent, states, lost, earned + now_earned, episodes + now_ended
+    return agent, episodes_now, lost, earned + now_earned, episodes + now_ended
 
 
 def _regret_calls(binding: Binding) -> list[Call]:

@@ -17,6 +17,7 @@ from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.train import acting
 from funcrl.train.carry import Carry, Report
 from funcrl.train.collect import Collector
 from funcrl.train.host_collect import HostCollector
@@ -207,10 +208,12 @@ class Run:
             states: Any = () if on_host else envs.reset_all(own.one(values), k_each)
             if known is not None:
                 agent, states = known.agent(agent), known.environments(own.one(values), states, k_each)
+            policy = acting.learning(self.algorithm)
             zero = torch.zeros((), dtype=torch.float32, device=key.device)
             return Carry(
                 agent=agent,
                 envs=states,
+                remembered=() if on_host else policy.initial_carries(agent, num_envs(config)),
                 env_values=values,
                 collect_key=k_collect,
                 learn_key=k_learn,

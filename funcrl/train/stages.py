@@ -17,9 +17,10 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.core import jit, lanes
 from funcrl.envs.host_vector import HostVector
+from funcrl.train import acting
 from funcrl.train.carry import Carry
 from funcrl.train.collect import Collector
-from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, greedy_policy, needs_env_states
+from funcrl.train.episodes import DeviceEpisodes, HostEpisodes, needs_env_states
 from funcrl.train.host_collect import HostCollector
 
 Call = Callable[[], Any]
@@ -78,8 +79,8 @@ class Binding:
         Args:
             count: `[S]` int32, number of the collection; collection i has the keys of number i.
         """
-        carry, length, policy = self.carry, self.config.window_length, self.algorithm.act
-        given = (carry.collect_key, count, length, self.backend)
+        carry, length, policy = self.carry, self.config.window_length, acting.learning(self.algorithm)
+        given: Any = (carry.collect_key, count, length, self.backend)
         if isinstance(self.env, envs.HostEnv):
             there = HostVector(self.env, len(self.seeds), self.config.num_envs)
             self.collector = on_host = HostCollector(policy, there, carry.agent, *given)
@@ -87,8 +88,8 @@ class Binding:
             on_host.reset(self.seeds)
         else:
             assert isinstance(carry.envs, envs.EnvState)
-            own, states = lanes.Lanes(self.env), carry.envs
-            self.collector = Collector(policy, own, carry.env_values, carry.agent, states, *given)
+            own, running = lanes.Lanes(self.env), (carry.envs, carry.remembered)
+            self.collector = Collector(policy, own, carry.env_values, carry.agent, *running, *given)
         self.programs += self.collector.programs
         return self.collector
 
@@ -139,7 +140,7 @@ class Evaluations:
 def evaluate(binding: Binding, asked: Evaluations) -> Stage:
     """Return the stage that measures `evaluation_return` when it is due, NaN in other iterations."""
     carry, figure, world = binding.carry, binding.figure("evaluation_return"), binding.env
-    policy, given = greedy_policy(binding.algorithm), (asked.num_episodes, _EVALUATION_SEED, asked.limit)
+    policy, given = acting.greedy(binding.algorithm), (asked.num_episodes, _EVALUATION_SEED, asked.limit)
     episodes: DeviceEpisodes | HostEpisodes
     if isinstance(world, envs.HostEnv):
         episodes = HostEpisodes(policy, world, carry.agent, *given, binding.backend)

@@ -16,6 +16,7 @@ import torch
 from funcrl import envs
 from funcrl.algos import REGISTRY, planning, ppo
 from funcrl.core import ReplayBatch, Transition, random, tree
+from funcrl.train import acting
 from funcrl.train.collect import act_and_step
 from funcrl.train.online import act_and_learn
 from funcrl.train.resolve import num_envs
@@ -58,6 +59,22 @@ class Case:
     def init(self, seed: int = 0, config: Any = None) -> Any:
         return self.algorithm.init(random.key(seed), self.config if config is None else config, self.env)
 
+    def act(self, state: Any, obs: Any, key: torch.Tensor) -> Any:
+        """What it does in the first step of an episode, or of several."""
+        return acting.learning(self.algorithm).act(state, obs, key, self._remembered(state, obs))
+
+    def greedy(self, state: Any, obs: Any) -> Any:
+        """What it thinks best there."""
+        return acting.greedy(self.algorithm).act(state, obs, random.key(0), self._remembered(state, obs))[0]
+
+    def _remembered(self, state: Any, obs: Any) -> Any:
+        policy = acting.learning(self.algorithm)
+        first = policy.initial_carry(state)
+        if not tree.leaves(first):
+            return first
+        leading = obs.shape[: obs.ndim - len(self.env.observation_space.shape)]
+        return policy.remember(state, obs, tree.map(lambda x: x.expand(*leading, *x.shape), first))
+
     def observations(self, count: int) -> Any:
         """What agents may see in `count` first steps, `[count, ...]`."""
         return envs.reset_all(self.env, random.split(random.key(7), count)).obs
@@ -72,9 +89,10 @@ class OnPolicy(Case):
         state = self.init(seed)
         k_reset, *keys = random.split(random.key(100 + seed), 1 + self.config.window_length)
         running = envs.reset_all(self.env, random.split(k_reset, self.config.num_envs))
-        rows = []
+        policy, rows = acting.learning(self.algorithm), []
+        carry = policy.initial_carries(state, self.config.num_envs)
         for key in keys:
-            running, row = act_and_step(self.algorithm.act, self.env, state, running, key)
+            running, carry, row = act_and_step(policy, self.env, state, running, carry, key)
             rows.append(row.transition)
         return tree.stack(rows)
 
@@ -91,9 +109,9 @@ class OffPolicy(Case):
         state, size = self.init(seed), self.config.batch_size
         k_reset, *keys = random.split(random.key(100 + seed), 1 + size)
         running = envs.reset_all(self.env, random.split(k_reset, 1))
-        rows = []
+        policy, rows = acting.learning(self.algorithm), []
         for key in keys:
-            running, row = act_and_step(self.algorithm.act, self.env, state, running, key)
+            running, _, row = act_and_step(policy, self.env, state, running, (), key)
             rows.append(tree.index(row.transition, 0))
         steps = tree.stack(rows)
         return ReplayBatch(
@@ -128,7 +146,7 @@ class Online(Case):
         """What the untrained agent sees and does first: `[]`, or `[N]` where it has several environments."""
         k_reset, k_step = random.split(random.key(100 + seed), 2)
         running = envs.reset_all(self.env, random.split(k_reset, num_envs(self.config)))
-        _, _, _, batch = act_and_learn(self.algorithm, self.env, self.init(seed), running, k_step)
+        _, _, _, batch = act_and_learn(self.algorithm, self.env, self.init(seed), (running, ()), k_step)
         return batch
 
 
@@ -158,6 +176,33 @@ ON_POLICY = [
         ),
         envs.make("Pendulum-v1"),
         variant="stop",
+    ),
+    OnPolicy(
+        "ppo",
+        ppo.Config(
+            num_envs=3,
+            window_length=6,
+            num_minibatches=2,
+            hidden=(8,),
+            recurrent_cell="gru",
+            recurrent_size=8,
+            sequence_length=3,
+        ),
+        envs.make("PositionOnlyCartPole-v0"),
+        variant="gru",
+    ),
+    OnPolicy(
+        "a2c",
+        REGISTRY["a2c"].Config(
+            num_envs=3,
+            window_length=4,
+            hidden=(8,),
+            recurrent_cell="lstm",
+            recurrent_size=8,
+            sequence_length=4,
+        ),
+        envs.make("PositionOnlyCartPole-v0"),
+        variant="lstm",
     ),
     *(
         OnPolicy(

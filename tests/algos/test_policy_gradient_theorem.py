@@ -10,6 +10,7 @@ from funcrl.algos import a2c, actor_critic, ppo, reinforce
 from funcrl.algos.planning import Mdp
 from funcrl.algos.policy_gradient import agent
 from funcrl.core import random, tree
+from funcrl.train import acting
 from funcrl.train.collect import act_and_step
 from tests.algos.table import ON_POLICY
 
@@ -63,7 +64,7 @@ def window_of(algorithm, state, key):
     k_reset, *keys = random.split(key, 1 + LENGTH)
     running, rows = envs.reset_all(ENV, random.split(k_reset, 1)), []
     for now in keys:
-        running, row = act_and_step(algorithm.act, ENV, state, running, now)
+        running, _, row = act_and_step(acting.learning(algorithm), ENV, state, running, (), now)
         rows.append(row.transition)
     window = tree.stack(rows)
     ended = (window.terminated | window.truncated).long()

@@ -13,7 +13,7 @@ from torch import nn
 from funcrl import envs, nets
 from funcrl.algos import ppo
 from funcrl.core import random, tree
-from funcrl.train import train
+from funcrl.train import acting, train
 from funcrl.train.collect import act_and_step
 from tests.algos.table import ON_POLICY
 from tests.probes import Aim, Choice, Delayed, Lock, Truncating
@@ -347,7 +347,7 @@ def test_every_action_space_is_acted_in_and_learnt_in(action_space):
     running = envs.reset_all(env, random.split(random.key(1), 2))
     rows = []
     for key in random.split(random.key(2), 4):
-        running, row = act_and_step(ppo.act, env, state, running, key)
+        running, _, row = act_and_step(acting.learning(ppo), env, state, running, (), key)
         rows.append(row.transition)
         one = tree.map(lambda x: x[0].numpy(), row.transition.action)
         assert action_space.contains(one), one

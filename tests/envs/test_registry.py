@@ -11,7 +11,14 @@ from funcrl import envs
 from funcrl.core import random, tree
 from funcrl.envs.drawing import metadata
 
-OWN = {"Corridor-v0", "Driving-v0", "GridNavigation-v0", "TMaze-v0"}
+OWN = {
+    "Corridor-v0",
+    "Driving-v0",
+    "GridNavigation-v0",
+    "PositionOnlyCartPole-v0",
+    "RepeatFirst-v0",
+    "TMaze-v0",
+}
 OWN |= {name for name in envs.REGISTRY if "Bandit" in name}
 
 
@@ -207,7 +214,9 @@ def test_actions_beyond_a_box_of_our_own_environment_are_clipped():
 def test_frames_per_second_are_gymnasiums(name):
     many = gymnasium.make_vec(f"funcrl/{name}", num_envs=2, backend="eager")
     one = gymnasium.make(f"funcrl/{name}", backend="eager")
-    own = {"Driving-v0": 10}.get(name, 4)  # a step of the car is 0.1 s, of the others a move
+    own = {"Driving-v0": 10, "PositionOnlyCartPole-v0": 50}.get(
+        name, 4
+    )  # a step of the car is 0.1 s, of the others a move
     expected = own if name in OWN | {"Taxi-v3"} else gymnasium.make(name).metadata["render_fps"]
     assert many.metadata["render_fps"] == one.metadata["render_fps"] == expected
     assert many.metadata["render_modes"] == one.metadata["render_modes"] == ["rgb_array"]

@@ -7,7 +7,7 @@ from funcrl import envs, nets
 from funcrl.algos import dqn
 from funcrl.buffers import uniform
 from funcrl.core import jit, random, tree
-from funcrl.train import Run, evaluate, make_plan, train
+from funcrl.train import Run, acting, evaluate, make_plan, train
 from funcrl.train.collect import act_and_step
 from tests.probes import Choice, Counter, Delayed, Truncating
 
@@ -68,7 +68,7 @@ def test_a_run_is_collecting_adding_and_learning_by_hand():
     for cycle in range(6):
         rows = []
         for key in random.split(random.fold_in(k_collect, cycle), config.window_length):
-            running, row = act_and_step(dqn.act, CARTPOLE, agent, running, key)
+            running, _, row = act_and_step(acting.learning(dqn), CARTPOLE, agent, running, (), key)
             rows.append(row.transition)
         buffer = uniform.add(buffer, tree.stack(rows))
         agent = tree.replace(agent, env_steps=agent.env_steps + 8)

@@ -23,9 +23,19 @@ from typing import Any
 
 from torch import Tensor
 
-from funcrl.algos.policy_gradient import agent
-from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
-from funcrl.algos.policy_gradient.settings import WindowSettings
+from funcrl.algos.policy_gradient import agent, recurrence
+from funcrl.algos.policy_gradient.agent import (
+    LEARNT,
+    Params,
+    State,
+    act,
+    greedy,
+    initial_carry,
+    observe,
+    observes,
+    remember,
+)
+from funcrl.algos.policy_gradient.settings import RecurrentSettings
 from funcrl.core import Transition, checks, tree
 
 __all__ = [
@@ -38,10 +48,12 @@ __all__ = [
     "act",
     "greedy",
     "init",
+    "initial_carry",
     "loss",
     "observe",
     "observes",
     "prepare",
+    "remember",
     "update",
 ]
 
@@ -50,7 +62,7 @@ METRICS = ("policy_loss", "value_loss", "entropy", "grad_norm", "learning_rate")
 
 
 @tree.struct
-class Config(WindowSettings):
+class Config(RecurrentSettings):
     """Settings of A2C; the defaults are those of stable-baselines3, and of RL Baselines3 Zoo for CartPole."""
 
     learning_rate: float = 7e-4
@@ -71,6 +83,8 @@ class Config(WindowSettings):
     """N: environments of one lane"""
     window_length: int = tree.static(default=5)
     """T: steps of each environment between two updates, and the longest return"""
+    sequence_length: int = tree.static(default=5)
+    """L: steps that gradients go back through in a recurrent agent; must divide window_length"""
     normalize_advantage: bool = tree.static(default=False)
     """give the advantages of each window mean 0 and standard deviation 1"""
 
@@ -97,6 +111,10 @@ class Batch:
     """`[B]` Â"""
     target: Tensor
     """`[B]` Â + V(s), with `gae_lambda = 1` the n-step return R"""
+    carry: Any = ()
+    """`[B, H]` each, in an agent that remembers; its rows are sequences, `[B, L]` in the place of `[B]`"""
+    begins: Any = ()
+    """`[B, L]` boolean, likewise: an episode begins here"""
 
 
 def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,7 +129,9 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
         `[]` loss and the figures that go into `metrics`.
     """
     config = state.config
-    policy, value = agent.policy(state, params, batch.obs), agent.value(state, params, batch.obs)
+    carry = agent.recall(state, params, batch.obs, batch.carry, batch.begins)
+    policy = agent.policy(state, params, batch.obs, carry)
+    value = agent.value(state, params, batch.obs, carry)
     log_prob, entropy = policy.log_prob(batch.action), policy.entropy().mean()
     agent.check_rows("a2c.update", batch, ("advantage", "target"), tuple(log_prob.shape))
     advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
@@ -130,7 +150,7 @@ def prepare(state: State, window: Transition) -> Batch:
     """Estimate advantages, and flatten the window into rows."""
     value, advantage = agent.advantages(state, window, state.config.gae_lambda)
     data = Batch(obs=window.obs, action=window.action, advantage=advantage, target=advantage + value)
-    return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
+    return recurrence.rows(state.config, window, data)  # type: ignore[no-any-return]
 
 
 def update(state: State, batch: Batch) -> State:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim, policies
 from funcrl.algos import beginning, progress
-from funcrl.algos.policy_gradient import normalisation
+from funcrl.algos.policy_gradient import normalisation, recurrence
 from funcrl.core import Transition, checks, masks, random, tree
 
 LEARNT = ("params", "known")
 
 Params = dict[str, nets.Params]
-"""`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
+"""`actor` and `critic`, in `head` what the policy has beside the actor's outputs, and `recurrent` in those that remember; θ"""
 
 Figures = dict[str, Tensor]
 """0-d, by name"""
@@ -32,7 +32,7 @@ class State:
     """An agent with a policy and an estimate of its value."""
 
     params: Params
-    """`actor` and `critic`, and in `head` what the policy has beside the actor's outputs; θ"""
+    """θ"""
     optimizer: Any
     """its state"""
     step: Tensor
@@ -47,6 +47,8 @@ class State:
     critic: nn.Module = tree.static()
     head: policies.Head = tree.static()
     """what makes a policy of the actor's outputs"""
+    recurrent: nets.Recurrent | None = tree.static()
+    """what remembers, in front of actor and critic; None: they see observations themselves"""
 
 
 S = TypeVar("S", bound=State)
@@ -76,15 +78,17 @@ def begin(
     space = beginning.observations(function, env)
     box = policies.GaussianOfState if config.state_dependent_scale else policies.Gaussian
     head = policies.for_space(function, env.action_space, box)  # type: ignore[attr-defined]
-    actor, critic = config.actor, config.critic
+    recurrent = recurrence.network(config, space)
+    seen = space if recurrent is None else recurrence.space(config)
     network = functools.partial(
         nets.for_observations,
-        space,
+        seen,
         config.channels,
         config.hidden,
         stride=config.stride,
         activation=config.activation,
     )
+    actor, critic = config.actor, config.critic
     if actor is None:
         actor = network(head.num_outputs, output_gain=0.01)
     if critic is None:
@@ -92,9 +96,11 @@ def begin(
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
-    nets.check_output(function, "config.actor", actor, params["actor"], space, head.num_outputs)
-    nets.check_output(function, "config.critic", critic, params["critic"], space, 1)
+    nets.check_output(function, "config.actor", actor, params["actor"], seen, head.num_outputs)
+    nets.check_output(function, "config.critic", critic, params["critic"], seen, 1)
     params["head"] = head.parameters(key.device)
+    if recurrent is not None:
+        params["recurrent"] = nets.init(recurrent, random.fold_in(key, 2))
     config = beginning.settings(config, key)
     return State(
         params=params,
@@ -106,41 +112,62 @@ def begin(
         actor=actor,
         critic=critic,
         head=head,
+        recurrent=recurrent,
     )
 
 
-def policy(state: State, params: Params, obs: Any) -> policies.Distribution:
-    """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `core.masks`."""
+def initial_carry(state: State) -> Any:
+    """Return what is remembered where an episode begins, `[H]` each; `()` in an agent that does not remember."""
+    return () if state.recurrent is None else state.recurrent.initial_carry(state.step.device)
+
+
+def remember(state: State, obs: Any, carry: Any) -> Any:
+    """Return what is remembered once an observation has been seen, or several in as many episodes."""
+    return recall(state, state.params, obs, carry)
+
+
+def recall(state: State, params: Params, obs: Any, carry: Any, begins: Tensor | None = None) -> Any:
+    """Return what is remembered after observations, see `nets.recurrent`; `()` in an agent that does not remember."""
+    if state.recurrent is None:
+        return ()
+    return nets.apply(state.recurrent, params["recurrent"], _normalised(state, obs), carry, begins)
+
+
+def policy(state: State, params: Params, obs: Any, carry: Any = ()) -> policies.Distribution:
+    """Return π_θ(· | s) for one observation s, or for several; of valid actions alone, see `core.masks`.
+
+    In an agent that remembers, s is what it remembers once it has seen the observation: `carry`.
+    """
     made: Any = state.head.distribution(
-        nets.apply(state.actor, params["actor"], _seen(state, obs)), params["head"]
+        nets.apply(state.actor, params["actor"], _seen(state, obs, carry)), params["head"]
     )
     valid = masks.of(obs)
     return made if valid is None else made.masked(valid)  # type: ignore[no-any-return]
 
 
-def value(state: State, params: Params, obs: Any) -> Tensor:
-    """Return V_θ(s), `[...]`, for one observation s, or for several."""
-    return nets.apply(state.critic, params["critic"], _seen(state, obs)).squeeze(-1)  # type: ignore[no-any-return]
+def value(state: State, params: Params, obs: Any, carry: Any = ()) -> Tensor:
+    """Return V_θ(s), `[...]`, for one observation s, or for several; see `policy`."""
+    return nets.apply(state.critic, params["critic"], _seen(state, obs, carry)).squeeze(-1)  # type: ignore[no-any-return]
 
 
-def act(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
+def act(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:
     """Draw an action from the policy."""
-    return policy(state, state.params, obs).sample(key), {}
+    return policy(state, state.params, obs, carry).sample(key), {}
 
 
-def act_and_tell(state: State, obs: Any, key: Tensor) -> tuple[Any, dict[str, Tensor]]:
+def act_and_tell(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:
     """Draw an action from the policy, for those who still learn from it when the policy is another one.
 
     Its extras are `log_prob`, `[]` or `[B]`.
     """
-    now = policy(state, state.params, obs)
+    now = policy(state, state.params, obs, carry)
     action = now.sample(key)
     return action, {"log_prob": now.log_prob(action)}
 
 
-def greedy(state: State, obs: Any) -> Any:
+def greedy(state: State, obs: Any, carry: Any = ()) -> Any:
     """Return the most probable action."""
-    return policy(state, state.params, obs).mode()
+    return policy(state, state.params, obs, carry).mode()
 
 
 def earned(state: State, rewards: Tensor) -> Tensor:
@@ -171,13 +198,16 @@ def advantages(state: State, window: Transition, lam: Tensor) -> tuple[Tensor, T
     Returns:
         `[T, N]` V(s) and `[T, N]` Â; their sum is the λ-return.
     """
-    now = value(state, state.params, window.obs)
+    carry = remember(state, window.obs, window.extras.get("carry", ()))
+    now = value(state, state.params, window.obs, carry)
+    # What an episode ended with was seen after all that is remembered of it.
+    next_carry = remember(state, window.next_obs, carry)
     advantage = ops.gae(
         earned(state, window.reward),
         window.terminated,
         window.truncated,
         now,
-        value(state, state.params, window.next_obs),
+        value(state, state.params, window.next_obs, next_carry),
         state.config.gamma,
         lam,
     )
@@ -269,6 +299,12 @@ def _normalizes(config: Any) -> bool:
     return any(getattr(config, name, False) for name in names)
 
 
-def _seen(state: State, obs: Any) -> Any:
-    """Return observations as the networks see them."""
+def _normalised(state: State, obs: Any) -> Any:
     return obs if isinstance(state.known, tuple) else normalisation.observation(state.known, obs)
+
+
+def _seen(state: State, obs: Any, carry: Any) -> Any:
+    """Return what actor and critic see: observations, or what is remembered of them."""
+    if state.recurrent is None:
+        return _normalised(state, obs)
+    return recurrence.shown(carry)

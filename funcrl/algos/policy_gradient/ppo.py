@@ -38,10 +38,18 @@ import torch
 from torch import Tensor
 
 from funcrl.algos import progress
-from funcrl.algos.policy_gradient import agent
-from funcrl.algos.policy_gradient.agent import LEARNT, Params, greedy, observe, observes
+from funcrl.algos.policy_gradient import agent, recurrence
+from funcrl.algos.policy_gradient.agent import (
+    LEARNT,
+    Params,
+    greedy,
+    initial_carry,
+    observe,
+    observes,
+    remember,
+)
 from funcrl.algos.policy_gradient.agent import act_and_tell as act
-from funcrl.algos.policy_gradient.settings import WindowSettings
+from funcrl.algos.policy_gradient.settings import RecurrentSettings
 from funcrl.core import Transition, checks, tree
 
 __all__ = [
@@ -55,10 +63,12 @@ __all__ = [
     "clipped_objective",
     "greedy",
     "init",
+    "initial_carry",
     "loss",
     "observe",
     "observes",
     "prepare",
+    "remember",
     "update",
     "value_loss",
 ]
@@ -68,7 +78,7 @@ KL_CONTROL = ("none", "stop", "penalty")
 
 
 @tree.struct
-class Config(WindowSettings):
+class Config(RecurrentSettings):
     """Settings of PPO; the defaults are those of the references for CartPole."""
 
     gae_lambda: float = 0.95
@@ -84,7 +94,7 @@ class Config(WindowSettings):
     num_epochs: int = tree.static(default=4)
     """K: passes over each window"""
     num_minibatches: int = tree.static(default=4)
-    """gradient steps in a pass; must divide num_envs · window_length"""
+    """gradient steps in a pass; must divide num_envs · window_length, of a recurrent agent the number of sequences"""
     normalize_advantage: bool = tree.static(default=True)
     """give the advantages of each minibatch mean 0 and standard deviation 1"""
     clip_value_loss: bool = tree.static(default=True)
@@ -103,8 +113,10 @@ class Config(WindowSettings):
             flags=("normalize_advantage", "clip_value_loss", "anneal_clip_range"),
         )
         checks.known(self.name, "kl_control", self.kl_control, KL_CONTROL)
-        size = self.num_envs * self.window_length
-        checks.divides(self.name, "num_minibatches", self.num_minibatches, "num_envs · window_length", size)
+        size, what = self.num_envs * self.window_length, "num_envs · window_length"
+        if self.is_recurrent:
+            size, what = size // self.sequence_length, f"{what} / sequence_length, the number of sequences"
+        checks.divides(self.name, "num_minibatches", self.num_minibatches, what, size)
 
 
 @tree.struct
@@ -131,6 +143,10 @@ class Batch:
     """`[B]` Â"""
     target: Tensor
     """`[B]` Â + V_θold(s), the λ-return"""
+    carry: Any = ()
+    """`[B, H]` each, in an agent that remembers; its rows are sequences, `[B, L]` in the place of `[B]`"""
+    begins: Any = ()
+    """`[B, L]` boolean, likewise: an episode begins here"""
 
 
 ROWS = ("log_prob", "value", "advantage", "target")
@@ -206,8 +222,9 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
         `[]` loss and the figures that go into `metrics`.
     """
     config = state.config
-    new = agent.policy(state, params, batch.obs)
-    value = agent.value(state, params, batch.obs)
+    carry = agent.recall(state, params, batch.obs, batch.carry, batch.begins)
+    new = agent.policy(state, params, batch.obs, carry)
+    value = agent.value(state, params, batch.obs, carry)
     log_prob = new.log_prob(batch.action)
     agent.check_rows("ppo.update", batch, ROWS, tuple(log_prob.shape))
     advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
@@ -255,7 +272,7 @@ def prepare(state: State, window: Transition) -> Batch:
         advantage=advantage,
         target=advantage + value,
     )
-    return tree.map(lambda x: x.flatten(0, 1), data)  # type: ignore[no-any-return]
+    return recurrence.rows(state.config, window, data)  # type: ignore[no-any-return]
 
 
 def update(state: State, batch: Batch) -> State:

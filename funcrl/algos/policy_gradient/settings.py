@@ -6,6 +6,7 @@ from torch import nn
 
 from funcrl.core import checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
+from funcrl.nets.recurrent import CELLS
 
 
 @tree.struct
@@ -78,3 +79,28 @@ class WindowSettings(Settings):
         super().__post_init__()
         flags = ("normalize_observation", "normalize_reward")
         checks.settings(self, self.name, counts=("window_length",), flags=flags)
+
+
+@tree.struct
+class RecurrentSettings(WindowSettings):
+    """Settings of those that can remember within an episode, see `recurrence`."""
+
+    recurrent_cell: str = tree.static(default="none")
+    """gru or lstm, to remember what was seen before in the episode; none: an action depends on the present observation"""
+    recurrent_size: int = tree.static(default=64)
+    """numbers that the cell holds, and that actor and critic see"""
+    sequence_length: int = tree.static(default=16)
+    """L: steps that gradients go back through; must divide window_length; compiling takes longer with each"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.settings(self, self.name, counts=("recurrent_size", "sequence_length"))
+        checks.known(self.name, "recurrent_cell", self.recurrent_cell, ("none", *CELLS))
+        if self.is_recurrent:
+            given = (self.sequence_length, "window_length", self.window_length)
+            checks.divides(self.name, "sequence_length", *given)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it remembers."""
+        return self.recurrent_cell != "none"
