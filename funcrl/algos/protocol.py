@@ -10,6 +10,33 @@ that turns non-finite is named at the end of training.
 
 The docstrings of an algorithm's own functions say what is its own: its equations, and where it departs from
 what stands here.
+
+Memory
+------
+An agent that remembers what it has seen within an episode has a carry: a pytree of tensors, one row an episode, that
+lives outside of the agent's state. Its algorithm has two verbs more, and its `act` and `greedy` one argument more:
+
+    carry = initial_carry(state)                    where an episode begins
+    carry = remember(state, obs, carry)             once an observation has been seen, each exactly once
+    action, extras = act(state, obs, key, carry)    with what is remembered of it too
+
+So acting by hand is this, and with N environments the same, once the first carry has been given an axis `[N]`:
+
+    carry = ppo.initial_carry(agent)
+    while not over:
+        carry = ppo.remember(agent, obs, carry)
+        obs, reward, over = step(ppo.greedy(agent, obs, carry))
+
+Nobody else has to write it: what trains, evaluates and films goes through `train.acting`, which gives algorithms
+without these verbs the carry `()`. There, the environments of a run on the device and their carries are kept in the
+run's own `Carry`, are saved with it and go on with it; on the host, environments begin anew when a run goes on, and
+so do carries. Where an episode ends, by termination or a time limit, the next begins with `initial_carry`. Where a
+vector environment spends a step on beginning an episode, nothing is remembered of it.
+
+To learn, an agent finds in each window what was remembered before each step as `extras["carry"]`, `[T, N, ...]`: where
+an episode begins, `initial_carry`. From there it can go through a stretch of steps again with its parameters of now,
+see `policy_gradient.recurrence`. Whether an agent remembers may depend on its settings: one that does not has the
+carry `()`, and then neither needs the argument.
 """
 
 from __future__ import annotations
@@ -84,6 +111,10 @@ class Algorithm(Protocol):
         Returns:
             One action of the space, or B of them.
         """
+
+    # Those that can remember have these two as well, and `carry` as a further argument, `()` by default, of `act` and
+    # `greedy`: `initial_carry(state) -> carry`, of one episode, and `remember(state, obs, carry) -> carry`, of one or of
+    # several.
 
     def prepare(self, state: Any, window: Any) -> Any:
         """Turn a window of experience into rows to learn from; on-policy algorithms only.

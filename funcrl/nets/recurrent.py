@@ -193,7 +193,7 @@ def _cached(encoder: nn.Module, cell: str, size: int) -> Recurrent:
 
 def _check_carry(cell: Cell, carry: Any, leading: tuple[int, ...]) -> None:
     wanted = [(*leading, cell.size)] * cell.num_carries
-    found = [tuple(x.shape) for x in carry] if isinstance(carry, tuple) else carry
+    found: Any = [tuple(x.shape) for x in carry] if isinstance(carry, tuple) else type(carry)
     hold = f"hold {' and '.join(map(str, wanted))}, one row for each observation"
     instead = "Begin with initial_carry, and go on with what remember returns."
     checks.require(found == wanted, "remember", "carry", hold, found, instead)

@@ -44,7 +44,7 @@ def test_what_was_learnt_stays_and_all_else_begins_anew(case):
         assert same(getattr(begun.agent, field.name), getattr(source, field.name)), field.name
     assert same(tree.replace(begun, agent=()), tree.replace(anew, agent=()))
     obs = tree.map(lambda x: x.expand(2, *x.shape), case.observations(4))
-    greedy = torch.vmap(case.algorithm.greedy)
+    greedy = torch.vmap(case.greedy)
     assert torch.equal(greedy(begun.agent, obs), greedy(old, obs))
 
 
