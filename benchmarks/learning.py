@@ -9,12 +9,13 @@ import argparse
 import dataclasses
 import fnmatch
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from funcrl import ops
+from funcrl import envs, ops
 from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.core import random
@@ -39,6 +40,10 @@ class Row:
     """what is compared with the target, as in the reference"""
     num_steps: int = 500_000
     """environment steps of a seed, where no preset says them"""
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """fields of the environment that are not as usual"""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """settings that are not the preset's"""
 
     @property
     def settings(self) -> tuple[Any, int]:
@@ -46,7 +51,7 @@ class Row:
         if self.preset is None:
             return REGISTRY[self.algorithm].Config(), self.num_steps
         chosen = preset(self.algorithm, self.preset, self.env)
-        return chosen.config, chosen.num_steps
+        return dataclasses.replace(chosen.config, **self.changes), chosen.num_steps
 
 
 _PPO = "CleanRL 490.04 ± 6.12"
@@ -57,12 +62,29 @@ ROWS: dict[str, Row] = {
     "ppo/CartPole": Row("ppo", "CartPole-v1", 475, _PPO),
     "ppo/Acrobot": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32"),
     "ppo/Pendulum": Row("ppo", "Pendulum-v1", -200, "zoo -172", "zoo", GREEDY),
+    "ppo/MountainCarContinuous": Row(
+        "ppo", "MountainCarContinuous-v0", 88, "zoo 88.34 ± 2.57", "zoo", GREEDY
+    ),
     "ppo/CartPole-zoo": Row("ppo", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
     "ppo/Acrobot-zoo": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32", "zoo"),
     "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),
     "reinforce/CartPole": Row("reinforce", "CartPole-v1", 475, _ZOO),
     "actor_critic/CartPole": Row("actor_critic", "CartPole-v1", 475, "–"),
     "impala/CartPole": Row("impala", "CartPole-v1", 475, "–", statistic=GREEDY),
+    "ppo/positions": Row("ppo", "PositionOnlyCartPole-v0", 475, "–", "recurrent"),
+    "ppo/positions-forgetful": Row(
+        "ppo", "PositionOnlyCartPole-v0", 0, "for comparison", "recurrent", changes={"recurrent_cell": "none"}
+    ),
+    "ppo/maze": Row("ppo", "TMaze-v0", 3.9, "optimum 4, chance 1.95", "recurrent", params={"length": 20}),
+    "ppo/maze-forgetful": Row(
+        "ppo",
+        "TMaze-v0",
+        0,
+        "chance 1.95",
+        "recurrent",
+        params={"length": 20},
+        changes={"recurrent_cell": "none"},
+    ),
     "ppo/gymnasium-CartPole": Row("ppo", "gymnasium:CartPole-v1", 475, _PPO),
     "dqn/CartPole": Row("dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
     "double_dqn/CartPole": Row("double_dqn", "CartPole-v1", 475, _DQN, "cleanrl"),
@@ -85,10 +107,11 @@ def measure(name: str, seeds: list[int], device: str) -> dict[str, Any]:
     """Train as a row says and return its figures."""
     row = ROWS[name]
     config, num_steps = row.settings
-    result = train(row.algorithm, row.env, config=config, seeds=seeds, num_steps=num_steps, device=device)
+    env = envs.make(row.env, **row.params) if row.params else row.env
+    result = train(row.algorithm, env, config=config, seeds=seeds, num_steps=num_steps, device=device)
     returns = {
         TRAINING: result.final_returns(),
-        GREEDY: evaluate(row.algorithm, row.env, result.states, num_episodes=20).mean(dim=1).cpu(),
+        GREEDY: evaluate(row.algorithm, env, result.states, num_episodes=20).mean(dim=1).cpu(),
     }
     return {
         "row": name,

@@ -5,7 +5,8 @@ Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `pp
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
-a run is, in the zoo's own implementation as in this one.
+a run is, in the zoo's own implementation as in this one. `recurrent` is our own, for environments that ask for a
+memory.
 """
 
 from __future__ import annotations
@@ -131,6 +132,43 @@ _ZOO_PENDULUM = _ZOO_PPO | {
     "num_minibatches": 64,
 }
 
+_ZOO_MOUNTAIN_CAR_CONTINUOUS = _ZOO_PPO | {
+    "learning_rate": 7.77e-5,
+    "gamma": 0.9999,
+    "gae_lambda": 0.9,
+    "clip_range": 0.1,
+    "entropy_weight": 0.00429,
+    "value_weight": 0.19,
+    "max_grad_norm": 5.0,
+    "num_envs": 1,
+    "window_length": 8,
+    "num_epochs": 10,
+    "num_minibatches": 1,
+    "action_noise": "smooth",
+    "initial_log_std": -3.29,
+    "normalize_observation": True,
+    "normalize_reward": True,
+}
+
+_RECURRENT = _ZOO_PPO | {
+    "recurrent_cell": "gru",
+    "learning_rate": 1e-3,
+    "anneal_steps": 0.0,
+    "num_envs": 8,
+}
+
+_RECURRENT_CARTPOLE = _RECURRENT | {
+    "gamma": 0.98,
+    "gae_lambda": 0.8,
+    "window_length": 32,
+    "num_epochs": 10,
+    "num_minibatches": 2,
+    "normalize_observation": True,
+}
+
+# Gradients go back from the junction to the sign at the first cell of a corridor of 30.
+_RECURRENT_MAZE = _RECURRENT | {"entropy_weight": 0.01, "window_length": 96, "sequence_length": 32}
+
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
 _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
@@ -138,7 +176,12 @@ _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     "zoo": {
         "CartPole-v1": (100_000, _ZOO_PPO_CARTPOLE),
         "Acrobot-v1": (1_000_000, _ZOO_PPO_ACROBOT),
+        "MountainCarContinuous-v0": (20_000, _ZOO_MOUNTAIN_CAR_CONTINUOUS),
         "Pendulum-v1": (100_000, _ZOO_PENDULUM),
+    },
+    "recurrent": {
+        "PositionOnlyCartPole-v0": (300_000, _RECURRENT_CARTPOLE),
+        "TMaze-v0": (500_000, _RECURRENT_MAZE),
     },
 }
 
@@ -163,7 +206,7 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
 
     Args:
         algorithm: `"dqn"`.
-        name: `"cleanrl"`, `"zoo"` or `"zoo-slow"`, see above.
+        name: `"cleanrl"`, `"zoo"`, `"zoo-slow"` or `"recurrent"`, see above.
         env: `"CartPole-v1"`; Gymnasium's own, `"gymnasium:CartPole-v1"`, has the same.
 
     Raises:

@@ -12,7 +12,7 @@ from funcrl.nets.functional import (
     observations_in_words,
     output_on_zeros,
 )
-from funcrl.nets.mlp import mlp
+from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.recurrent import Recurrent, recurrent
 
@@ -20,6 +20,7 @@ __all__ = [
     "AGGREGATIONS",
     "Params",
     "Recurrent",
+    "activated",
     "apply",
     "check_output",
     "cnn",

@@ -8,6 +8,7 @@ from funcrl.policies.normal import Normal
 from funcrl.policies.product import Product
 from funcrl.policies.protocol import Distribution, Head, Parameters
 from funcrl.policies.reshaped import Reshaped
+from funcrl.policies.smooth import Smooth, SmoothNormal
 from funcrl.policies.tanh_normal import TanhNormal
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Parameters",
     "Product",
     "Reshaped",
+    "Smooth",
+    "SmoothNormal",
     "Squashed",
     "TanhNormal",
     "for_space",

@@ -26,7 +26,8 @@ def for_space(function: str, space: spaces.Space[Any], box: Boxes = Gaussian) ->
         function: Who complains, `"ppo.init"`.
         space: Discrete, MultiDiscrete, MultiBinary, Box of floats, or Tuple or Dict of such spaces.
         box: For a Box, `Gaussian` (normals, which the environment clips), `GaussianOfState` (with a spread that
-            depends on the observation) or `Squashed` (normals within the bounds by a tanh).
+            depends on the observation), `Squashed` (normals within the bounds by a tanh), or `Smooth`, given how
+            many features it is to expect.
 
     Raises:
         ValueError: When it is another space, or has no bounds where they are needed.

@@ -14,7 +14,7 @@ from funcrl.policies.categorical import Categorical, MultiCategorical
 from funcrl.policies.normal import Normal
 from funcrl.policies.product import Product
 from funcrl.policies.protocol import Distribution, Head, Parameters
-from funcrl.policies.reshaped import Reshaped
+from funcrl.policies.reshaped import arranged
 from funcrl.policies.tanh_normal import TanhNormal
 
 LOG_STD = (-20.0, 2.0)
@@ -71,7 +71,7 @@ class Choices:
                 for part in torch.split(outputs, list(self.counts), dim=-1)
             ]
             logits = torch.stack(rows, dim=-2)
-        return _arranged(MultiCategorical(logits, self.start, self.counts), self.shape)
+        return arranged(MultiCategorical(logits, self.start, self.counts), self.shape)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Coins:
 
     def distribution(self, outputs: Tensor, parameters: Parameters) -> Distribution:
         """Return `[..., *shape]` zeros and ones."""
-        return _arranged(Bernoulli(outputs), self.shape)
+        return arranged(Bernoulli(outputs), self.shape)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Squashed:
     def distribution(self, outputs: Tensor, parameters: Parameters) -> Distribution:
         """Return `[..., *shape]` squashed normals."""
         mean, log_std = torch.chunk(outputs, 2, dim=-1)
-        return _arranged(TanhNormal(mean, torch.clamp(log_std, *LOG_STD), self.bounds), self.shape)
+        return arranged(TanhNormal(mean, torch.clamp(log_std, *LOG_STD), self.bounds), self.shape)
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,4 @@ def _normal(bounds: Bounds, shape: tuple[int, ...], mean: Tensor, log_std: Tenso
     if not bounds.usual:
         mean = bounds.middle(mean) + bounds.half_width(mean) * mean
         log_std = log_std + bounds.log_half_width(log_std)
-    return _arranged(Normal(mean, log_std.expand_as(mean)), shape)
-
-
-def _arranged(inner: Distribution, shape: tuple[int, ...]) -> Distribution:
-    return inner if len(shape) == 1 else Reshaped(inner, shape)
+    return arranged(Normal(mean, log_std.expand_as(mean)), shape)

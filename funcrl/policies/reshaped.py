@@ -9,6 +9,7 @@ from torch import Tensor
 
 from funcrl.core import tree
 from funcrl.core.checks import require
+from funcrl.policies.protocol import Distribution
 
 
 @tree.struct
@@ -49,3 +50,8 @@ class Reshaped:
 
     def _arrange(self, row: Tensor) -> Tensor:
         return row.reshape((*row.shape[:-1], *self.shape))
+
+
+def arranged(inner: Distribution, shape: tuple[int, ...]) -> Distribution:
+    """Return a distribution over `[..., D]` with actions of a shape."""
+    return inner if len(shape) == 1 else Reshaped(inner, shape)

@@ -172,7 +172,7 @@ ON_POLICY = [
             hidden=(8,),
             kl_control="stop",
             target_kl=1e-4,
-            state_dependent_scale=True,
+            action_noise="state_dependent",
         ),
         envs.make("Pendulum-v1"),
         variant="stop",

@@ -5,7 +5,7 @@ import torch
 
 from funcrl import envs, nets, ops
 from funcrl.algos import a2c, ppo
-from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient import agent, descent
 from funcrl.core import random, tree
 from funcrl.train import acting
 from funcrl.train.collect import act_and_step
@@ -112,7 +112,7 @@ def test_the_gradient_of_whole_windows_is_that_of_the_loop(algorithm, cell):
         if algorithm is a2c:
             return -(cut(log_prob, LENGTH) * advantage).mean() + 0.5 * critic
         ratio = torch.exp(cut(log_prob, LENGTH) - batch.log_prob)
-        return -(ratio * agent.normalized(advantage)).mean() + 0.5 * critic
+        return -(ratio * descent.normalized(advantage)).mean() + 0.5 * critic
 
     expected = torch.func.grad(naive)(state.params)
     for name, leaf in tree.named_leaves(expected).items():

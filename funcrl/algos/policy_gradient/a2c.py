@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor
 
-from funcrl.algos.policy_gradient import agent, recurrence
+from funcrl.algos.policy_gradient import agent, descent, recurrence
 from funcrl.algos.policy_gradient.agent import (
     LEARNT,
     Params,
@@ -133,8 +133,8 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     policy = agent.policy(state, params, batch.obs, carry)
     value = agent.value(state, params, batch.obs, carry)
     log_prob, entropy = policy.log_prob(batch.action), policy.entropy().mean()
-    agent.check_rows("a2c.update", batch, ("advantage", "target"), tuple(log_prob.shape))
-    advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
+    descent.check_rows("a2c.update", batch, ("advantage", "target"), tuple(log_prob.shape))
+    advantage = descent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
     policy_loss = -(log_prob * advantage).mean()
     value_loss = 0.5 * ((value - batch.target) ** 2).mean()
     figures = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
@@ -143,7 +143,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("a2c.init", key, config, env, METRICS, agent.rmsprop)
+    return agent.begin("a2c.init", key, config, env, METRICS, descent.rmsprop)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -155,4 +155,4 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on L."""
-    return agent.descend(state, batch, loss, agent.rmsprop)
+    return descent.descend(state, batch, loss, descent.rmsprop)

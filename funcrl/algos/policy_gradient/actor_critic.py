@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient import agent, descent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, act, greedy
 from funcrl.algos.policy_gradient.settings import Settings
 from funcrl.core import Transition, checks, tree
@@ -96,16 +96,16 @@ def loss(params: Params, state: State, batch: Transition) -> tuple[Tensor, dict[
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    plain = agent.begin("actor_critic.init", key, config, env, METRICS, agent.adam)
+    plain = agent.begin("actor_critic.init", key, config, env, METRICS, descent.adam)
     return State(**vars(plain), weight=torch.ones(config.num_envs, dtype=torch.float32, device=key.device))
 
 
 def update(state: State, batch: Transition) -> State:
     """Take one gradient step on one step of each environment."""
-    agent.check_rows(
+    descent.check_rows(
         "actor_critic.update", batch, ("reward", "terminated", "truncated"), tuple(state.weight.shape)
     )
-    state = agent.descend(state, batch, loss, agent.adam)
+    state = descent.descend(state, batch, loss, descent.adam)
     if not state.config.weigh_by_discount:
         return state
     over = batch.terminated | batch.truncated

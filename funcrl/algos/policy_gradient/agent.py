@@ -6,7 +6,6 @@ algorithm mentions a kind of action or of observation: `policies.for_space` and 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim, policies
-from funcrl.algos import beginning, progress
-from funcrl.algos.policy_gradient import normalisation, recurrence
-from funcrl.core import Transition, checks, masks, random, tree
+from funcrl.algos import beginning
+from funcrl.algos.policy_gradient import networks, normalisation, recurrence
+from funcrl.core import Transition, masks, random, tree
 
 LEARNT = ("params", "known")
 
@@ -43,6 +42,8 @@ class State:
     """0-d figures of the last update; NaN before the first"""
     known: normalisation.Normalizer | tuple[()]
     """moments of observations and rewards so far; `()` where nothing is normalised"""
+    noise_key: Tensor | tuple[()]
+    """`[2]` int32, from which each window's noise is drawn where that is smooth; `()` otherwise"""
     actor: nn.Module = tree.static()
     critic: nn.Module = tree.static()
     head: policies.Head = tree.static()
@@ -76,29 +77,23 @@ def begin(
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     space = beginning.observations(function, env)
-    box = policies.GaussianOfState if config.state_dependent_scale else policies.Gaussian
-    head = policies.for_space(function, env.action_space, box)  # type: ignore[attr-defined]
+    head = networks.head(function, config, env.action_space)  # type: ignore[attr-defined]
     recurrent = recurrence.network(config, space)
     seen = space if recurrent is None else recurrence.space(config)
-    network = functools.partial(
-        nets.for_observations,
-        seen,
-        config.channels,
-        config.hidden,
-        stride=config.stride,
-        activation=config.activation,
-    )
     actor, critic = config.actor, config.critic
     if actor is None:
-        actor = network(head.num_outputs, output_gain=0.01)
+        actor = networks.actor(config, seen, head.num_outputs)
     if critic is None:
-        critic = network(1)
+        critic = networks.network(config, seen, config.hidden, 1, 1.0)
 
     k_actor, k_critic = random.split(key, 2)
     params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
     nets.check_output(function, "config.actor", actor, params["actor"], seen, head.num_outputs)
     nets.check_output(function, "config.critic", critic, params["critic"], seen, 1)
-    params["head"] = head.parameters(key.device)
+    params["head"] = {
+        name: x + config.initial_log_std if name.endswith("log_std") else x
+        for name, x in head.parameters(key.device).items()
+    }
     if recurrent is not None:
         params["recurrent"] = nets.init(recurrent, random.fold_in(key, 2))
     config = beginning.settings(config, key)
@@ -109,6 +104,7 @@ def begin(
         config=config,
         metrics=beginning.no_metrics(metrics, key),
         known=normalisation.begin(config, space, key.device) if _normalizes(config) else (),
+        noise_key=random.fold_in(key, 3) if config.action_noise == "smooth" else (),
         actor=actor,
         critic=critic,
         head=head,
@@ -152,7 +148,7 @@ def value(state: State, params: Params, obs: Any, carry: Any = ()) -> Tensor:
 
 def act(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:
     """Draw an action from the policy."""
-    return policy(state, state.params, obs, carry).sample(key), {}
+    return policy(state, state.params, obs, carry).sample(_of_noise(state, key)), {}
 
 
 def act_and_tell(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:
@@ -161,7 +157,7 @@ def act_and_tell(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[
     Its extras are `log_prob`, `[]` or `[B]`.
     """
     now = policy(state, state.params, obs, carry)
-    action = now.sample(key)
+    action = now.sample(_of_noise(state, key))
     return action, {"log_prob": now.log_prob(action)}
 
 
@@ -214,84 +210,9 @@ def advantages(state: State, window: Transition, lam: Tensor) -> tuple[Tensor, T
     return now, advantage
 
 
-def normalized(advantage: Tensor) -> Tensor:
-    """Return advantages with mean 0 and standard deviation 1.
-
-    >>> normalized(torch.tensor([1.0, 3.0]))
-    tensor([-1.,  1.])
-    """
-    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
-
-
-def divergence(log_ratio: Tensor) -> Tensor:
-    """Return KL[π_old, π] by actions of π_old: E[(r - 1) - log r], unbiased and never negative.
-
-    Source: Schulman 2020, "Approximating KL divergence".
-    Often wrong: E[-log r], unbiased too, but negative for many a minibatch.
-
-    Args:
-        log_ratio: `[...]` log r = log π(a | s) - log π_old(a | s).
-
-    Returns:
-        `[]`.
-
-    >>> divergence(torch.zeros(1))
-    tensor(0.)
-    """
-    return (torch.expm1(log_ratio) - log_ratio).mean()
-
-
-def check_rows(function: str, batch: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    """Check that a batch holds one number for each action: other shapes would be stretched to one another.
-
-    Raises:
-        ValueError: When a field has another shape.
-    """
-    for name in names:
-        found = tuple(getattr(batch, name).shape)
-        hold = f"have one number for each action, shape {shape}"
-        checks.require(found == shape, function, f"batch.{name}", hold, found)
-
-
-def adam(config: Any, rate: float | Tensor) -> optim.Optimizer:
-    """Return Adam behind a clipped gradient, by the settings' `max_grad_norm` and `adam_epsilon`."""
-    clipped = optim.clip_by_global_norm(config.max_grad_norm)
-    return optim.chain(clipped, optim.adam(rate, epsilon=config.adam_epsilon))
-
-
-def rmsprop(config: Any, rate: float | Tensor) -> optim.Optimizer:
-    """Return RMSProp behind a clipped gradient, by the settings' `max_grad_norm`, `rms_decay` and `rms_epsilon`."""
-    clipped = optim.clip_by_global_norm(config.max_grad_norm)
-    return optim.chain(clipped, optim.rmsprop(rate, config.rms_decay, config.rms_epsilon))
-
-
-def descend(
-    state: S,
-    batch: Any,
-    loss: Callable[[Params, S, Any], tuple[Tensor, Figures]],
-    optimizer: Callable[[Any, Any], optim.Optimizer],
-) -> S:
-    """Take one gradient step, with the learning rate of now.
-
-    Args:
-        state: The agent before.
-        batch: What it learns from.
-        loss: From θ, the agent and the batch to what is to be made small, `[]`, and to figures of it.
-        optimizer: From settings and a learning rate to what descends, as in `begin`.
-
-    Returns:
-        The agent after; its metrics are the figures, `grad_norm` and `learning_rate`.
-    """
-    rate = progress.learning_rate(state.step, state.config)
-    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
-    updates, optimizer_state = optimizer(state.config, rate).update(grads, state.optimizer, state.params)
-    return tree.replace(
-        state,
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer_state,
-        step=state.step + 1,
-        metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": rate},
-    )
+def _of_noise(state: State, key: Tensor) -> Tensor:
+    """Return the key of an action: that of the step, or where noise is smooth that of all steps until the next update."""
+    return key if isinstance(state.noise_key, tuple) else random.fold_in(state.noise_key, state.step)
 
 
 def _normalizes(config: Any) -> bool:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from funcrl import ops
-from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient import agent, descent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, greedy, observe, observes
 from funcrl.algos.policy_gradient.agent import act_and_tell as act
 from funcrl.algos.policy_gradient.settings import WindowSettings
@@ -131,7 +131,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     config = state.config
     policy, value = agent.policy(state, params, batch.obs), agent.value(state, params, batch.obs)
     log_prob, entropy = policy.log_prob(batch.action), policy.entropy().mean()
-    agent.check_rows("impala.update", batch, ROWS, tuple(log_prob.shape))
+    descent.check_rows("impala.update", batch, ROWS, tuple(log_prob.shape))
     log_ratio = (log_prob - batch.log_prob).detach()
     beyond = agent.value(state, state.params, batch.next_obs)
     target, advantage = ops.v_trace(
@@ -152,7 +152,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy,
-        "kl": agent.divergence(log_ratio),
+        "kl": descent.divergence(log_ratio),
         "rho": torch.clamp(log_ratio.exp(), max=config.clip_rho).mean(),
     }
     return policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy, figures
@@ -160,7 +160,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("impala.init", key, config, env, METRICS, agent.rmsprop)
+    return agent.begin("impala.init", key, config, env, METRICS, descent.rmsprop)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -179,7 +179,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on L."""
-    return agent.descend(state, batch, loss, agent.rmsprop)
+    return descent.descend(state, batch, loss, descent.rmsprop)
 
 
 def _swapped(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ Departures from the paper, all of them those of the authors' code and of the ref
 - actor and critic are separate networks with orthogonal weights, the actor's last layer scaled by
   0.01;
 - real actions are normal, with a log σ that is learnt beside the network, 0 at first, or that it puts out
-  itself, `state_dependent_scale`;
+  itself, `action_noise`;
 - with `anneal_clip_range` ε falls as the learning rate does (table 5 of the paper, for Atari).
 
 What keeps the policy near the old one beside clipping is `kl_control`: `stop` takes no further step on a window
@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from funcrl.algos import progress
-from funcrl.algos.policy_gradient import agent, recurrence
+from funcrl.algos.policy_gradient import agent, descent, recurrence
 from funcrl.algos.policy_gradient.agent import (
     LEARNT,
     Params,
@@ -226,8 +226,8 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     new = agent.policy(state, params, batch.obs, carry)
     value = agent.value(state, params, batch.obs, carry)
     log_prob = new.log_prob(batch.action)
-    agent.check_rows("ppo.update", batch, ROWS, tuple(log_prob.shape))
-    advantage = agent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
+    descent.check_rows("ppo.update", batch, ROWS, tuple(log_prob.shape))
+    advantage = descent.normalized(batch.advantage) if config.normalize_advantage else batch.advantage
     clip_range = config.clip_range
     if config.anneal_clip_range:
         clip_range = clip_range * progress.remaining(state.step, config)
@@ -235,7 +235,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     entropy = new.entropy().mean()
 
     log_ratio = log_prob - batch.log_prob
-    kl = agent.divergence(log_ratio)
+    kl = descent.divergence(log_ratio)
     if config.kl_control == "penalty":
         objective = (torch.exp(log_ratio) * advantage).mean() - state.kl_control * kl
     else:
@@ -252,7 +252,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    plain = agent.begin("ppo.init", key, config, env, METRICS, agent.adam)
+    plain = agent.begin("ppo.init", key, config, env, METRICS, descent.adam)
     first = {"none": (), "stop": torch.zeros_like(plain.step, dtype=torch.bool)}
     first["penalty"] = torch.ones_like(plain.step, dtype=torch.float32)
     return State(**vars(plain), kl_control=first[config.kl_control])
@@ -277,7 +277,7 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on (9), or none where the window has been stopped at."""
-    after = agent.descend(state, batch, loss, agent.adam)
+    after = descent.descend(state, batch, loss, descent.adam)
     if state.config.kl_control == "stop":
         return _stopped(state, after)
     if state.config.kl_control == "penalty":

@@ -36,7 +36,10 @@ def space(config: Any) -> spaces.Box:
 
 def shown(carry: Any) -> Tensor:
     """Return what others see of a carry, `[..., H]`."""
-    hold, instead = "be what remember has returned", "This agent remembers: begin with initial_carry, see funcrl.algos.protocol."
+    hold, instead = (
+        "be what remember has returned",
+        "This agent remembers: begin with initial_carry, see funcrl.algos.protocol.",
+    )
     checks.require(isinstance(carry, tuple) and len(carry) > 0, "act", "carry", hold, carry, instead)
     return carry[0]  # type: ignore[no-any-return]
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from funcrl import ops
-from funcrl.algos.policy_gradient import agent
+from funcrl.algos.policy_gradient import agent, descent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
 from funcrl.core import Transition, checks, loops, tree
@@ -118,7 +118,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     config = state.config
     policy = agent.policy(state, params, batch.obs)
     log_prob = policy.log_prob(batch.action)
-    agent.check_rows("reinforce.update", batch, ("target", "weight"), tuple(log_prob.shape))
+    descent.check_rows("reinforce.update", batch, ("target", "weight"), tuple(log_prob.shape))
     # No step may be known: then nothing is learnt.
     share = batch.weight / torch.clamp(batch.weight.sum(), min=1.0)
     advantage, value_loss = batch.target, torch.zeros_like(share[0])
@@ -138,7 +138,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("reinforce.init", key, config, env, METRICS, agent.adam)
+    return agent.begin("reinforce.init", key, config, env, METRICS, descent.adam)
 
 
 def prepare(state: State, window: Transition) -> Batch:
@@ -161,4 +161,4 @@ def prepare(state: State, window: Transition) -> Batch:
 
 def update(state: State, batch: Batch) -> State:
     """Take one gradient step on the loss."""
-    return agent.descend(state, batch, loss, agent.adam)
+    return descent.descend(state, batch, loss, descent.adam)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from funcrl.core import checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
 from funcrl.nets.recurrent import CELLS
+
+ACTION_NOISE = ("independent", "state_dependent", "smooth")
 
 
 @tree.struct
@@ -38,8 +42,11 @@ class Settings:
     """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
-    state_dependent_scale: bool = tree.static(default=False)
-    """let the actor put out log σ of real actions too; otherwise they have one that is learnt beside it"""
+    initial_log_std: float = 0.0
+    """log σ of real actions before anything is learnt, in half widths of their bounds"""
+    action_noise: str = tree.static(default="independent")
+    """of real actions: independent (of every step anew, with a σ that is learnt beside the actor), state_dependent (the
+    actor puts out σ too) or smooth (a function of the observation, one for each window; gSDE)"""
     actor: nn.Module | None = tree.static(default=None)
     """your own network from observations to what the policy is made of (logits, or means), instead of hidden,
     channels and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
@@ -54,9 +61,14 @@ class Settings:
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("max_grad_norm",),
             counts=("num_envs", "hidden", "channels", "stride"),
-            flags=("state_dependent_scale",),
         )
+        checks.number(self.name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
+        checks.known(self.name, "action_noise", self.action_noise, ACTION_NOISE)
+        if self.action_noise == "smooth":
+            instead = "Write hidden=(64, 64)."
+            hold = "name a layer where action_noise is smooth: noise is made of what it puts out"
+            checks.require(len(self.hidden) > 0, self.name, "hidden", hold, self.hidden, instead)
 
     @property
     def name(self) -> str:
