@@ -72,6 +72,21 @@ def of(obs: Any) -> Tensor | None:
     return None
 
 
+def allow_nothing(mask: Tensor, space: Any) -> Tensor:
+    """Return where a choice has no valid action, `[...]` boolean.
+
+    Args:
+        mask: `[..., A]`, the actions of one choice after those of the other.
+        space: Of the actions, Discrete or MultiDiscrete.
+
+    >>> allow_nothing(torch.tensor([[1, 0, 0, 0, 1], [1, 1, 0, 0, 0]]), spaces.MultiDiscrete([2, 3]))
+    tensor([False,  True])
+    """
+    sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else space.nvec.flatten().tolist()
+    rows = [(part == 0).all(dim=-1) for part in torch.split(mask, sizes, dim=-1)]
+    return torch.stack(rows).any(dim=0)
+
+
 def values(numbers: Tensor, obs: Any) -> Tensor:
     """Return action values `[..., A]` with -inf for actions that are not valid.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -48,7 +49,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             refuse(*where, "what it returns", "be (obs, info)", result)
         obs, info = result
         check_obs(*where, obs, self.observation_space)
-        _check_mask(*where, obs, self.observation_space)
+        _check_mask(*where, obs, self.env)
         return obs, _info(*where, info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -67,7 +68,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             if not _is_flag(flag):
                 refuse(*where, what, "be True or False", flag, "Return a bool.")
         if not terminated:
-            _check_mask(*where, obs, self.observation_space)
+            _check_mask(*where, obs, self.env)
         return obs, float(reward), bool(terminated), bool(truncated), _info(*where, info)
 
 
@@ -158,10 +159,12 @@ def as_array(value: Any) -> Any:
         return None
 
 
-def _check_mask(function: str, place: str, obs: Any, space: Any) -> None:
+def _check_mask(function: str, place: str, obs: Any, env: Any) -> None:
     """Check that an observation which says which actions are valid names one at least, see `core.masks`."""
-    if masks.is_masked(space) and not as_array(obs[masks.MASK]).any():
-        refuse(function, place, f"obs[{masks.MASK!r}]", "allow an action at least", obs[masks.MASK])
+    if not masks.is_masked(env.observation_space):
+        return
+    if masks.allow_nothing(torch.as_tensor(as_array(obs[masks.MASK])), env.action_space):
+        refuse(function, place, f"obs[{masks.MASK!r}]", "allow an action of every choice", obs[masks.MASK])
 
 
 def _is_tuple(value: Any, length: int) -> bool:

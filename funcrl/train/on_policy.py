@@ -19,7 +19,7 @@ from funcrl.algos import progress
 from funcrl.core import random, tree
 from funcrl.core.checks import require
 from funcrl.train.collect import Window
-from funcrl.train.stages import Binding, Stage
+from funcrl.train.stages import Binding, Stage, check_masks
 
 CYCLE = "num_envs · window_length"
 """What a cycle, and so an iteration, is made of, in environment steps."""
@@ -76,7 +76,7 @@ def stages(binding: Binding) -> list[Stage]:
         *observing,
         binding.end,
     ]
-    return [binding.row(calls, collector)]
+    return [binding.row(calls, collector), *check_masks(binding)]
 
 
 Prepared = tuple[Any, Tensor, Tensor]

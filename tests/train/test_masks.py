@@ -173,11 +173,58 @@ def host(**given):
 def test_a_mask_that_allows_nothing_is_named_with_its_lane_and_step():
     with pytest.raises(
         envs.HostError,
-        match=r"obs\['action_mask'\] of environment 0 of lane 0 in step 3 of its episode must allow an action",
+        match=r"obs\['action_mask'\] of environment 0 of lane 0 in step 3 of its episode must allow an action of every",
     ):
         train(
             "ppo", host(nothing_at=3), config=ppo.Config(**WINDOW), seeds=[0], num_steps=32, backend="eager"
         )
+
+
+@tree.struct
+class Closing:
+    """Two choices, of which the second one has no action left from some step on in every fourth environment."""
+
+    nothing_at: int = tree.static(default=5)
+    max_episode_steps: int | None = tree.static(default=20)
+    observation_space = BOX
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def initial(self, key):
+        return torch.stack([torch.zeros(()), random.uniform(key, ())])
+
+    def transition(self, state, action, key):
+        return state + torch.tensor([1.0, 0.0])
+
+    def observation(self, state, key):
+        return 0.01 * state
+
+    def action_mask(self, state):
+        closed = (state[0] >= self.nothing_at) & (state[1] < 0.25)
+        return torch.stack([state[0] >= 0, state[0] < 0, *[~closed] * 3])
+
+    def reward(self, state, action, next_state, key):
+        return torch.ones(())
+
+    def terminal(self, state, key):
+        return torch.zeros((), dtype=torch.bool)
+
+
+def test_a_mask_that_allows_nothing_on_the_device_is_named_with_its_seed_and_step():
+    env = envs.MaskActions(Closing())
+    given = {
+        "config": ppo.Config(num_envs=8, window_length=4, hidden=(8,)),
+        "num_steps": 96,
+        "backend": "eager",
+    }
+    # Which environment it is follows from the seed.
+    keys = random.split(random.split(random.key(5), 4)[1], 8)
+    expected = int((envs.reset_all(env, keys).inner[:, 1] < 0.25).nonzero()[0])
+    with pytest.raises(
+        ValueError,
+        match=rf"obs\['action_mask'\] of environment {expected} of seed 5 in its step 6 must allow an action of every",
+    ):
+        train("ppo", env, seeds=[5], **given)
+    assert train("ppo", envs.MaskActions(Closing(nothing_at=50)), seeds=[5], **given).nonfinite_seeds == []
 
 
 @pytest.mark.parametrize(
