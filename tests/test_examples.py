@@ -18,6 +18,11 @@ SMALL = {
         "success on 5 unseen layouts",
         "grid_navigation.png",
     ),
+    "memory.py": (
+        ["--backend", "eager", "--seeds", "2", "--steps", "0"],
+        "T-maze of length 20, without a memory: interquartile mean",
+        "memory.png",
+    ),
     "own_environment.py": (["--backend", "eager", "--steps", "512"], "interquartile mean", None),
     "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }

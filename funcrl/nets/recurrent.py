@@ -40,10 +40,11 @@ class Cell(nn.Module):
             "bias_hh": initialisers.constant(0.0),
         }
         rows = self.num_gates * size
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size, device="meta"))
-        self.weight_hh = nn.Parameter(torch.empty(rows, size, device="meta"))
-        self.bias_ih = nn.Parameter(torch.empty(rows, device="meta"))
-        self.bias_hh = nn.Parameter(torch.empty(rows, device="meta"))
+        empty = functools.partial(torch.empty, dtype=torch.float32, device="meta")
+        self.weight_ih = nn.Parameter(empty(rows, input_size))
+        self.weight_hh = nn.Parameter(empty(rows, size))
+        self.bias_ih = nn.Parameter(empty(rows))
+        self.bias_hh = nn.Parameter(empty(rows))
 
     def forward(self, x: Tensor, carry: Carry, begins: Tensor) -> Carry:
         """Go through L steps of B sequences.
