@@ -163,7 +163,7 @@ def _check_mask(function: str, place: str, obs: Any, env: Any) -> None:
     """Check that an observation which says which actions are valid names one at least, see `core.masks`."""
     if not masks.is_masked(env.observation_space):
         return
-    if masks.allow_nothing(torch.as_tensor(as_array(obs[masks.MASK])), env.action_space):
+    if masks.allow_nothing(torch.from_numpy(as_array(obs[masks.MASK])), env.action_space):
         refuse(function, place, f"obs[{masks.MASK!r}]", "allow an action of every choice", obs[masks.MASK])
 
 
