@@ -62,9 +62,8 @@ ROWS: dict[str, Row] = {
     "ppo/CartPole": Row("ppo", "CartPole-v1", 475, _PPO),
     "ppo/Acrobot": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32"),
     "ppo/Pendulum": Row("ppo", "Pendulum-v1", -200, "zoo -172", "zoo", GREEDY),
-    "ppo/MountainCarContinuous": Row(
-        "ppo", "MountainCarContinuous-v0", 88, "zoo 88.34 ± 2.57", "zoo", GREEDY
-    ),
+    "ppo/MountainCarContinuous": Row("ppo", "MountainCarContinuous-v0", 88, "–", "zoo", GREEDY),
+    "ppo/LunarLander": Row("ppo", "LunarLander-v3", 200, "–", "zoo", GREEDY),
     "ppo/CartPole-zoo": Row("ppo", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
     "ppo/Acrobot-zoo": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32", "zoo"),
     "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),

@@ -41,6 +41,8 @@ while int(run.agent.step.min()) == 0:  # reading it waits for the device
 """
 PROGRAMS = {
     "ppo": {"env": "CartPole-v1", "config": ""},
+    "ppo, gru": {"env": "CartPole-v1", "config": "recurrent_cell='gru'"},
+    "ppo, lstm": {"env": "CartPole-v1", "config": "recurrent_cell='lstm'"},
     "a2c": {"env": "CartPole-v1", "config": ""},
     "actor_critic": {"env": "CartPole-v1", "config": ""},
     "impala": {"env": "CartPole-v1", "config": ""},
@@ -99,7 +101,7 @@ def measure(
     rounds: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for _ in range(repeats):
         for name in programs:
-            script = SCRIPT.format(name=name, lanes=lanes, device=device, **PROGRAMS[name])
+            script = SCRIPT.format(name=name.partition(",")[0], lanes=lanes, device=device, **PROGRAMS[name])
             for repo in repos:
                 for start, seconds in one_round(script, repo, header).items():
                     rounds.setdefault((repo, name, start), []).append(seconds)

@@ -1,4 +1,4 @@
-"""Speed of each part, and of a whole training iteration, at config P's sizes.
+"""Speed of each part, and of a whole training iteration, at the sizes of the defaults.
 
     pytest benchmarks/test_speed.py --benchmark-columns=median,iqr
 
@@ -9,12 +9,24 @@ import pytest
 import torch
 
 from funcrl import envs
-from funcrl.algos import ppo
+from funcrl.algos import a2c, actor_critic, impala, ppo, reinforce
 from funcrl.core import jit, random, tree
 from funcrl.nets import convolution
 from funcrl.train import Run
+from funcrl.train.on_policy import minibatches
+from funcrl.train.online import act_and_learn, cycles_per_iteration
 
-CONFIG = ppo.Config()
+AGENTS = {
+    "ppo": (ppo, ppo.Config()),
+    "ppo, gru": (ppo, ppo.Config(recurrent_cell="gru")),
+    "ppo, lstm": (ppo, ppo.Config(recurrent_cell="lstm")),
+    "a2c": (a2c, a2c.Config()),
+    "a2c, gru": (a2c, a2c.Config(recurrent_cell="gru")),
+    "reinforce": (reinforce, reinforce.Config()),
+    "actor_critic": (actor_critic, actor_critic.Config()),
+    "impala": (impala, impala.Config()),
+}
+"""by name, an algorithm and settings, the defaults but for a memory; of `ppo` they are config P"""
 LANES = [1, 16, 128]
 
 
@@ -35,43 +47,56 @@ def test_uniform_numbers_of_torch(measure, device):
     measure(lambda: torch.rand(131_072, device=device), rounds=200, numbers=131_072)
 
 
-def agents(num_lanes, device):
-    init = lambda key: ppo.init(key, CONFIG, envs.make("CartPole-v1"))
-    return tree.map(torch.clone, torch.vmap(init)(keys(num_lanes, device)))
-
-
-def window(num_lanes, device):
-    run = Run(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device, backend="eager")
+def begun(name, num_lanes, device):
+    """A run of one iteration, as users write it."""
+    algorithm, config = AGENTS[name]
+    run = Run(algorithm, envs.make("CartPole-v1"), config, range(num_lanes), device, backend="eager")
     run.iterate()
-    return run.agent, run.collector.window.transition
+    return algorithm, config, run
+
+
+def batch(algorithm, config, run, device):
+    """What each lane takes its first gradient step on, `[S, ...]`."""
+    carry, num_lanes = run.carry, run.agent.step.shape[0]
+    if algorithm.LOOP == "online":
+        step = lambda *lane: act_and_learn(algorithm, run.env, *lane)[-1]
+        return torch.vmap(step)(carry.agent, (carry.envs, carry.remembered), keys(num_lanes, device))
+    cut = lambda *lane: minibatches(algorithm, *lane)[0]
+    cut = torch.vmap(cut, in_dims=(0, 1, 0, 0), out_dims=1)
+    batches = cut(carry.agent, run.collector.window, carry.learn_key, carry.iteration)
+    return tree.map(torch.Tensor.contiguous, tree.index(batches, 0))
 
 
 @pytest.mark.benchmark(group="prepare")
 @pytest.mark.parametrize("num_lanes", LANES)
 def test_prepare(measure, device, num_lanes):
-    agent, rows = window(num_lanes, device)
-    prepare = jit.jit(torch.vmap(ppo.prepare, in_dims=(0, 1))).bind(agent, rows)
+    _, _, run = begun("ppo", num_lanes, device)
+    read = run.agent, run.collector.window.transition
+    prepare = jit.jit(torch.vmap(ppo.prepare, in_dims=(0, 1))).bind(*read)
     measure(prepare, rounds=100, steps=512 * num_lanes)
 
 
 @pytest.mark.benchmark(group="update")
 @pytest.mark.parametrize("num_lanes", LANES)
-def test_update(measure, device, num_lanes):
-    agent, rows = window(num_lanes, device)
-    data = torch.vmap(ppo.prepare, in_dims=(0, 1))(agent, rows)
-    batch = tree.map(lambda x: x[:, :128].contiguous(), data)
-    agent = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), agent)
-    update = jit.jit(torch.vmap(ppo.update), donate=(0,)).bind(agent, batch)
+@pytest.mark.parametrize("name", AGENTS)
+def test_update(measure, device, name, num_lanes):
+    algorithm, config, run = begun(name, num_lanes, device)
+    agent = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), run.agent)
+    rows = batch(algorithm, config, run, device)
+    update = jit.jit(torch.vmap(algorithm.update), donate=(0,)).bind(agent, rows)
     measure(update, rounds=100, updates=num_lanes)
 
 
 @pytest.mark.benchmark(group="training iteration")
 @pytest.mark.parametrize("num_lanes", LANES)
-def test_iteration(measure, device, num_lanes):
-    """512 environment steps and 16 updates a lane: steps/s with learning included."""
-    run = Run(ppo, envs.make("CartPole-v1"), CONFIG, range(num_lanes), device)
-    measure(run.iterate, rounds=100 if num_lanes < 128 else 20, steps=512 * num_lanes)
-    assert run.num_graphs == 4
+@pytest.mark.parametrize("name", AGENTS)
+def test_iteration(measure, device, name, num_lanes):
+    """A window and all updates on it (online, 100 steps of a lane with their updates): steps/s with learning included."""
+    algorithm, config = AGENTS[name]
+    cycles = cycles_per_iteration(config, 100) if algorithm.LOOP == "online" else 1
+    run = Run(algorithm, envs.make("CartPole-v1"), config, range(num_lanes), device, num_cycles=cycles)
+    measure(run.iterate, rounds=100 if num_lanes < 128 else 20, steps=run.steps_per_iteration * num_lanes)
+    assert run.num_graphs == (2 if algorithm.LOOP == "online" else 4)
 
 
 @pytest.mark.benchmark(group="convolutions of 16 lanes")

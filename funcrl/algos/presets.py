@@ -150,6 +150,16 @@ _ZOO_MOUNTAIN_CAR_CONTINUOUS = _ZOO_PPO | {
     "normalize_reward": True,
 }
 
+_ZOO_LUNAR_LANDER = _ZOO_PPO | {
+    "entropy_weight": 0.01,
+    "gamma": 0.999,
+    "gae_lambda": 0.98,
+    "num_envs": 16,
+    "window_length": 1024,
+    # 64 rows each.
+    "num_minibatches": 256,
+}
+
 _RECURRENT = _ZOO_PPO | {
     "recurrent_cell": "gru",
     "learning_rate": 1e-3,
@@ -176,6 +186,7 @@ _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
     "zoo": {
         "CartPole-v1": (100_000, _ZOO_PPO_CARTPOLE),
         "Acrobot-v1": (1_000_000, _ZOO_PPO_ACROBOT),
+        "LunarLander-v3": (1_000_000, _ZOO_LUNAR_LANDER),
         "MountainCarContinuous-v0": (20_000, _ZOO_MOUNTAIN_CAR_CONTINUOUS),
         "Pendulum-v1": (100_000, _ZOO_PENDULUM),
     },

@@ -7,7 +7,8 @@ algorithm S3, with the environments of a lane in the place of asynchronous actor
     L(θ) = -E[log π_θ(a_t | s_t) Â_t] + c₁ ½ E[(R_t - V_θ(s_t))²] - c₂ E[S[π_θ](s_t)]
     θ ← θ - RMSProp(∇L)                                                               section 4, "Optimization"
 
-One gradient step is taken on each window. `gae_lambda` below 1 puts generalised advantage estimates (Schulman
+With a `recurrent_cell` the agent remembers (the paper's A3C has an LSTM too), see `recurrence`. One gradient step is
+taken on each window. `gae_lambda` below 1 puts generalised advantage estimates (Schulman
 et al. 2016, arXiv 1506.02438) in the place of the n-step returns.
 
 Departures from the paper, all of them those of the references (OpenAI's baselines, stable-baselines3): actor and

@@ -25,6 +25,8 @@ once a minibatch's KL is beyond 1.5 `target_kl` (the authors' later code; Huang 
 `penalty` has (8) in the place of (7), with β halved or doubled after each window as in section 4. In both,
 E[(r - 1) - log r] over a minibatch stands for the KL.
 
+With a `recurrent_cell` the agent remembers, and rows are sequences, see `recurrence`.
+
 Two departures of our own. A time limit is not an end: where an episode is truncated, V of the state it
 reached is bootstrapped; the references stop there as if the agent had died. And the actions of a bounded
 Box are scaled, see `policies.Gaussian`; the references are scaled for bounds of ±1.
