@@ -133,6 +133,8 @@ class HostCollector:
 
     def _remember(self, carry: Any, valid: Tensor, over: Tensor) -> None:
         """Keep what was remembered where a step was none, and nothing where an episode is over."""
+        if not tree.leaves(carry):
+            return
         valid, over = self._by_lane(valid), self._by_lane(over)
         after = tree.where(over, self._initial_carries(), carry)
         tree.map(lambda buffer, new: buffer.copy_(new), self._carry, tree.where(valid, after, self._carry))
