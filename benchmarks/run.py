@@ -97,7 +97,7 @@ def main() -> None:
         "bandits": lambda: bandits.measure(1000, 10_000, given.device),
         "peers": lambda: peers.measure(list(peers.GROUPS), 5, 3.0, given.device),
         "peers_learning": lambda: peers_learning.measure(
-            list(peers_learning.TARGET_PERIODS), given.seeds, os.cpu_count() or 1, given.device
+            list(peers_learning.ROWS), given.seeds, os.cpu_count() or 1, given.device
         ),
         "compiled": tracking.measure,
     }

@@ -145,6 +145,7 @@ _ZOO_MOUNTAIN_CAR_CONTINUOUS = _ZOO_PPO | {
     "num_epochs": 10,
     "num_minibatches": 1,
     "action_noise": "smooth",
+    "orthogonal": False,
     "initial_log_std": -3.29,
     "normalize_observation": True,
     "normalize_reward": True,

@@ -189,3 +189,21 @@ def test_probe_rewards_are_discounted_and_actions_follow_observations(name):
     for sign, right in ((1.0, 1), (-1.0, 0)):
         chosen = torch.vmap(lambda s, sign=sign: algorithm.greedy(s, torch.tensor([sign])))(result.states)
         assert chosen.tolist() == [right] * 2
+
+
+@pytest.mark.parametrize("name", ["ppo", "actor_critic"])
+def test_first_weights_are_orthogonal_or_those_of_torch(name):
+    algorithm, env = REGISTRY[name], envs.make("CartPole-v1")
+    drawn = {
+        flag: algorithm.init(random.key(0), algorithm.Config(orthogonal=flag), env).params
+        for flag in (True, False)
+    }
+    for part in ("actor", "critic"):
+        square = drawn[True][part]["layers.2.weight"]
+        assert torch.allclose(square @ square.T, 2 * torch.eye(64), atol=1e-4)
+        assert not drawn[True][part]["layers.2.bias"].any()
+        for layer, fan_in in (("0", 4), ("2", 64), ("4", 64)):
+            for kind in ("weight", "bias"):
+                numbers = drawn[False][part][f"layers.{layer}.{kind}"]
+                assert float(numbers.abs().max()) <= fan_in**-0.5
+                assert numbers.any()

@@ -39,5 +39,14 @@ def network(
     config: Any, seen: spaces.Space[Any], hidden: tuple[int, ...], size: int, gain: float
 ) -> nn.Module:
     """Return the template of a network that the settings describe, but for its last layer."""
-    given = (seen, config.channels, hidden, size)
-    return nets.for_observations(*given, stride=config.stride, activation=config.activation, output_gain=gain)
+    gains = (math.sqrt(2.0), gain) if config.orthogonal else (None, None)
+    return nets.for_observations(
+        seen,
+        config.channels,
+        hidden,
+        size,
+        stride=config.stride,
+        activation=config.activation,
+        hidden_gain=gains[0],
+        output_gain=gains[1],
+    )

@@ -42,6 +42,8 @@ class Settings:
     """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="tanh")
     """elu, gelu, relu, silu or tanh"""
+    orthogonal: bool = tree.static(default=True)
+    """begin actor and critic with orthogonal weights; False: with weights and biases from U(±1/√fan_in), as torch.nn does"""
     initial_log_std: float = 0.0
     """log σ of real actions before anything is learnt, in half widths of their bounds"""
     action_noise: str = tree.static(default="independent")
@@ -61,6 +63,7 @@ class Settings:
             not_negative=("learning_rate", "anneal_steps", "entropy_weight", "value_weight"),
             positive=("max_grad_norm",),
             counts=("num_envs", "hidden", "channels", "stride"),
+            flags=("orthogonal",),
         )
         checks.number(self.name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
