@@ -1,6 +1,6 @@
 """What the algorithms learn with the references' settings, beside the published figures.
 
-python benchmarks/learning.py [ROW ...] [--seeds 16] [--first-seed 0] [--device cpu] [--out FILE]     # all rows by default
+python benchmarks/learning.py [ROW ...] [--seeds 16] [--first-seed 0] [--device cpu] [--out FILE] [--pictures DIR]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from funcrl import envs, ops
 from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.core import random
+from funcrl.io import learning_curve
 from funcrl.io.files import json_text
 from funcrl.train import evaluate, train
 
@@ -44,6 +46,8 @@ class Row:
     """fields of the environment that are not as usual"""
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """settings that are not the preset's"""
+    needs: str | None = None
+    """module of a simulator that may not be there"""
 
     @property
     def settings(self) -> tuple[Any, int]:
@@ -63,7 +67,7 @@ ROWS: dict[str, Row] = {
     "ppo/Acrobot": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32"),
     "ppo/Pendulum": Row("ppo", "Pendulum-v1", -200, "zoo -172", "zoo", GREEDY),
     "ppo/MountainCarContinuous": Row("ppo", "MountainCarContinuous-v0", 88, "–", "zoo", GREEDY),
-    "ppo/LunarLander": Row("ppo", "LunarLander-v3", 200, "–", "zoo", GREEDY),
+    "ppo/LunarLander": Row("ppo", "LunarLander-v3", 200, "–", "zoo", GREEDY, needs="Box2D"),
     "ppo/CartPole-zoo": Row("ppo", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
     "ppo/Acrobot-zoo": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32", "zoo"),
     "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),
@@ -102,12 +106,16 @@ ROWS: dict[str, Row] = {
 """what to reach, by a name that says which"""
 
 
-def measure(name: str, seeds: list[int], device: str) -> dict[str, Any]:
-    """Train as a row says and return its figures."""
+def measure(name: str, seeds: list[int], device: str, pictures: Path | None = None) -> dict[str, Any]:
+    """Train as a row says and return its figures; with `pictures`, draw the curve into that folder."""
     row = ROWS[name]
     config, num_steps = row.settings
     env = envs.make(row.env, **row.params) if row.params else row.env
     result = train(row.algorithm, env, config=config, seeds=seeds, num_steps=num_steps, device=device)
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        title = f"{row.algorithm} on {row.env}, {len(seeds)} seeds"
+        learning_curve(result, title, pictures / f"{name.replace('/', '_').lower()}.png")
     returns = {
         TRAINING: result.final_returns(),
         GREEDY: evaluate(row.algorithm, env, result.states, num_episodes=20).mean(dim=1).cpu(),
@@ -161,8 +169,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def matching(patterns: list[str]) -> list[str]:
-    """Return the rows that a person named, `dqn/*` for several; all where nothing was named."""
-    found = [name for name in ROWS if any(fnmatch.fnmatch(name, p) for p in patterns or ["*"])]
+    """Return the rows that a person named, `dqn/*` for several; all whose simulators are there where nothing was named."""
+    there = [name for name, row in ROWS.items() if row.needs is None or importlib.util.find_spec(row.needs)]
+    found = [name for name in ROWS if any(fnmatch.fnmatch(name, p) for p in patterns)] if patterns else there
     if not found:
         raise SystemExit(f"learning: no row is like {patterns}. There are {', '.join(ROWS)}.")
     return found
@@ -174,10 +183,11 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", help="write all figures there as JSON")
+    parser.add_argument("--pictures", type=Path, help="draw each row's learning curve into this folder")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
-    rows = [measure(name, seeds, given.device) for name in matching(given.rows)]
+    rows = [measure(name, seeds, given.device, given.pictures) for name in matching(given.rows)]
     print(table(rows))
     if given.out:
         Path(given.out).write_text(json_text(rows))
