@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from funcrl.core import checks
 from funcrl.nets import initialisers
+from funcrl.nets.inputs import Part, parts, value_at
 from funcrl.nets.mlp import activated
 from funcrl.nets.observations import for_observations
 
@@ -126,8 +127,9 @@ CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM}
 class Recurrent(nn.Module):
     """A cell behind a network that reads observations; built by `recurrent`."""
 
-    def __init__(self, encoder: nn.Module, cell: Cell) -> None:
+    def __init__(self, part: Part, encoder: nn.Module, cell: Cell) -> None:
         super().__init__()
+        self.part = part
         self.encoder = encoder
         self.cell = cell
 
@@ -145,9 +147,9 @@ class Recurrent(nn.Module):
         Raises:
             ValueError: When the carry is one of other sequences, or of another cell.
         """
+        leading = self.leading(obs) if begins is None else self.leading(obs)[:-1]
+        self.check_carry("remember", carry, leading)
         x = self.encoder(obs)
-        leading = x.shape[:-1] if begins is None else x.shape[:-2]
-        _check_carry(self.cell, carry, tuple(leading))
         if begins is not None:
             return self.cell(x, carry, begins)  # type: ignore[no-any-return]
         rows = x.reshape(-1, 1, x.shape[-1])
@@ -159,6 +161,28 @@ class Recurrent(nn.Module):
         """Return what is remembered where an episode begins: `[H]` zeros each."""
         nothing = torch.zeros(self.cell.size, dtype=torch.float32, device=device)
         return (nothing,) * self.cell.num_carries
+
+    def leading(self, obs: Any) -> tuple[int, ...]:
+        """Return the axes in front of observations, `()` for a single one."""
+        value = value_at(obs, self.part.path)
+        return tuple(value.shape[: value.ndim - len(self.part.shape)])
+
+    def check_carry(self, function: str, carry: Any, leading: tuple[int, ...]) -> None:
+        """Check that a carry is one of this cell's, with a row for each observation.
+
+        Args:
+            function: Who complains.
+            carry: What was given.
+            leading: Axes in front of the observations.
+
+        Raises:
+            ValueError: When it is not.
+        """
+        wanted = [(*leading, self.cell.size)] * self.cell.num_carries
+        found: Any = [tuple(x.shape) for x in carry] if isinstance(carry, tuple) else type(carry)
+        hold = f"hold {' and '.join(map(str, wanted))}, one row for each observation"
+        instead = "Begin with initial_carry, and go on with what remember returns."
+        checks.require(found == wanted, function, "carry", hold, found, instead)
 
 
 def recurrent(
@@ -184,17 +208,9 @@ def recurrent(
     encoder = for_observations(
         space, channels, (), size, stride=stride, activation=activation, output_gain=2.0**0.5
     )
-    return _cached(activated(encoder, activation), cell, size)
+    return _cached(parts(space)[0], activated(encoder, activation), cell, size)
 
 
 @functools.cache
-def _cached(encoder: nn.Module, cell: str, size: int) -> Recurrent:
-    return Recurrent(encoder, CELLS[cell](size, size))
-
-
-def _check_carry(cell: Cell, carry: Any, leading: tuple[int, ...]) -> None:
-    wanted = [(*leading, cell.size)] * cell.num_carries
-    found: Any = [tuple(x.shape) for x in carry] if isinstance(carry, tuple) else type(carry)
-    hold = f"hold {' and '.join(map(str, wanted))}, one row for each observation"
-    instead = "Begin with initial_carry, and go on with what remember returns."
-    checks.require(found == wanted, "remember", "carry", hold, found, instead)
+def _cached(part: Part, encoder: nn.Module, cell: str, size: int) -> Recurrent:
+    return Recurrent(part, encoder, CELLS[cell](size, size))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from funcrl import envs
+from funcrl import envs, nets
 from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.train import acting
@@ -114,9 +114,13 @@ def make_episodes(
 
     policy = acting.greedy(algorithm) if greedy else acting.learning(algorithm)
     if isinstance(world, envs.HostEnv):
+        seen = nets.inputs.example(world.observation_space, device=tree.leaves(states)[0].device)
+        _check_fit(function, algorithm, policy, states, world, seen)
         return HostEpisodes(policy, world, states, num_episodes, seed, limit, backend)
     world = _with_what_is_kept(function, world, states, env_states)
-    _check_fit(function, algorithm, policy, states, world)
+    first = lanes.first(world)
+    key = random.key(0, tree.leaves(states)[0].device)
+    _check_fit(function, algorithm, policy, states, first, envs.reset(first, key).obs)
     return DeviceEpisodes(policy, world, states, env_states, num_episodes, seed, limit, backend)
 
 
@@ -139,19 +143,20 @@ def _with_what_is_kept(function: str, world: envs.Env, states: Any, env_states: 
     return envs.frozen(world)
 
 
-def _check_fit(function: str, algorithm: ModuleType, policy: Policy, states: Any, env: envs.Env) -> None:
-    """Compare an agent with a new one of this environment, and let it act once.
+def _check_fit(
+    function: str, algorithm: ModuleType, policy: Policy, states: Any, env: envs.AnyEnv, obs: Any
+) -> None:
+    """Compare an agent with a new one of this environment, and let it act once on an observation.
 
     Where it has learnt in another environment, or with another algorithm, that shows here.
     """
-    first, agent = lanes.first(env), tree.index(states, 0)
-    k_init, k_reset, k_act = random.split(random.key(0, tree.leaves(states)[0].device), 3)
-    hold = f"be agents for observations in {first.observation_space} and actions in {first.action_space}"
+    agent = tree.index(states, 0)
+    k_init, k_act = random.split(random.key(0, tree.leaves(states)[0].device), 2)
+    hold = f"be agents for observations in {env.observation_space} and actions in {env.action_space}"
     instead = "Give the environment and the algorithm that they were trained with."
     try:
-        new = algorithm.init(k_init, agent.config, first)
+        new = algorithm.init(k_init, agent.config, env)
         shapes = [{name: tuple(x.shape) for name, x in tree.named_leaves(s).items()} for s in (agent, new)]
-        obs = envs.reset(first, k_reset).obs
         policy.act(agent, obs, k_act, policy.remember(agent, obs, policy.initial_carry(agent)))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0]

@@ -203,8 +203,17 @@ def test_a_carry_that_is_missing_or_of_another_shape_is_refused():
     state = ppo.init(random.key(0), config(), ENV)
     obs, key = torch.zeros(2, 2), random.key(0)
     for verb in (lambda: ppo.act(state, obs, key), lambda: ppo.greedy(state, obs)):
-        with pytest.raises(ValueError, match=r"act: carry must be what remember has returned, got \(\)"):
+        with pytest.raises(
+            ValueError, match=r"act: carry must hold \(2, 6\), one row for each observation, got \[\]"
+        ):
             verb()
+    one = ppo.remember(state, obs[0], ppo.initial_carry(state))
+    with pytest.raises(ValueError, match=r"act: carry must hold \(2, 6\), one row .*, got \[\(6,\)\]"):
+        ppo.greedy(state, obs, one)
+    assert ppo.greedy(state, obs[0], one).shape == ()
+    forgetful = ppo.init(random.key(0), ppo.Config(hidden=(8,)), ENV)
+    with pytest.raises(ValueError, match=r"act: carry must be \(\) in an agent that does not remember"):
+        ppo.greedy(forgetful, obs, one)
     with pytest.raises(ValueError, match=r"remember: carry must hold \(2, 6\), one row for each observation"):
         ppo.remember(state, obs, ppo.initial_carry(state))
     batch = ppo.prepare(*collected(ppo, config()))

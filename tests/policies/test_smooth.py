@@ -131,5 +131,7 @@ def test_what_cannot_be_is_refused():
         ValueError, match=r"ppo\.init: env\.action_space must be a Box where action_noise is smooth"
     ):
         ppo.init(random.key(0), ppo.Config(action_noise="smooth"), envs.make("CartPole-v1"))
+    with pytest.raises(ValueError, match="initial_log_std must be 0 where action_noise is state_dependent"):
+        ppo.Config(initial_log_std=-1.0, action_noise="state_dependent")
     with pytest.raises(ValueError, match="initial_log_std must be finite"):
         ppo.Config(initial_log_std=math.inf)

@@ -153,6 +153,8 @@ def test_agents_that_remember_are_told_from_those_that_do_not():
     states = train(ppo, BLIND, config=GRU, seeds=[3], num_steps=16, backend="eager").states
     with pytest.raises(ValueError, match="states must be agents for observations"):
         evaluate(ppo, "CartPole-v1", states, backend="eager")
+    with pytest.raises(ValueError, match="evaluate: states must be agents for observations"):
+        evaluate(ppo, "gymnasium:CartPole-v1", states, backend="eager")
     plain = tree.replace(GRU, recurrent_cell="none")
     with pytest.raises(ValueError, match="train: start must have learnt in tensors of the same shapes"):
         train(ppo, BLIND, config=plain, seeds=[3], num_steps=16, backend="eager", start=states)

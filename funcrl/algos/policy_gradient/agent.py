@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from funcrl import nets, ops, optim, policies
 from funcrl.algos import beginning
 from funcrl.algos.policy_gradient import networks, normalisation, recurrence
-from funcrl.core import Transition, masks, random, tree
+from funcrl.core import Transition, checks, masks, random, tree
 
 LEARNT = ("params", "known")
 
@@ -227,5 +227,10 @@ def _normalised(state: State, obs: Any) -> Any:
 def _seen(state: State, obs: Any, carry: Any) -> Any:
     """Return what actor and critic see: observations, or what is remembered of them."""
     if state.recurrent is None:
+        instead = "Leave it out, or write recurrent_cell='gru'."
+        checks.require(
+            carry == (), "act", "carry", "be () in an agent that does not remember", carry, instead
+        )
         return _normalised(state, obs)
-    return recurrence.shown(carry)
+    state.recurrent.check_carry("act", carry, state.recurrent.leading(obs))
+    return carry[0]

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import nets
-from funcrl.core import Transition, checks, tree
+from funcrl.core import Transition, tree
 
 
 def network(config: Any, observations: spaces.Space[Any]) -> nets.Recurrent | None:
@@ -32,16 +32,6 @@ def network(config: Any, observations: spaces.Space[Any]) -> nets.Recurrent | No
 def space(config: Any) -> spaces.Box:
     """Return the space of what actor and critic see in the place of an observation."""
     return spaces.Box(-np.inf, np.inf, (config.recurrent_size,), np.float32)
-
-
-def shown(carry: Any) -> Tensor:
-    """Return what others see of a carry, `[..., H]`."""
-    hold, instead = (
-        "be what remember has returned",
-        "This agent remembers: begin with initial_carry, see funcrl.algos.protocol.",
-    )
-    checks.require(isinstance(carry, tuple) and len(carry) > 0, "act", "carry", hold, carry, instead)
-    return carry[0]  # type: ignore[no-any-return]
 
 
 def rows(config: Any, window: Transition, data: Any) -> Any:
