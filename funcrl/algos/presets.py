@@ -174,6 +174,7 @@ _RECURRENT_CARTPOLE = _RECURRENT | {
     "window_length": 32,
     "num_epochs": 10,
     "num_minibatches": 2,
+    "sequence_length": 16,
     "normalize_observation": True,
 }
 

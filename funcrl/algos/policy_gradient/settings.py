@@ -111,7 +111,7 @@ class RecurrentSettings(WindowSettings):
     """gru or lstm, to remember what was seen before in the episode; none: an action depends on the present observation"""
     recurrent_size: int = tree.static(default=64)
     """numbers that the cell holds, and that actor and critic see"""
-    sequence_length: int = tree.static(default=16)
+    sequence_length: int = tree.static(default=8)
     """L: steps that gradients go back through; must divide window_length; compiling takes longer with each"""
 
     def __post_init__(self) -> None:
