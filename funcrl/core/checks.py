@@ -146,8 +146,8 @@ def divides(function: str, argument: str, value: int, what: str, total: int) -> 
     ValueError: ppo.Config: num_minibatches must divide num_envs · window_length = 512, got 5. Write 4.
     """
     if total % value:
-        near = (d for offset in range(total) for d in (value - offset, value + offset) if 0 < d <= total)
-        nearest = next(d for d in near if total % d == 0)
+        divisors = (d for d in range(1, total + 1) if total % d == 0)
+        nearest = min(divisors, key=lambda d: abs(d - value))
         require(False, function, argument, f"divide {what} = {total}", value, f"Write {nearest}.")
 
 

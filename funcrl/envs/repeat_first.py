@@ -67,6 +67,10 @@ class RepeatFirst:
         checks.integer("RepeatFirst", "num_symbols", self.num_symbols, 2)
         checks.integer("RepeatFirst", "length", self.length, 1)
         checks.time_limit("RepeatFirst", self.max_episode_steps)
+        if self.max_episode_steps is not None:
+            hold = f"be at least length = {self.length}, or None: an episode takes so many steps"
+            fine = self.max_episode_steps >= self.length
+            checks.require(fine, "RepeatFirst", "max_episode_steps", hold, self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -71,6 +71,10 @@ class TMaze:
             checks.number("TMaze", name, getattr(self, name), -math.inf, math.inf)
         checks.integer("TMaze", "length", self.length, 1)
         checks.time_limit("TMaze", self.max_episode_steps)
+        if self.max_episode_steps is not None:
+            hold = f"be more than length = {self.length}, or None: the goal is so far away"
+            fine = self.max_episode_steps > self.length
+            checks.require(fine, "TMaze", "max_episode_steps", hold, self.max_episode_steps)
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -151,6 +151,9 @@ class Recurrent(nn.Module):
         self.check_carry("remember", carry, leading)
         x = self.encoder(obs)
         if begins is not None:
+            found = (tuple(begins.shape), begins.dtype) if isinstance(begins, Tensor) else begins
+            hold = f"be boolean, {self.leading(obs)}"
+            checks.require(found == (self.leading(obs), torch.bool), "remember", "begins", hold, found)
             return self.cell(x, carry, begins)  # type: ignore[no-any-return]
         rows = x.reshape(-1, 1, x.shape[-1])
         one = tuple(each.reshape(-1, each.shape[-1]) for each in carry)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import Transition, jit, random, tree
+from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.core.lanes import Lanes
 from funcrl.train.acting import Policy
@@ -67,6 +68,9 @@ def act_and_step(
     k_policy, k_envs = random.split(key, 2)
     remembered = policy.remember(agent, states.obs, carry)
     action, extras = policy.act(agent, states.obs, k_policy, remembered)
+    if tree.leaves(carry):
+        hold = "not be called carry, as what was remembered before is"
+        require("carry" not in extras, "act", "extras of an agent that remembers", hold, list(extras))
     keys = random.split(k_envs, states.episode_length.shape[0])
     states, step = envs.step_all(env, states, action, keys)
     transition = Transition(

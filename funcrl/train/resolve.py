@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
@@ -37,6 +38,19 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
             f"{function}: algorithm must be a name or a module with {', '.join(names)}, "
             f"got {algorithm!r} without {', '.join(missing)}. Write {next(iter(algos.REGISTRY))!r}."
         )
+    remembering = [name for name in ("initial_carry", "remember") if hasattr(algorithm, name)]
+    if len(remembering) == 1:
+        raise TypeError(
+            f"{function}: algorithm must have initial_carry and remember, or neither, got {algorithm!r} with "
+            f"{remembering[0]} alone. See funcrl.algos.protocol."
+        )
+    for verb in ("act", "greedy") if remembering else ():
+        own = getattr(algorithm, verb, None)
+        if own is not None and "carry" not in inspect.signature(own).parameters:
+            raise TypeError(
+                f"{function}: {verb} must have an argument carry in an algorithm that remembers, got {own}. "
+                "See funcrl.algos.protocol."
+            )
     return algorithm
 
 

@@ -191,6 +191,8 @@ def test_an_agent_without_a_memory_remembers_nothing():
             {"cell": "gruu"},
             "recurrent_cell must be one of 'gru', 'lstm', 'none', got 'gruu'. Did you mean 'gru'",
         ),
+        ({"sequence": 24}, r"sequence_length must divide window_length = 12, got 24\. Write 12\."),
+        ({"num_minibatches": 64}, r"num_minibatches must divide .* = 9, got 64\. Write 9\."),
         ({"sequence": 0}, "sequence_length must be at least 1, got 0"),
     ],
 )
@@ -219,3 +221,11 @@ def test_a_carry_that_is_missing_or_of_another_shape_is_refused():
     batch = ppo.prepare(*collected(ppo, config()))
     with pytest.raises(ValueError, match=r"remember: carry must hold \(9, 6\)"):
         ppo.update(state, tree.replace(batch, carry=(batch.carry[0][:4],)))
+    for begins in ((), batch.begins[:, 1:], batch.begins.float()):
+        with pytest.raises(ValueError, match=r"remember: begins must be boolean, \(9, 4\)"):
+            ppo.update(state, tree.replace(batch, begins=begins))
+    _, window = collected(ppo, config())
+    with pytest.raises(
+        ValueError, match=r"ppo\.prepare: window must have a multiple of sequence_length = 4 steps, got 10"
+    ):
+        ppo.prepare(state, tree.index(window, slice(10)))

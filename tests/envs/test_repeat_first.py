@@ -69,6 +69,7 @@ def test_pictures():
     ("params", "error"),
     [
         ({"length": 0}, ValueError),
+        ({"length": 101}, ValueError),
         ({"num_symbols": 1}, ValueError),
         ({"right_reward": float("nan")}, ValueError),
     ],

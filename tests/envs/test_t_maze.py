@@ -86,7 +86,12 @@ def test_pictures():
 
 @pytest.mark.parametrize(
     ("params", "error"),
-    [({"length": 0}, ValueError), ({"length": 2.5}, TypeError), ({"goal_reward": float("nan")}, ValueError)],
+    [
+        ({"length": 0}, ValueError),
+        ({"length": 100}, ValueError),
+        ({"length": 2.5}, TypeError),
+        ({"goal_reward": float("nan")}, ValueError),
+    ],
 )
 def test_what_cannot_be_is_refused(params, error):
     with pytest.raises(error, match="TMaze: "):

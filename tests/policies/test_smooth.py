@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from funcrl import envs, policies
-from funcrl.algos import a2c, ppo
+from funcrl.algos import a2c, actor_critic, ppo
 from funcrl.core import random, tree
 from funcrl.train import evaluate, train
 
@@ -133,5 +133,9 @@ def test_what_cannot_be_is_refused():
         ppo.init(random.key(0), ppo.Config(action_noise="smooth"), envs.make("CartPole-v1"))
     with pytest.raises(ValueError, match="initial_log_std must be 0 where action_noise is state_dependent"):
         ppo.Config(initial_log_std=-1.0, action_noise="state_dependent")
+    with pytest.raises(
+        ValueError, match="action_noise must be one of 'independent', 'state_dependent', got 'smooth'"
+    ):
+        actor_critic.Config(action_noise="smooth")
     with pytest.raises(ValueError, match="initial_log_std must be finite"):
         ppo.Config(initial_log_std=math.inf)

@@ -1,5 +1,7 @@
 """What policies remember within episodes: carried through windows, thrown away where an episode ends."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -158,3 +160,28 @@ def test_agents_that_remember_are_told_from_those_that_do_not():
     plain = tree.replace(GRU, recurrent_cell="none")
     with pytest.raises(ValueError, match="train: start must have learnt in tensors of the same shapes"):
         train(ppo, BLIND, config=plain, seeds=[3], num_steps=16, backend="eager", start=states)
+
+
+def test_algorithms_of_ones_own_are_told_what_is_missing():
+    names = ("LOOP", "METRICS", "LEARNT", "Config", "State", "init", "act", "greedy", "prepare", "update")
+    whole = {name: getattr(ppo, name) for name in (*names, "initial_carry", "remember")}
+    forgetful = lambda state, obs, key: ppo.act(state, obs, key)
+    telling = lambda state, obs, key, carry: (ppo.act(state, obs, key, carry)[0], {"carry": obs})
+    given = {"config": GRU, "seeds": [0], "num_steps": 16, "backend": "eager"}
+
+    def own(without=(), **changes):
+        module = types.ModuleType("mine")
+        vars(module).update({k: v for k, v in (whole | changes).items() if k not in without})
+        return module
+
+    assert train(own(), BLIND, **given).nonfinite_seeds == []
+    with pytest.raises(
+        TypeError, match="must have initial_carry and remember, or neither, got .* with initial_carry"
+    ):
+        train(own(without=["remember"]), BLIND, **given)
+    with pytest.raises(
+        TypeError, match="train: act must have an argument carry in an algorithm that remembers"
+    ):
+        train(own(act=forgetful), BLIND, **given)
+    with pytest.raises(ValueError, match="act: extras of an agent that remembers must not be called carry"):
+        train(own(act=telling), BLIND, **given)

@@ -21,7 +21,10 @@ def head(function: str, config: Any, space: Any) -> policies.Head:
             function, space, policies.Gaussian if independent else policies.GaussianOfState
         )
     real = isinstance(space, spaces.Box)
-    checks.require(real, function, "env.action_space", "be a Box where action_noise is smooth", space)
+    instead = "Write action_noise='independent'."
+    checks.require(
+        real, function, "env.action_space", "be a Box where action_noise is smooth", space, instead
+    )
     return policies.for_space(
         function, space, functools.partial(policies.Smooth, num_features=config.hidden[-1])
     )

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import nets
-from funcrl.core import Transition, tree
+from funcrl.core import Transition, checks, tree
 
 
 def network(config: Any, observations: spaces.Space[Any]) -> nets.Recurrent | None:
@@ -50,7 +50,9 @@ def rows(config: Any, window: Transition, data: Any) -> Any:
         return tree.map(lambda x: x.flatten(0, 1), data)
     over = (window.terminated | window.truncated)[:-1]
     begins = torch.cat([torch.zeros_like(over[:1]), over])
-    length = config.sequence_length
+    length, steps = config.sequence_length, over.shape[0] + 1
+    hold = f"have a multiple of sequence_length = {length} steps"
+    checks.require(steps % length == 0, f"{checks.name_of(config)[:-7]}.prepare", "window", hold, steps)
 
     def sequences(x: Tensor) -> Tensor:
         return x.reshape(-1, length, *x.shape[1:]).movedim(2, 1).flatten(0, 1)

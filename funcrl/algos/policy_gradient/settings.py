@@ -45,13 +45,16 @@ class Settings:
     orthogonal: bool = tree.static(default=True)
     """begin actor and critic with orthogonal weights; False: with weights and biases from U(±1/√fan_in), as torch.nn does"""
     initial_log_std: float = 0.0
-    """log σ of real actions before anything is learnt, in half widths of their bounds; not where the actor puts it out"""
+    """log σ of real actions before anything is learnt, in half widths of their bounds; where action_noise is smooth that
+    of each weight, so that features z make exp(this) · |z|; not where the actor puts it out"""
     action_noise: str = tree.static(default="independent")
     """of real actions: independent (of every step anew, with a σ that is learnt beside the actor), state_dependent (the
-    actor puts out σ too) or smooth (a function of the observation, one for each window; gSDE)"""
+    actor puts out σ too) or smooth (a function of the observation, one for each window, for a Box; gSDE)"""
     actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations (of a recurrent agent, from the numbers that its cell holds) to what the policy is made of (logits, or means), instead of hidden,
-    channels and activation; a template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
+    """your own network from observations to what the policy is made of (logits or means; with state_dependent noise means
+    and log σ; with smooth noise as many features as the last of hidden), instead of hidden, channels and activation. Of a
+    recurrent agent it is from the numbers that its cell holds. A template: its parameters are drawn anew from each lane's
+    key, its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
     """your own network from observations to one value, likewise"""
 
@@ -67,7 +70,9 @@ class Settings:
         )
         checks.number(self.name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
-        checks.known(self.name, "action_noise", self.action_noise, ACTION_NOISE)
+        # What learns from every step has no window for which noise could stay.
+        kinds = ACTION_NOISE if hasattr(self, "window_length") else ACTION_NOISE[:2]
+        checks.known(self.name, "action_noise", self.action_noise, kinds)
         if self.action_noise == "state_dependent" and isinstance(
             self.initial_log_std, (int, float, list, tuple)
         ):
