@@ -176,7 +176,7 @@ def test_algorithms_of_ones_own_are_told_what_is_missing():
 
     assert train(own(), BLIND, **given).nonfinite_seeds == []
     with pytest.raises(
-        TypeError, match="must have initial_carry and remember, or neither, got .* with initial_carry"
+        TypeError, match=r"must have initial_carry and remember, or neither, got .* with initial_carry"
     ):
         train(own(without=["remember"]), BLIND, **given)
     with pytest.raises(
