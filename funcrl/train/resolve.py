@@ -38,13 +38,13 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
             f"{function}: algorithm must be a name or a module with {', '.join(names)}, "
             f"got {algorithm!r} without {', '.join(missing)}. Write {next(iter(algos.REGISTRY))!r}."
         )
-    remembering = [name for name in ("initial_carry", "remember") if hasattr(algorithm, name)]
-    if len(remembering) == 1:
+    remembers = hasattr(algorithm, "initial_carry")
+    if remembers and not hasattr(algorithm, "remember"):
         raise TypeError(
-            f"{function}: algorithm must have initial_carry and remember, or neither, got {algorithm!r} with "
-            f"{remembering[0]} alone. See funcrl.algos.protocol."
+            f"{function}: algorithm must have remember where it has initial_carry, got {algorithm!r} without. "
+            "See funcrl.algos.protocol."
         )
-    for verb in ("act", "greedy") if remembering else ():
+    for verb in ("act", "greedy") if remembers else ():
         own = getattr(algorithm, verb, None)
         if own is not None and "carry" not in inspect.signature(own).parameters:
             raise TypeError(

@@ -175,9 +175,7 @@ def test_algorithms_of_ones_own_are_told_what_is_missing():
         return module
 
     assert train(own(), BLIND, **given).nonfinite_seeds == []
-    with pytest.raises(
-        TypeError, match=r"must have initial_carry and remember, or neither, got .* with initial_carry"
-    ):
+    with pytest.raises(TypeError, match="algorithm must have remember where it has initial_carry"):
         train(own(without=["remember"]), BLIND, **given)
     with pytest.raises(
         TypeError, match="train: act must have an argument carry in an algorithm that remembers"
