@@ -146,8 +146,10 @@ def divides(function: str, argument: str, value: int, what: str, total: int) -> 
     ValueError: ppo.Config: num_minibatches must divide num_envs · window_length = 512, got 5. Write 4.
     """
     if total % value:
-        divisors = (d for d in range(1, total + 1) if total % d == 0)
-        nearest = min(divisors, key=lambda d: abs(d - value))
+        # Outwards from the value, as a total may be any number.
+        start = min(value, total)
+        near = (d for offset in range(total) for d in (start - offset, start + offset) if 0 < d <= total)
+        nearest = next(d for d in near if total % d == 0)
         require(False, function, argument, f"divide {what} = {total}", value, f"Write {nearest}.")
 
 
