@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from funcrl.core import tree
+from funcrl.core.checks import require
 
 
 def _remembers_nothing(agent: Any) -> tuple[()]:
@@ -38,6 +39,19 @@ class Policy:
     def next_carries(self, agent: Any, carry: Any, over: Tensor) -> Any:
         """Return what is remembered in `[N]` episodes after a step, where some of them are over and others begin."""
         return tree.where(over, self.initial_carries(agent, over.shape[0]), carry)
+
+
+def with_carry(extras: dict[str, Any], carry: Any) -> dict[str, Any]:
+    """Return the extras of a step with what was remembered before it as `carry`, where that is anything.
+
+    Raises:
+        ValueError: When extras have that name already.
+    """
+    if not tree.leaves(carry):
+        return extras
+    hold = "not be called carry, as what was remembered before is"
+    require("carry" not in extras, "act", "extras of an agent that remembers", hold, list(extras))
+    return extras | {"carry": carry}
 
 
 def learning(algorithm: ModuleType) -> Policy:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from funcrl.core import Transition, jit, random, tree
 from funcrl.envs.host_vector import HostStep, HostVector
-from funcrl.train.acting import Policy
+from funcrl.train.acting import Policy, with_carry
 from funcrl.train.collect import Window
 
 
@@ -91,9 +91,8 @@ class HostCollector:
         while int(rows.min()) < self.num_steps:
             tree.map(lambda buffer, obs: buffer.copy_(self._by_lane(obs)), self._obs, self._next)
             (action, extras), carry = self._act()
-            if tree.leaves(carry):
-                extras = extras | {"carry": self._carry}
-            chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), (action, extras))
+            told = (action, with_carry(extras, self._carry))
+            chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), told)
             self._step += 1
             unfinished = rows.reshape(self.env.num_lanes, -1).amin(1) < self.num_steps
             step = self.env.step(chosen[0], unfinished.tolist())
@@ -136,7 +135,7 @@ class HostCollector:
         if not tree.leaves(carry):
             return
         valid, over = self._by_lane(valid), self._by_lane(over)
-        after = tree.where(over, self._initial_carries(), carry)
+        after = torch.vmap(self._policy.next_carries)(self._arguments[0], carry, over)
         tree.map(lambda buffer, new: buffer.copy_(new), self._carry, tree.where(valid, after, self._carry))
 
     def _initial_carries(self) -> Any:
@@ -169,8 +168,7 @@ class HostCollector:
 
     def _make_buffers(self) -> None:
         (action, extras), carry = self._act()
-        if tree.leaves(carry):
-            extras = extras | {"carry": carry}
+        extras = with_carry(extras, carry)
         shape = (self.num_steps, self.env.num_lanes, self.env.num_envs)
         flag = torch.zeros(shape, dtype=torch.bool, device="cpu")
         number = torch.zeros(shape, dtype=torch.float32, device="cpu")

@@ -105,7 +105,7 @@ def test_a_run_that_goes_on_remembers():
 
 
 def test_an_episode_that_is_evaluated_is_remembered_from_its_beginning():
-    """Without a memory no policy can go ahead six times and then turn where the first cell has said."""
+    """Without a memory no policy can go ahead twice and then turn where the first cell has said."""
     env = envs.make("TMaze-v0", length=2, max_episode_steps=20)
     config = tree.replace(GRU, num_envs=8, window_length=16, learning_rate=1e-2, gamma=0.9, num_epochs=2)
     config = tree.replace(config, recurrent_size=16, hidden=(16,))
