@@ -22,8 +22,9 @@ from funcrl.buffers import memory as space
 from funcrl.core import Transition, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
+from funcrl.train import empty_masks
 from funcrl.train.collect import Window
-from funcrl.train.stages import Binding, Stage, check_masks
+from funcrl.train.stages import Binding, Stage
 
 STEPS_PER_ITERATION = 1000
 """Environment steps of a lane in one iteration, about: what lies between two reports."""
@@ -119,7 +120,7 @@ def stages(binding: Binding) -> list[Stage]:
 
     row = [binding.row([binding.begin])]
     for cycle in range(num_cycles):
-        checks = [*check_masks(binding, cycle), *[fits] * bool(config.storage)]
+        checks = [*empty_masks.check_window(binding, cycle), *[fits] * bool(config.storage)]
         row += [collect_and_add, *checks, learn_once_warm(cycle)]
     return [*row, binding.row([binding.end])]
 

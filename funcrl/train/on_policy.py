@@ -18,8 +18,9 @@ from funcrl import envs
 from funcrl.algos import progress
 from funcrl.core import random, tree
 from funcrl.core.checks import require
+from funcrl.train import empty_masks
 from funcrl.train.collect import Window
-from funcrl.train.stages import Binding, Stage, check_masks
+from funcrl.train.stages import Binding, Stage
 
 CYCLE = "num_envs · window_length"
 """What a cycle, and so an iteration, is made of, in environment steps."""
@@ -76,7 +77,7 @@ def stages(binding: Binding) -> list[Stage]:
         *observing,
         binding.end,
     ]
-    return [binding.row(calls, collector), *check_masks(binding)]
+    return [binding.row(calls, collector), *empty_masks.check_window(binding)]
 
 
 Prepared = tuple[Any, Tensor, Tensor]

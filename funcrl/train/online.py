@@ -19,10 +19,11 @@ from funcrl.core import lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
-from funcrl.train import acting
+from funcrl.train import acting, empty_masks
 from funcrl.train.acting import Policy
 from funcrl.train.carry import Carry
 from funcrl.train.collect import Running, Window, act_and_step
+from funcrl.train.empty_masks import EmptyMask
 from funcrl.train.resolve import num_envs
 from funcrl.train.stages import Binding, Call, Stage
 
@@ -54,6 +55,15 @@ class Regret:
     """`[]` float64, in all iterations before"""
 
 
+@tree.struct
+class Memory:
+    """What one lane of the loop remembers beside agent and environments."""
+
+    regret: Regret
+    empty_mask: EmptyMask | tuple[()]
+    """`()` where observations hold no masks"""
+
+
 def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = None) -> None:
     """Refuse environments on the host, whose steps no compiled program can take.
 
@@ -83,10 +93,10 @@ def memory_bytes(env: envs.AnyEnv, config: Any) -> int:
     return 0
 
 
-def memory(agent: Any, spaces: Any) -> Regret:
+def memory(agent: Any, spaces: Any) -> Memory:
     """Return what one lane remembers at the beginning: that nothing has been lost."""
     zero = torch.zeros((), dtype=torch.float32, device=tree.leaves(agent)[0].device)
-    return Regret(zero, zero.to(torch.float64))
+    return Memory(Regret(zero, zero.to(torch.float64)), empty_masks.none_yet(spaces, zero.device))
 
 
 def act_and_learn(
@@ -152,7 +162,8 @@ def stages(binding: Binding) -> list[Stage]:
             calls.append(draw_some.bind(part(offset, drawn), carry.collect_key, carry.iteration, place))
         for offset in range(0, block, unroll):
             calls.append(step_some.bind(running, carry.env_values, part(offset, unroll)))
-    return [binding.row([binding.begin, *calls, *_regret_calls(binding), binding.end])]
+    row = binding.row([binding.begin, *calls, *_regret_calls(binding), binding.end])
+    return [row, *empty_masks.check(binding, binding.carry.memory.empty_mask)]
 
 
 def _running(carry: Carry) -> tuple[Any, ...]:
@@ -183,25 +194,26 @@ def _taken_apart(
 def _act_learn_and_count(
     algorithm: ModuleType,
     env: envs.Env,
-    running: tuple[Any, Running, Regret, Tensor, Tensor],
+    running: tuple[Any, Running, Memory, Tensor, Tensor],
     key: Tensor,
-) -> tuple[Any, Running, Regret, Tensor, Tensor]:
+) -> tuple[Any, Running, Memory, Tensor, Tensor]:
     """Act, step and learn once in one lane, and add up what is reported."""
-    agent, episodes_now, lost, earned, episodes = running
-    before, known = episodes_now[0].inner, regret(env)
+    agent, episodes_now, memory, earned, episodes = running
+    before, known, lost = episodes_now[0].inner, regret(env), memory.regret
     agent, episodes_now, row, _ = act_and_learn(algorithm, env, agent, episodes_now, key)
     if known is not None:
         lost_now = torch.vmap(known)(before, row.transition.action).sum()
         lost = tree.replace(lost, now=lost.now + lost_now)
+    memory = Memory(lost, empty_masks.looked_for(memory.empty_mask, row.transition.obs, env.action_space))
     now_earned, now_ended = row.ended_returns()
-    return agent, episodes_now, lost, earned + now_earned, episodes + now_ended
+    return agent, episodes_now, memory, earned + now_earned, episodes + now_ended
 
 
 def _regret_calls(binding: Binding) -> list[Call]:
     """Return what reports regret, and makes it that of before, where the environment knows it."""
     if regret(lanes.Lanes(binding.env).first) is None:
         return []
-    lost: Regret = binding.carry.memory
+    lost: Regret = binding.carry.memory.regret
     each, total = binding.figure("regret"), binding.figure("cumulative_regret")
     steps = binding.num_cycles * steps_per_cycle(binding.config)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import jit, lanes, masks
+from funcrl.core import jit, lanes
 from funcrl.envs.host_vector import HostVector
 from funcrl.train import acting
 from funcrl.train.carry import Carry
@@ -123,35 +123,6 @@ class Binding:
         mean = carry.earned / carry.episodes
         carry.last_return.copy_(torch.where(carry.episodes > 0, mean, carry.last_return))
         carry.iteration.add_(1)
-
-
-def check_masks(binding: Binding, cycle: int = 0) -> list[Stage]:
-    """Return the stage that looks for a mask in the last window that allows nothing; none where there are no masks.
-
-    It reads values, so it follows compiled programs. Environments on the host look for themselves, and sooner.
-
-    Args:
-        binding: Of a loop that collects windows.
-        cycle: Which window of an iteration it is.
-    """
-    if isinstance(binding.env, envs.HostEnv):
-        return []
-    env = lanes.Lanes(binding.env).first
-    if not masks.is_masked(env.observation_space):
-        return []
-
-    def stage(count: int) -> None:
-        assert binding.collector is not None
-        mask = binding.collector.window.transition.obs[masks.MASK]
-        found = masks.allow_nothing(mask, env.action_space).nonzero()[:1].tolist()
-        for step, lane, number in found:
-            time = (count * binding.num_cycles + cycle) * mask.shape[0] + step + 1
-            place = f"environment {number} of seed {binding.seeds[lane]} in its step {time}"
-            raise ValueError(
-                f"train: obs[{masks.MASK!r}] of {place} must allow an action of every choice, got none."
-            )
-
-    return [stage]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 
 from funcrl import envs, nets, policies
-from funcrl.algos import REGISTRY, double_dqn, dqn, ppo
+from funcrl.algos import REGISTRY, actor_critic, double_dqn, dqn, ppo
 from funcrl.core import ReplayBatch, random, tree
 from funcrl.ops import exploration
 from funcrl.train import evaluate, train
@@ -209,10 +209,17 @@ class Closing:
         return torch.zeros((), dtype=torch.bool)
 
 
-def test_a_mask_that_allows_nothing_on_the_device_is_named_with_its_seed_and_step():
+@pytest.mark.parametrize(
+    ("algorithm", "config"),
+    [
+        ("ppo", ppo.Config(num_envs=8, window_length=4, hidden=(8,))),
+        ("actor_critic", actor_critic.Config(num_envs=8, hidden=(8,))),
+    ],
+)
+def test_a_mask_that_allows_nothing_on_the_device_is_named_with_its_seed_and_step(algorithm, config):
     env = envs.MaskActions(Closing())
     given = {
-        "config": ppo.Config(num_envs=8, window_length=4, hidden=(8,)),
+        "config": config,
         "num_steps": 96,
         "backend": "eager",
     }
@@ -223,8 +230,10 @@ def test_a_mask_that_allows_nothing_on_the_device_is_named_with_its_seed_and_ste
         ValueError,
         match=rf"obs\['action_mask'\] of environment {expected} of seed 5 in its step 6 must allow an action of every",
     ):
-        train("ppo", env, seeds=[5], **given)
-    assert train("ppo", envs.MaskActions(Closing(nothing_at=50)), seeds=[5], **given).nonfinite_seeds == []
+        train(algorithm, env, seeds=[5], **given)
+    assert (
+        train(algorithm, envs.MaskActions(Closing(nothing_at=50)), seeds=[5], **given).nonfinite_seeds == []
+    )
 
 
 @pytest.mark.parametrize(
