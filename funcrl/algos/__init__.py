@@ -16,6 +16,7 @@ from funcrl.algos.bandits import (
     ucb,
 )
 from funcrl.algos.deep_q import c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow
+from funcrl.algos.off_policy_actor_critic import ddpg, discrete_sac, sac, td3, tqc
 from funcrl.algos.policy_gradient import a2c, actor_critic, impala, ppo, reinforce
 from funcrl.algos.tabular import (
     double_q_learning,
@@ -40,12 +41,13 @@ _BANDITS = (
     ucb,
 )
 _DEEP_Q = (c51, double_dqn, dqn, dueling_dqn, pqn, qr_dqn, rainbow)
+_OFF_POLICY_ACTOR_CRITIC = (ddpg, discrete_sac, sac, td3, tqc)
 _POLICY_GRADIENT = (a2c, actor_critic, impala, ppo, reinforce)
 _TABULAR = (double_q_learning, dyna_q, expected_sarsa, n_step_sarsa, q_learning, sarsa)
 
 REGISTRY: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (*_BANDITS, *_DEEP_Q, *_POLICY_GRADIENT, *_TABULAR)
+    for module in (*_BANDITS, *_DEEP_Q, *_OFF_POLICY_ACTOR_CRITIC, *_POLICY_GRADIENT, *_TABULAR)
 }
 """Algorithms by name; a new one needs one line here and inherits the command line and the tests."""
 
@@ -55,7 +57,9 @@ __all__ = [
     "actor_critic",
     "boltzmann",
     "c51",
+    "ddpg",
     "decaying_epsilon",
+    "discrete_sac",
     "double_dqn",
     "double_q_learning",
     "dqn",
@@ -76,8 +80,11 @@ __all__ = [
     "qr_dqn",
     "rainbow",
     "reinforce",
+    "sac",
     "sarsa",
+    "td3",
     "thompson_beta",
     "thompson_gaussian",
+    "tqc",
     "ucb",
 ]

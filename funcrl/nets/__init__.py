@@ -1,6 +1,6 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
-from funcrl.nets import initialisers, inputs, noisy
+from funcrl.nets import ensemble, initialisers, inputs, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
@@ -26,6 +26,7 @@ __all__ = [
     "cnn",
     "device_of",
     "dueling",
+    "ensemble",
     "for_observations",
     "init",
     "initialisers",

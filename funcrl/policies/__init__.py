@@ -8,6 +8,7 @@ from funcrl.policies.normal import Normal
 from funcrl.policies.product import Product
 from funcrl.policies.protocol import Distribution, Head, Parameters
 from funcrl.policies.reshaped import Reshaped
+from funcrl.policies.scaled import ScaledActions, scaled_actions
 from funcrl.policies.smooth import Smooth, SmoothNormal
 from funcrl.policies.tanh_normal import TanhNormal
 
@@ -23,9 +24,11 @@ __all__ = [
     "Parameters",
     "Product",
     "Reshaped",
+    "ScaledActions",
     "Smooth",
     "SmoothNormal",
     "Squashed",
     "TanhNormal",
     "for_space",
+    "scaled_actions",
 ]

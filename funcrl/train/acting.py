@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from funcrl.core import tree
+from funcrl.core import random, tree
 from funcrl.core.checks import require
 
 
@@ -17,7 +17,7 @@ def _remembers_nothing(agent: Any) -> tuple[()]:
     return ()
 
 
-def _stays(agent: Any, obs: Any, carry: Any) -> Any:
+def _stays(agent: Any, obs: Any, carry: Any, key: Tensor) -> Any:
     return carry
 
 
@@ -29,8 +29,8 @@ class Policy:
     """`act(agent, obs, key, carry) -> (action, extras)`, with what is remembered once `obs` has been seen"""
     initial_carry: Callable[[Any], Any] = _remembers_nothing
     """`initial_carry(agent) -> carry`, where an episode begins"""
-    remember: Callable[[Any, Any, Any], Any] = _stays
-    """`remember(agent, obs, carry) -> carry`, once an observation has been seen"""
+    remember: Callable[[Any, Any, Any, Tensor], Any] = _stays
+    """`remember(agent, obs, carry, key) -> carry`, once an observation has been seen, with the key of the step"""
 
     def initial_carries(self, agent: Any, count: int) -> Any:
         """Return what is remembered in `count` episodes that begin, `[count, ...]`."""
@@ -56,9 +56,13 @@ def with_carry(extras: dict[str, Any], carry: Any) -> dict[str, Any]:
 
 def learning(algorithm: ModuleType) -> Policy:
     """Return how an algorithm acts while it learns."""
+    if hasattr(algorithm, "initial_noise"):
+        # Of a key of its own: `act` draws from that of the step.
+        moves = lambda agent, obs, noise, key: algorithm.next_noise(agent, noise, random.fold_in(key, 1))
+        return Policy(algorithm.act, algorithm.initial_noise, moves)
     if not _remembers(algorithm):
         return Policy(lambda agent, obs, key, carry: algorithm.act(agent, obs, key))
-    return Policy(algorithm.act, algorithm.initial_carry, algorithm.remember)
+    return Policy(algorithm.act, algorithm.initial_carry, _remembering(algorithm))
 
 
 def greedy(algorithm: ModuleType) -> Policy:
@@ -69,7 +73,11 @@ def greedy(algorithm: ModuleType) -> Policy:
     def best(agent: Any, obs: Any, key: Tensor, carry: Any) -> tuple[Any, dict[str, Tensor]]:
         return algorithm.greedy(agent, obs, carry), {}
 
-    return Policy(best, algorithm.initial_carry, algorithm.remember)
+    return Policy(best, algorithm.initial_carry, _remembering(algorithm))
+
+
+def _remembering(algorithm: ModuleType) -> Callable[[Any, Any, Any, Tensor], Any]:
+    return lambda agent, obs, carry, key: algorithm.remember(agent, obs, carry)
 
 
 def _remembers(algorithm: ModuleType) -> bool:

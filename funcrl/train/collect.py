@@ -65,7 +65,7 @@ def act_and_step(
         `carry` in their extras.
     """
     k_policy, k_envs = random.split(key, 2)
-    remembered = policy.remember(agent, states.obs, carry)
+    remembered = policy.remember(agent, states.obs, carry, k_policy)
     action, extras = policy.act(agent, states.obs, k_policy, remembered)
     keys = random.split(k_envs, states.episode_length.shape[0])
     states, step = envs.step_all(env, states, action, keys)

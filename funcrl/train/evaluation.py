@@ -157,7 +157,7 @@ def _check_fit(
     try:
         new = algorithm.init(k_init, agent.config, env)
         shapes = [{name: tuple(x.shape) for name, x in tree.named_leaves(s).items()} for s in (agent, new)]
-        policy.act(agent, obs, k_act, policy.remember(agent, obs, policy.initial_carry(agent)))
+        policy.act(agent, obs, k_act, policy.remember(agent, obs, policy.initial_carry(agent), k_act))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{function}: states must {hold}, got {reason!r}. {instead}") from error

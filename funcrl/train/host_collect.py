@@ -47,8 +47,9 @@ class HostCollector:
         """
 
         def act(agent: Any, obs: Any, carry: Any, key: Tensor, count: Tensor, step: Tensor) -> Any:
-            now = policy.remember(agent, obs, carry)
-            return policy.act(agent, obs, random.fold_in(random.fold_in(key, count), step), now), now
+            key = random.fold_in(random.fold_in(key, count), step)
+            now = policy.remember(agent, obs, carry, key)
+            return policy.act(agent, obs, key, now), now
 
         self.env = env
         self.num_steps = num_steps

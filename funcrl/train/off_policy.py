@@ -9,6 +9,7 @@ With an environment on the host, acting is a program and the stepping happens in
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -19,12 +20,12 @@ from torch import Tensor
 from funcrl import envs, nets
 from funcrl.buffers import Replay, check_storage, prioritised, uniform
 from funcrl.buffers import memory as space
-from funcrl.core import Transition, lanes, random, tree
+from funcrl.core import ReplayBatch, Transition, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
 from funcrl.train import empty_masks
 from funcrl.train.collect import Window
-from funcrl.train.stages import Binding, Stage
+from funcrl.train.stages import Binding, Call, Stage
 
 STEPS_PER_ITERATION = 1000
 """Environment steps of a lane in one iteration, about: what lies between two reports."""
@@ -100,18 +101,17 @@ def stages(binding: Binding) -> list[Stage]:
     carry, config, num_cycles = binding.carry, binding.config, binding.num_cycles
     collector = binding.collect(carry.memory.cycle)
     add = binding.compile(torch.vmap(_add, in_dims=((0, 0, 0, 0), 1)))
-    learn = binding.compile(torch.vmap(_learner(binding.algorithm)))
     written = (carry.memory, carry.agent.env_steps, carry.earned, carry.episodes)
     collect_and_add = binding.row([add.bind(written, collector.window)], collector)
-    replay, priorities = _apart(carry.memory.buffer)
-    update = learn.bind((carry.agent, priorities), replay, carry.learn_key)
-    learn_some = binding.row([update] * config.updates_per_window)
-    size, needed = steps_per_cycle(config), steps_before_learning(config)
+    replay, _ = _apart(carry.memory.buffer)
+    learn_some = _learning(binding)
+    first = -(-steps_before_learning(config) // steps_per_cycle(config))
 
     def learn_once_warm(cycle: int) -> Stage:
         def stage(count: int) -> None:
-            if (count * num_cycles + cycle + 1) * size >= needed:
-                learn_some(count)
+            rounds_before = count * num_cycles + cycle + 1 - max(1, first)
+            if rounds_before >= 0:
+                learn_some(rounds_before)
 
         return stage
 
@@ -125,6 +125,45 @@ def stages(binding: Binding) -> list[Stage]:
     return [*row, binding.row([binding.end])]
 
 
+def _learning(binding: Binding) -> Stage:
+    """Return a stage that learns for a round of updates; it is given the number of rounds before.
+
+    Where only each d-th update has a certain part, rounds differ in which of theirs do: there is a row for each kind.
+    """
+    carry, updates = binding.carry, binding.config.updates_per_window
+    (step, _), *others = _parts(binding.algorithm, binding.config)
+    replay, priorities = _apart(carry.memory.buffer)
+    learn = binding.compile(torch.vmap(_learner(step, keep_batch=bool(others))))
+    batch = _example_batch(binding) if others else ()
+    every_time = learn.bind((carry.agent, priorities, batch), replay, carry.learn_key)
+    sometimes = [
+        (binding.compile(torch.vmap(part)).bind(carry.agent, batch), every) for part, every in others
+    ]
+    period = math.lcm(*[every for _, every in others])
+
+    def row(before: int) -> Stage:
+        calls: list[Call] = []
+        for number in range(before, before + updates):
+            calls += [every_time, *[part for part, every in sometimes if number % every == 0]]
+        return binding.row(calls)
+
+    rows = {before: row(before) for before in range(0, period, math.gcd(updates, period))}
+    return lambda rounds: rows[rounds * updates % period](rounds)
+
+
+def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any], Any], int], ...]:
+    """Return what an update consists of, and of how many updates each is a part, the whole where that is all."""
+    split = algorithm.parts(config) if hasattr(algorithm, "parts") else ()
+    return split if any(every > 1 for _, every in split) else ((algorithm.update, 1),)
+
+
+def _example_batch(binding: Binding) -> ReplayBatch:
+    """Return a batch of all lanes, with values of no meaning."""
+    replay, config = _apart(binding.carry.memory.buffer)[0], binding.config
+    draw = lambda replay, key: uniform.sample(replay, key, config.batch_size, 1.0, config.n_step)
+    return torch.vmap(draw)(replay, binding.carry.learn_key)
+
+
 def _add(
     written: tuple[Memory, Tensor, Tensor, Tensor], window: Window
 ) -> tuple[Memory, Tensor, Tensor, Tensor]:
@@ -132,29 +171,37 @@ def _add(
     before, env_steps, earned, episodes = written
     buffer = before.buffer
     add = prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add
-    after = Memory(buffer=add(buffer, window.transition), cycle=before.cycle + 1)
+    # What an agent told of its actions, or remembered, is of no use to those that learn from them later.
+    after = Memory(buffer=add(buffer, tree.replace(window.transition, extras={})), cycle=before.cycle + 1)
     now_earned, now_ended = window.ended_returns()
     return after, env_steps + window.episode_return.numel(), earned + now_earned, episodes + now_ended
 
 
-def _learner(algorithm: ModuleType) -> Callable[[tuple[Any, Any], Replay, Tensor], tuple[Any, Any]]:
-    """Return what samples, takes a gradient step, and ranks what was learnt from anew, in one lane."""
+def _learner(
+    update: Callable[[Any, Any], Any], keep_batch: bool
+) -> Callable[[tuple[Any, Any, Any], Replay, Tensor], tuple[Any, Any, Any]]:
+    """Return what samples, takes a step of learning, and ranks what was learnt from anew, in one lane.
 
-    def _learn(written: tuple[Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any]:
-        agent, priorities = written
+    Args:
+        update: The step.
+        keep_batch: Whether others learn from the same batch after; `()` is left otherwise.
+    """
+
+    def _learn(written: tuple[Any, Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any, Any]:
+        agent, priorities, _ = written
         config, key = agent.config, random.fold_in(key, agent.step)
         if config.replay == "uniform":
             batch = uniform.sample(replay, key, config.batch_size, config.gamma, config.n_step)
-            return algorithm.update(agent, batch), priorities
+            return update(agent, batch), priorities, batch if keep_batch else ()
         levels, largest = priorities
         buffer = prioritised.Prioritised(replay, levels, largest, config.n_step)
         # β rises to 1: Schaul et al. 2016, section 3.4.
         over = known_length(config.importance_steps)
         exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
         batch, index = prioritised.sample(buffer, key, config.batch_size, config.gamma, exponent)
-        agent = algorithm.update(agent, batch)
+        agent = update(agent, batch)
         buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
-        return agent, _apart(buffer)[1]
+        return agent, _apart(buffer)[1], batch if keep_batch else ()
 
     return _learn
 

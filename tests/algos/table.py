@@ -73,7 +73,8 @@ class Case:
         if not tree.leaves(first):
             return first
         leading = obs.shape[: obs.ndim - len(self.env.observation_space.shape)]
-        return policy.remember(state, obs, tree.map(lambda x: x.expand(*leading, *x.shape), first))
+        carry = tree.map(lambda x: x.expand(*leading, *x.shape), first)
+        return policy.remember(state, obs, carry, random.key(0))
 
     def observations(self, count: int) -> Any:
         """What agents may see in `count` first steps, `[count, ...]`."""
@@ -110,8 +111,9 @@ class OffPolicy(Case):
         k_reset, *keys = random.split(random.key(100 + seed), 1 + size)
         running = envs.reset_all(self.env, random.split(k_reset, 1))
         policy, rows = acting.learning(self.algorithm), []
+        carry = policy.initial_carries(state, 1)
         for key in keys:
-            running, _, row = act_and_step(policy, self.env, state, running, (), key)
+            running, carry, row = act_and_step(policy, self.env, state, running, carry, key)
             rows.append(tree.index(row.transition, 0))
         steps = tree.stack(rows)
         return ReplayBatch(

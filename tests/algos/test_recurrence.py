@@ -159,7 +159,7 @@ def test_moments_and_masks_go_with_a_memory():
     state = ppo.init(random.key(0), settings, env)
     obs = envs.reset_all(env, random.split(random.key(1), 50)).obs
     policy = acting.learning(ppo)
-    carry = policy.remember(state, obs, policy.initial_carries(state, 50))
+    carry = policy.remember(state, obs, policy.initial_carries(state, 50), random.key(0))
     action, _ = ppo.act(state, obs, random.key(2), carry)
     assert obs["action_mask"].gather(1, action.unsqueeze(1)).all()
     seen, _ = collected(ppo, config(normalize_observation=True))

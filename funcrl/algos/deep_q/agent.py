@@ -13,8 +13,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning, behaviour
-from funcrl.core import ReplayBatch, checks, masks, tree
+from funcrl.algos import beginning, behaviour, replayed
+from funcrl.core import ReplayBatch, masks, tree
 from funcrl.ops import exploration, schedules
 
 LEARNT = ("params", "target_params")
@@ -175,17 +175,7 @@ def check_batch(function: str, state: State, batch: ReplayBatch) -> None:
     Raises:
         ValueError: When a field has another shape, or actions are no integers.
     """
-    # No number in the sentence: to torch.compile it may be a symbol, which has no text.
-    hold, size = "hold config.batch_size rows", (state.config.batch_size,)
-    for name in ("action", "reward", "discount", "weight"):
-        shape = tuple(getattr(batch, name).shape)
-        checks.require(shape == size, function, f"batch.{name}", f"{hold}, [B]", shape)
-    for name in ("obs", "next_obs"):
-        for leaf in tree.leaves(getattr(batch, name)):
-            shape = tuple(leaf.shape)
-            checks.require(shape[:1] == size, function, f"batch.{name}", f"{hold}, [B, ...]", shape)
-    kind, instead = batch.action.dtype, "Write action.long()."
-    checks.require(kind == torch.int64, function, "batch.action", "be torch.int64", kind, instead)
+    replayed.check_batch(function, batch, state.config.batch_size, numbered=True)
 
 
 def td_errors(values: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -> Errors:

@@ -1,0 +1,1 @@
+"""Actors that climb what critics have learnt from replayed experience."""
