@@ -25,7 +25,7 @@ from funcrl.io.files import json_text
 from funcrl.train import evaluate, train
 
 TRAINING = "mean return of the last 100 training episodes"
-GREEDY = "mean return of 20 greedy episodes"
+GREEDY = "mean return of 100 greedy episodes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,9 @@ ROWS: dict[str, Row] = {
     "dqn/Acrobot": Row("dqn", "Acrobot-v1", -92, "CleanRL -91.54 ± 7.20", "cleanrl"),
     "dqn/MountainCar-zoo": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo", GREEDY),
     "dqn/MountainCar-slow": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo-slow", GREEDY),
+    "sac/Pendulum": Row("sac", "Pendulum-v1", -170, "zoo -157", "zoo", GREEDY),
+    "td3/Pendulum": Row("td3", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
+    "ddpg/Pendulum": Row("ddpg", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
     "c51/CartPole": Row("c51", "CartPole-v1", 475, "–"),
     "qr_dqn/CartPole": Row("qr_dqn", "CartPole-v1", 475, "–"),
     "pqn/CartPole": Row("pqn", "CartPole-v1", 475, "–"),
@@ -118,7 +121,7 @@ def measure(name: str, seeds: list[int], device: str, pictures: Path | None = No
         learning_curve(result, title, pictures / f"{name.replace('/', '_').lower()}.png")
     returns = {
         TRAINING: result.final_returns(),
-        GREEDY: evaluate(row.algorithm, env, result.states, num_episodes=20).mean(dim=1).cpu(),
+        GREEDY: evaluate(row.algorithm, env, result.states, num_episodes=100).mean(dim=1).cpu(),
     }
     return {
         "row": name,

@@ -1,7 +1,7 @@
 """Settings with which reference results were obtained, by name.
 
 `cleanrl` is CleanRL's default for classic control (Huang et al. 2022, JMLR 23), `zoo` is RL Baselines3
-Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `ppo.yml`). Their words are not always ours: a
+Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `ppo.yml` and so on). Their words are not always ours: a
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
@@ -181,6 +181,23 @@ _RECURRENT_CARTPOLE = _RECURRENT | {
 # Gradients go back from the junction to the sign at the first cell of a corridor of 30.
 _RECURRENT_MAZE = _RECURRENT | {"entropy_weight": 0.01, "window_length": 96, "sequence_length": 32}
 
+# What stable-baselines3 does where the zoo says nothing. Its buffers are larger than these runs are long.
+_ZOO_SAC = {"warmup_steps": 100, "hidden": (256, 256)}
+
+_ZOO_SAC_PENDULUM = _ZOO_SAC | {"learning_rate": 1e-3, "buffer_size": 20_000}
+
+_ZOO_DETERMINISTIC_PENDULUM = {
+    "learning_rate": 1e-3,
+    "gamma": 0.98,
+    "noise": "normal",
+    "exploration_noise": 0.1,
+    "warmup_steps": 10_000,
+    "buffer_size": 20_000,
+    "hidden": (400, 300),
+}
+
+_DETERMINISTIC = {"zoo": {"Pendulum-v1": (20_000, _ZOO_DETERMINISTIC_PENDULUM)}}
+
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
 _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
@@ -200,7 +217,10 @@ _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
 
 PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {
     "a2c": {"zoo": {"CartPole-v1": (500_000, {})}},
+    "ddpg": _DETERMINISTIC,
     "ppo": _PPO,
+    "sac": {"zoo": {"Pendulum-v1": (20_000, _ZOO_SAC_PENDULUM)}},
+    "td3": _DETERMINISTIC,
 }
 """algorithm → preset → environment → environment steps of a lane, and settings"""
 

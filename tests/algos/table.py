@@ -61,20 +61,22 @@ class Case:
 
     def act(self, state: Any, obs: Any, key: torch.Tensor) -> Any:
         """What it does in the first step of an episode, or of several."""
-        return acting.learning(self.algorithm).act(state, obs, key, self._remembered(state, obs))
+        return acting.learning(self.algorithm).act(state, obs, key, self._remembered(state, obs, key))
 
     def greedy(self, state: Any, obs: Any) -> Any:
         """What it thinks best there."""
-        return acting.greedy(self.algorithm).act(state, obs, random.key(0), self._remembered(state, obs))[0]
+        key = random.key(0)
+        policy = acting.greedy(self.algorithm)
+        return policy.act(state, obs, key, self._remembered(state, obs, key))[0]
 
-    def _remembered(self, state: Any, obs: Any) -> Any:
+    def _remembered(self, state: Any, obs: Any, key: torch.Tensor) -> Any:
         policy = acting.learning(self.algorithm)
         first = policy.initial_carry(state)
         if not tree.leaves(first):
             return first
         leading = obs.shape[: obs.ndim - len(self.env.observation_space.shape)]
         carry = tree.map(lambda x: x.expand(*leading, *x.shape), first)
-        return policy.remember(state, obs, carry, random.key(0))
+        return policy.remember(state, obs, carry, key)
 
     def observations(self, count: int) -> Any:
         """What agents may see in `count` first steps, `[count, ...]`."""
@@ -265,6 +267,25 @@ OFF_POLICY += [
         ("qr_dqn", {"num_quantiles": 5}, {}),
         # So much noise that it shows in the actions of a network of this size.
         ("rainbow", {"num_atoms": 5, "noise_scale": 4.0, "hidden": (8, 8)}, {}),
+    )
+]
+
+_ACTOR_CRITIC = {"batch_size": 8, "hidden": (8,), "anneal_steps": 4800.0, "warmup_steps": 0}
+
+OFF_POLICY += [
+    OffPolicy(
+        name,
+        REGISTRY[name].Config(**_ACTOR_CRITIC | settings),
+        envs.make("CartPole-v1" if name == "discrete_sac" else "Pendulum-v1"),
+        other,
+    )
+    for name, settings, other in (
+        ("ddpg", {}, {}),
+        # The update that moves the actor too is each that is the first of a run.
+        ("td3", {}, {"policy_delay": 3}),
+        ("sac", {"actor_learning_rate": 1e-3}, {"batch_size": 6}),
+        ("tqc", {"num_critics": 3, "num_quantiles": 5}, {}),
+        ("discrete_sac", {}, {}),
     )
 ]
 

@@ -77,12 +77,17 @@ def test_names_and_arguments_are_those_of_the_protocol(name):
     for verb in verbs:
         _, *wanted = inspect.signature(getattr(protocol.Algorithm, verb)).parameters
         given = list(inspect.signature(getattr(algorithm, verb)).parameters)
-        assert given in (wanted, [*wanted, "carry"])
+        assert given in (wanted, [*wanted, "carry"], [*wanted, "noise"])
+        if verb == "act":
+            assert (given[-1] == "noise") == hasattr(algorithm, "initial_noise")
         if verb in ("act", "greedy") and hasattr(algorithm, "initial_carry"):
             assert given[-1] == "carry"
     if hasattr(algorithm, "initial_carry"):
         assert list(inspect.signature(algorithm.initial_carry).parameters) == ["state"]
         assert list(inspect.signature(algorithm.remember).parameters) == ["state", "obs", "carry"]
+    if hasattr(algorithm, "initial_noise"):
+        assert list(inspect.signature(algorithm.initial_noise).parameters) == ["state"]
+        assert list(inspect.signature(algorithm.next_noise).parameters) == ["state", "noise", "key"]
     fields = {field.name for field in dataclasses.fields(algorithm.State)}
     assert {"config", "metrics", *algorithm.LEARNT} <= fields
     assert not {"config", "metrics", "optimizer", "step"} & set(algorithm.LEARNT)
