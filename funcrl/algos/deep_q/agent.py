@@ -99,7 +99,7 @@ def begin(
     """
     instead = (
         "Q-learning compares actions one by one: wrap the environment so that they are numbered, "
-        "Discrete(n) in Gymnasium's words."
+        "Discrete(n) in Gymnasium's words; for real ones take sac, td3 or ppo."
     )
     space, num_actions = beginning.spaces_of(function, env, instead)
     size = num_actions * outputs
