@@ -26,7 +26,7 @@ class HostError(RuntimeError):
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment that names itself and its step where it returns what no agent can learn from.
 
-    A reward of NaN or infinity is a number, and passes.
+    A reward of NaN or infinity is a number, and passes; see `host_stops`.
     """
 
     def __init__(self, make: Callable[[], Any], name: str, place: str) -> None:

@@ -23,6 +23,7 @@ from funcrl.core.checks import require
 from funcrl.envs import host_checks
 from funcrl.envs.host import HostEnv
 from funcrl.envs.host_checks import Checked, HostError
+from funcrl.envs.host_stops import Stops
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class HostVector:
         self._mode = _mode_of(env.name, self._vectors[0])
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
         self._times = [0] * len(self._vectors)
+        self._stops = Stops(env.name, env.action_space, num_lanes, num_envs)
 
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin an episode in every environment.
@@ -96,6 +98,7 @@ class HostVector:
                 self._check_obs("reset", number, row)
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
         self._times = [0] * len(self._vectors)
+        self._stops.reset(seeds)
         self._obs = [as_tensors(row, self._space) for row in rows]
         return self._together(self._obs)
 
@@ -107,11 +110,13 @@ class HostVector:
             wanted: One a lane; the native vector environments of other lanes stay where they are,
                 and their rows are not valid. All by default.
 
+        A lane whose actions or rewards are not finite stops with a warning, see `host_stops`.
+
         Raises:
             HostError: When an environment raises or returns what it must not, or the process that it
                 runs in has died.
         """
-        arrays = as_arrays(actions, self.env.action_space)
+        arrays = self._stops.actions(as_arrays(actions, self.env.action_space))
         steps, begin = [], 0
         with self._blame("step"):
             for number, vector in enumerate(self._vectors):
@@ -119,8 +124,8 @@ class HostVector:
                 waits = len(self._vectors) > 1 and wanted is not None and not wanted[number]
                 steps.append(self._stay(number) if waits else self._step_one(number, vector, part))
                 begin += vector.num_envs
-        columns = zip(*steps, strict=True)
-        return HostStep(*(self._together(list(column)) for column in columns))
+        valid, reward, *others = (self._together(list(column)) for column in zip(*steps, strict=True))
+        return HostStep(valid, self._stops.rewards(reward, valid), *others)
 
     def close(self) -> None:
         """End all environments and their processes."""

@@ -307,8 +307,6 @@ def test_a_reset_that_returns_the_observation_alone_is_refused():
 @pytest.mark.parametrize(
     ("reward", "expected"),
     [
-        (np.nan, np.nan),
-        (-np.inf, -np.inf),
         (3, 3.0),
         (True, 1.0),
         (np.float32(2.5), 2.5),
@@ -322,7 +320,7 @@ def test_whatever_is_one_number_is_a_reward(reward, expected):
     vector.reset([0])
     vector.step(torch.zeros(1, dtype=torch.int64))
     step = vector.step(torch.zeros(1, dtype=torch.int64))
-    assert step.reward.tolist() == pytest.approx([expected], nan_ok=True)
+    assert step.reward.tolist() == pytest.approx([expected])
     assert (step.terminated.tolist(), step.truncated.tolist()) == ([False], [True])
 
 

@@ -5,7 +5,7 @@ import torch
 from gymnasium import spaces
 
 from funcrl import envs
-from funcrl.algos import REGISTRY, ddpg, td3
+from funcrl.algos import REGISTRY, td3
 from funcrl.algos.off_policy_actor_critic import agent
 from funcrl.buffers import uniform
 from funcrl.core import random, tree

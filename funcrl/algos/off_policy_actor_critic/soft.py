@@ -82,7 +82,9 @@ def temperature(state: State) -> Tensor:
     return torch.exp(state.params["temperature"]["log"])
 
 
-def temperature_loss(params: nets.Params, entropy: Tensor, target_entropy: Tensor) -> tuple[Tensor, tuple[()]]:
+def temperature_loss(
+    params: nets.Params, entropy: Tensor, target_entropy: Tensor
+) -> tuple[Tensor, tuple[()]]:
     """Return log α (H - H̄), which falls where α falls while there is more entropy than is wanted.
 
     Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv 1812.05905, equation 18, with log α in the
