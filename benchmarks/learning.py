@@ -100,6 +100,9 @@ ROWS: dict[str, Row] = {
     "dqn/MountainCar-zoo": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo", GREEDY),
     "dqn/MountainCar-slow": Row("dqn", "MountainCar-v0", -115, "zoo -100.8 ± 9.9", "zoo-slow", GREEDY),
     "sac/Pendulum": Row("sac", "Pendulum-v1", -170, "zoo -157", "zoo", GREEDY),
+    "sac/MountainCarContinuous": Row(
+        "sac", "MountainCarContinuous-v0", 90, "zoo 94.68 ± 1.13", "zoo", GREEDY
+    ),
     "td3/Pendulum": Row("td3", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
     "ddpg/Pendulum": Row("ddpg", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
     "c51/CartPole": Row("c51", "CartPole-v1", 475, "–"),

@@ -186,6 +186,22 @@ _ZOO_SAC = {"warmup_steps": 100, "hidden": (256, 256)}
 
 _ZOO_SAC_PENDULUM = _ZOO_SAC | {"learning_rate": 1e-3, "buffer_size": 20_000}
 
+_ZOO_SAC_MOUNTAIN_CAR_CONTINUOUS = {
+    "learning_rate": 3e-4,
+    "gamma": 0.9999,
+    "tau": 0.01,
+    "temperature": 0.1,
+    "learn_temperature": False,
+    "window_length": 32,
+    "updates_per_window": 32,
+    "warmup_steps": 0,
+    "buffer_size": 50_000,
+    "batch_size": 512,
+    "hidden": (64, 64),
+    "action_noise": "smooth",
+    "initial_log_std": -3.67,
+}
+
 _ZOO_DETERMINISTIC_PENDULUM = {
     "learning_rate": 1e-3,
     "gamma": 0.98,
@@ -219,7 +235,12 @@ PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {
     "a2c": {"zoo": {"CartPole-v1": (500_000, {})}},
     "ddpg": _DETERMINISTIC,
     "ppo": _PPO,
-    "sac": {"zoo": {"Pendulum-v1": (20_000, _ZOO_SAC_PENDULUM)}},
+    "sac": {
+        "zoo": {
+            "MountainCarContinuous-v0": (50_000, _ZOO_SAC_MOUNTAIN_CAR_CONTINUOUS),
+            "Pendulum-v1": (20_000, _ZOO_SAC_PENDULUM),
+        }
+    },
     "td3": _DETERMINISTIC,
 }
 """algorithm → preset → environment → environment steps of a lane, and settings"""

@@ -9,7 +9,7 @@ from funcrl.policies.product import Product
 from funcrl.policies.protocol import Distribution, Head, Parameters
 from funcrl.policies.reshaped import Reshaped
 from funcrl.policies.scaled import ScaledActions, scaled_actions
-from funcrl.policies.smooth import Smooth, SmoothNormal
+from funcrl.policies.smooth import Smooth, SmoothNormal, SmoothTanhNormal
 from funcrl.policies.tanh_normal import TanhNormal
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ScaledActions",
     "Smooth",
     "SmoothNormal",
+    "SmoothTanhNormal",
     "Squashed",
     "TanhNormal",
     "for_space",

@@ -21,6 +21,7 @@ from funcrl.policies.bounds import Bounds
 from funcrl.policies.normal import Normal
 from funcrl.policies.protocol import Distribution, Parameters
 from funcrl.policies.reshaped import arranged
+from funcrl.policies.tanh_normal import TanhNormal
 
 
 @tree.struct
@@ -39,6 +40,22 @@ class SmoothNormal(Normal):
         """Draw μ + Θᵀ z, `[..., D]`."""
         noise = random.normal(key, (*self.features.shape, self.scale.shape[-1]))
         return self.mean + (self.features.unsqueeze(-1) * noise * self.scale).sum(-2)
+
+
+@tree.struct
+class SmoothTanhNormal(TanhNormal):
+    """The same before a tanh. `sample_before` draws anew for each row, as updates want it: each row by itself has the same
+    distribution either way.
+    """
+
+    features: Tensor
+    """`[..., Z]` z"""
+    scale: Tensor
+    """`[Z, D]` σ, before the tanh"""
+
+    def sample(self, key: Tensor) -> Tensor:
+        """Draw what μ + Θᵀ z is squashed to, `[..., D]`."""
+        return self.squash(SmoothNormal(self.mean, self.log_std, self.features, self.scale).sample(key))
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,15 @@ OFF_POLICY += [
     )
 ]
 
+OFF_POLICY.append(
+    OffPolicy(
+        "sac",
+        REGISTRY["sac"].Config(**_ACTOR_CRITIC, action_noise="smooth"),
+        envs.make("Pendulum-v1"),
+        variant="smooth",
+    )
+)
+
 _CLIFF = envs.make("CliffWalking-v1")
 _COINS = envs.BernoulliBandit(means=(0.2, 0.6, 0.2))
 _NORMAL = envs.GaussianBandit(num_arms=3)

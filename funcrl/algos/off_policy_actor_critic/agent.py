@@ -79,7 +79,7 @@ def begin(
     env: object,
     metrics: tuple[str, ...],
     num_critics: int,
-    actor_outputs: Callable[[int], int] = lambda size: size,
+    make_actor: Callable[[Any, spaces.Space[Any], int], tuple[nn.Module, int]],
     critic_outputs: int = 1,
     targets: tuple[str, ...] = ("critics",),
 ) -> State:
@@ -92,7 +92,7 @@ def begin(
         env: Anything with `observation_space` and `action_space`.
         metrics: Names of its figures.
         num_critics: M.
-        actor_outputs: From D to how many numbers the actor puts out.
+        make_actor: From settings, the space of observations and D to the actor, and how many numbers it has to put out.
         critic_outputs: How many a critic does.
         targets: Of which parameters there are slower copies.
 
@@ -103,8 +103,7 @@ def begin(
     instead = "Its actor puts out real numbers; for numbered actions take discrete_sac, dqn or ppo."
     actions = policies.scaled_actions(function, env.action_space, instead)  # type: ignore[attr-defined]
     both = spaces.Tuple([observed, spaces.Box(-1.0, 1.0, (actions.size,))])
-    size = actor_outputs(actions.size)
-    actor = config.actor or network(config, observed, size)
+    actor, size = make_actor(config, observed, actions.size)
     critic = config.critic or network(config, both, critic_outputs)
     state = assemble(key, config, metrics, actor, critic, actions, num_critics, targets)
     nets.check_output(function, "config.actor", actor, state.params["actor"], observed, size)
@@ -158,12 +157,14 @@ def with_params(state: S, name: str, values: nets.Params) -> S:
     )
 
 
-def network(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
+def network(
+    config: Any, space: spaces.Space[Any], size: int, hidden: tuple[int, ...] | None = None
+) -> nn.Module:
     """Return the network that settings describe, from what a space holds to `size` numbers."""
     return nets.for_observations(
         space,
         config.channels,
-        config.hidden,
+        config.hidden if hidden is None else hidden,
         size,
         stride=config.stride,
         activation=config.activation,

@@ -97,7 +97,8 @@ def actor_loss(params: nets.Params, state: State, obs: Any) -> tuple[Tensor, tup
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("ddpg.init", key, config, env, METRICS, 1, targets=("actor", "critics"))
+    make, targets = deterministic.actor, ("actor", "critics")
+    return agent.begin("ddpg.init", key, config, env, METRICS, 1, make, targets=targets)
 
 
 def update(state: State, batch: ReplayBatch) -> State:

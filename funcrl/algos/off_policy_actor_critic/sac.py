@@ -89,8 +89,7 @@ def actor_loss(params: nets.Params, state: State, obs: Any, key: Tensor) -> tupl
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    made = agent.begin("sac.init", key, config, env, METRICS, 2, actor_outputs=lambda size: 2 * size)
-    return soft.with_temperature(made)
+    return soft.begun(agent.begin("sac.init", key, config, env, METRICS, 2, soft.actor))
 
 
 def update(state: State, batch: ReplayBatch) -> State:

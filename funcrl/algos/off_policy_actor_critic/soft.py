@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from gymnasium import spaces
+from torch import Tensor, nn
 
 from funcrl import nets, policies
-from funcrl.algos.off_policy_actor_critic import agent
+from funcrl.algos.off_policy_actor_critic import agent, smooth
 from funcrl.algos.off_policy_actor_critic.agent import State
 from funcrl.algos.off_policy_actor_critic.settings import Settings
 from funcrl.core import checks, random, tree
+
+ACTION_NOISE = ("independent", "smooth")
 
 METRICS = (*agent.CRITIC_METRICS, *agent.ACTOR_METRICS, "entropy", "temperature")
 
@@ -37,18 +41,46 @@ class SoftSettings(TemperatureSettings):
 
     target_entropy: float = -1.0
     """H̄ / D: entropy that the policy is to have, in nats for each dimension of actions in ±1; at most log 2"""
+    initial_log_std: float = -3.0
+    """where action_noise is smooth, log σ of each weight before anything is learnt: features z make exp(this) · |z|"""
+    action_noise: str = tree.static(default="independent")
+    """independent (of every step anew, the actor puts out σ) or smooth (a function of the observation, one for each window;
+    gSDE)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         name = checks.name_of(self)
-        checks.number(name, "target_entropy", self.target_entropy, -float("inf"), 0.6931)
+        checks.number(name, "target_entropy", self.target_entropy, -math.inf, 0.6931)
+        checks.number(name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
+        checks.known(name, "action_noise", self.action_noise, ACTION_NOISE)
+        hold = "name a layer where action_noise is smooth: noise is made of what it puts out"
+        fine = self.action_noise != "smooth" or len(self.hidden) > 0
+        checks.require(fine, name, "hidden", hold, self.hidden, "Write hidden=(64, 64).")
+
+
+def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nn.Module, int]:
+    """Return the template of an actor for D actions, and how many numbers it puts out."""
+    if config.action_noise == "smooth":
+        return smooth.actor(config, space, size), 2 * size + config.hidden[-1]
+    return config.actor or agent.network(config, space, 2 * size), 2 * size
+
+
+def begun(state: State) -> State:
+    """Return a new agent that knows log α, and with smooth noise its first σ."""
+    if state.config.action_noise == "smooth":
+        own = state.params["actor"]
+        first = own[smooth.LOG_STD] + state.config.initial_log_std
+        state = agent.with_params(state, "actor", own | {smooth.LOG_STD: first})
+    return with_temperature(state)
 
 
 def policy(state: State, params: nets.Params, obs: Any) -> policies.TanhNormal:
     """Return π(· | s) over actions in ±1, `[..., D]`, for one observation s, or for several."""
     assert state.actions is not None
-    head = policies.Squashed(state.actions.unit, (state.actions.size,))
-    made: Any = head.distribution(nets.apply(state.actor, params, obs), {})
+    outputs, unit = nets.apply(state.actor, params, obs), state.actions.unit
+    if state.config.action_noise == "smooth":
+        return smooth.distribution(outputs, params[smooth.LOG_STD], unit)
+    made: Any = policies.Squashed(unit, (state.actions.size,)).distribution(outputs, {})
     return made  # type: ignore[no-any-return]
 
 
@@ -62,6 +94,9 @@ def sampled(state: State, params: nets.Params, obs: Any, key: Tensor) -> tuple[T
 def act(state: State, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw an action from the policy; before the buffer is warm any action."""
     k_random, k_policy = random.split(key, 2)
+    if state.config.action_noise == "smooth":
+        # One function of the observation until the next update.
+        k_policy = agent.draw_key(state, 0)
     unit = policy(state, state.params["actor"], obs).sample(k_policy)
     return agent.explored(state, unit, k_random), {}
 

@@ -120,7 +120,8 @@ def actor_loss(params: nets.Params, state: State, obs: Any) -> tuple[Tensor, tup
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    return agent.begin("td3.init", key, config, env, METRICS, 2, targets=("actor", "critics"))
+    make, targets = deterministic.actor, ("actor", "critics")
+    return agent.begin("td3.init", key, config, env, METRICS, 2, make, targets=targets)
 
 
 def update(state: State, batch: ReplayBatch) -> State:

@@ -128,17 +128,9 @@ def actor_loss(params: nets.Params, state: State, obs: Any, key: Tensor) -> tupl
 
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
-    made = agent.begin(
-        "tqc.init",
-        key,
-        config,
-        env,
-        METRICS,
-        config.num_critics,
-        actor_outputs=lambda size: 2 * size,
-        critic_outputs=config.num_quantiles,
-    )
-    return soft.with_temperature(made)
+    num, size = config.num_critics, config.num_quantiles
+    made = agent.begin("tqc.init", key, config, env, METRICS, num, soft.actor, critic_outputs=size)
+    return soft.begun(made)
 
 
 def update(state: State, batch: ReplayBatch) -> State:
