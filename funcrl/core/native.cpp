@@ -237,6 +237,40 @@ void order(const int64_t *x, int64_t n, int64_t *places) {
 }
 
 // ---------------------------------------------------------------------------------------------------
+// Quantile regression; `ops/quantiles.py` has the definition.
+
+// One quantile theta of level tau against count goals: the mean loss, and its derivative by theta.
+void regress(float theta, float tau, const float *goals, int64_t count, float threshold, float *loss, float *slope) {
+  Vector losses = {}, slopes = {}, zero = {};
+  for (int64_t begin = 0; begin < count; begin += WIDTH) {
+    // A goal at the quantile itself costs nothing.
+    Vector row = zero + theta;
+    int64_t here = std::min<int64_t>(WIDTH, count - begin);
+    if (here == WIDTH)
+      row = *reinterpret_cast<const Vector *>(goals + begin);
+    else
+      memcpy(&row, goals + begin, here * sizeof(float));
+    Vector u = row - theta, weight = u < 0 ? zero + (1 - tau) : zero + tau;
+    if (threshold > 0) {
+      Vector s = u > threshold ? zero + threshold : (u < -threshold ? zero - threshold : u);
+      losses += weight * s * (u - 0.5f * s);
+      slopes += weight * s;
+    } else {
+      Vector s = u > 0 ? zero + 1 : (u < 0 ? zero - 1 : u);
+      losses += weight * s * u;
+      slopes += weight * s;
+    }
+  }
+  float total = 0, steep = 0;
+  for (int i = 0; i < WIDTH; i++) {
+    total += losses[i];
+    steep += slopes[i];
+  }
+  *loss = total / count;
+  *slope = -steep / count;
+}
+
+// ---------------------------------------------------------------------------------------------------
 // A program bound to its tensors: a call makes no list of them in Python.
 
 // Takes handles that it then owns, and writes those of its outputs.
@@ -316,6 +350,17 @@ int32_t aoti_torch_funcrl_bmm(Handle out, Handle a, Handle b) {
 int32_t aoti_torch_funcrl_argsort(Handle out, Handle x) {
   int64_t n = size(x, dim(x) - 1);
   for (int64_t begin = 0; begin < numel(x); begin += n) order(data<int64_t>(x) + begin, n, data<int64_t>(out) + begin);
+  return 0;
+}
+
+// quantiles [*B, M], goals [*B, K], threshold [*B], float32; out [2, *B, M], losses and their derivatives.
+int32_t aoti_torch_funcrl_quantile_regression(Handle out, Handle quantiles, Handle goals, Handle threshold) {
+  int64_t own = size(quantiles, dim(quantiles) - 1), count = size(goals, dim(goals) - 1);
+  const float *theta = data<float>(quantiles), *y = data<float>(goals), *kappa = data<float>(threshold);
+  float *loss = data<float>(out), *slope = loss + numel(quantiles);
+  for (int64_t row = 0; row < numel(threshold); row++)
+    for (int64_t m = 0; m < own; m++, theta++, loss++, slope++)
+      regress(*theta, (m + 0.5f) / own, y + row * count, count, kappa[row], loss, slope);
   return 0;
 }
 

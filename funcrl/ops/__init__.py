@@ -20,6 +20,7 @@ from funcrl.ops.distributions import (
     tanh_log_slope,
     tanh_normal_entropy,
 )
+from funcrl.ops.quantiles import quantile_regression
 from funcrl.ops.returns import discounted_return, gae, lambda_return, n_step, v_trace
 from funcrl.ops.statistics import bootstrap_interval, iqm, mean
 from funcrl.ops.values import (
@@ -56,6 +57,7 @@ __all__ = [
     "performance_profile",
     "probability_of_improvement",
     "quantile_huber",
+    "quantile_regression",
     "stratified_interval",
     "tanh_log_slope",
     "tanh_normal_entropy",

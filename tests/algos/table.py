@@ -32,6 +32,8 @@ class Case:
     """other values of integer settings that change the update or the shape of its batch, all at once"""
     draws: bool = True
     """whether the agent's first state depends on its key"""
+    acts_by_key: bool = True
+    """whether what it does depends on the key of the step"""
     variant: str = ""
     """what sets this case apart from another one of the same algorithm"""
 
@@ -294,6 +296,7 @@ OFF_POLICY.append(
         "sac",
         REGISTRY["sac"].Config(**_ACTOR_CRITIC, action_noise="smooth"),
         envs.make("Pendulum-v1"),
+        acts_by_key=False,
         variant="smooth",
     )
 )

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import sys
 
 import pytest
@@ -68,6 +69,18 @@ def test_what_is_not_finite_stays_where_it_is():
     call("bmm", out, a, b)
     assert torch.equal(out.isnan(), torch.bmm(a, b).isnan())
     assert torch.equal(out.isinf(), torch.bmm(a, b).isinf())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 50), st.sampled_from([0.0, 0.5, 1.0, math.inf]))
+def test_quantile_regression_is_that_of_its_definition(rows, own, count, threshold):
+    quantiles, goals = (random.normal(random.key(i), (rows, n)) for i, n in ((1, own), (2, count)))
+    # Some pairs have no error at all, and one goal is far away.
+    goals[0, 0], goals[-1, -1] = quantiles[0, 0], 1e4
+    kappa, out = torch.full((rows,), threshold), torch.full((2, rows, own), torch.nan)
+    call("quantile_regression", out, quantiles, goals, kappa)
+    expected = torch.ops.funcrl.quantile_regression(quantiles.double(), goals.double(), kappa.double())
+    assert torch.allclose(out.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 EDGES = st.sampled_from([0, 1, -1, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)])

@@ -52,6 +52,26 @@ def naive_quantile_huber(error, level, threshold):
     return abs(level - (1.0 if error < 0 else 0.0)) * size
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0, torch.tensor(0.0), torch.tensor(0.7)])
+def test_quantile_regression_has_the_mean_loss_of_all_pairs_and_its_gradient(threshold):
+    """A gradient that is written out is that of differentiating, through lanes and weights."""
+    k_own, k_goal = random.split(random.key(3), 2)
+    own = random.normal(k_own, (2, 3, 5)).double()
+    goals = random.normal(k_goal, (2, 3, 7)).double()
+    weight = torch.tensor([1.0, 0.3, 2.0]).double()
+    level = (torch.arange(5).double() + 0.5) / 5
+
+    def pairs(own, goals):
+        error = goals.unsqueeze(-2) - own.unsqueeze(-1)
+        return ops.quantile_huber(error, level.unsqueeze(-1), threshold).mean(dim=-1)
+
+    assert torch.allclose(ops.quantile_regression(own, goals, threshold), pairs(own, goals))
+    by = lambda loss: torch.vmap(torch.func.grad(lambda x, y: (weight * loss(x, y).sum(-1)).sum()))(
+        own, goals
+    )
+    assert torch.allclose(by(lambda x, y: ops.quantile_regression(x, y, threshold)), by(pairs))
+
+
 @given(seeds, st.sampled_from([0.0, 0.1, 1.0, math.inf]))
 def test_quantile_huber_equals_its_definition(seed, threshold):
     error = normal(seed, 4, 5, scale=2.0)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from funcrl import nets, ops
@@ -95,10 +94,7 @@ def errors(quantiles: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
     (tensor([4.]), tensor([0.]))
     """
     own = ops.of_action(quantiles, action)
-    num = torch.full((), float(own.shape[-1]), dtype=torch.float32, device=own.device)
-    level = (torch.arange(own.shape[-1], dtype=torch.float32, device=own.device) + 0.5) / num
-    difference = goal.unsqueeze(-2) - own.unsqueeze(-1)
-    loss = ops.quantile_huber(difference, level.unsqueeze(-1), threshold).mean(dim=-1).sum(dim=-1)
+    loss = ops.quantile_regression(own, goal, threshold).sum(dim=-1)
     q = own.mean(dim=-1)
     return Errors(loss=loss, td_error=(goal.mean(dim=-1) - q).abs(), q=q)
 

@@ -37,7 +37,7 @@ class SmoothActor(nn.Module):
         self.initialisers = {LOG_STD: initialisers.constant(0.0)}
         self.body = body
         self.mean = Linear(num_features, size, None)
-        self.log_std = nn.Parameter(torch.empty(num_features, size, device="meta"))
+        self.log_std = nn.Parameter(torch.empty(num_features, size, dtype=torch.float32, device="meta"))
 
     def forward(self, obs: object) -> Tensor:
         """Map `[...]` observations to `[..., 2 D + Z]`."""

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from funcrl import nets, ops
@@ -111,10 +110,7 @@ def target(
 def critic_loss(params: nets.Params, state: State, obs: Any, unit: Tensor, goal: Tensor) -> Errors:
     """(13), (14), of all critics, for each row; the error is that of the means."""
     quantiles = agent.critics(state, params, obs, unit)
-    count = quantiles.shape[-1]
-    level = (torch.arange(count, dtype=torch.float32, device=quantiles.device) + 0.5) / float(count)
-    difference = goal.unsqueeze(-2) - quantiles.unsqueeze(-1)
-    each = ops.quantile_huber(difference, level.unsqueeze(-1), 1.0).mean(dim=(-2, -1))
+    each = ops.quantile_regression(quantiles, goal, 1.0).mean(dim=-1)
     q = quantiles.mean(dim=(0, -1))
     return Errors(each.sum(dim=0), (goal.mean(dim=-1) - q).abs(), q)
 
