@@ -8,6 +8,7 @@ act on next.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ class HostVector:
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
         self._times = [0] * len(self._vectors)
         self._stops = Stops(env.name, env.action_space, num_lanes, num_envs)
+        self.seconds = 0.0
+        """that all steps have taken so far"""
 
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin an episode in every environment.
@@ -116,6 +119,7 @@ class HostVector:
             HostError: When an environment raises or returns what it must not, or the process that it
                 runs in has died.
         """
+        began = time.perf_counter()
         arrays = self._stops.actions(as_arrays(actions, self.env.action_space))
         steps, begin = [], 0
         with self._blame("step"):
@@ -125,7 +129,9 @@ class HostVector:
                 steps.append(self._stay(number) if waits else self._step_one(number, vector, part))
                 begin += vector.num_envs
         valid, reward, *others = (self._together(list(column)) for column in zip(*steps, strict=True))
-        return HostStep(valid, self._stops.rewards(reward, valid), *others)
+        reward = self._stops.rewards(reward, valid)
+        self.seconds += time.perf_counter() - began
+        return HostStep(valid, reward, *others)
 
     def close(self) -> None:
         """End all environments and their processes."""

@@ -30,6 +30,7 @@ def make_result(
     states: tuple[Any, Any],
     figures: Report,
     run_seconds: float,
+    environment_seconds: float,
     before: int = 0,
 ) -> Result:
     """Return the result of some lanes, without the time that compiling took.
@@ -40,6 +41,7 @@ def make_result(
         states: Agents and environments, lane axis first.
         figures: `[S, I]` each.
         run_seconds: How long all of them took together.
+        environment_seconds: How much of it a process waited for environments on the host.
         before: How many of the iterations were done before, in another time.
     """
     num_lanes, num_iterations = figures.returns.shape
@@ -54,6 +56,7 @@ def make_result(
         steps=torch.arange(1, num_iterations + 1, device="cpu") * plan.steps_per_iteration,
         compile_seconds=0.0,
         run_seconds=run_seconds,
+        environment_seconds=environment_seconds,
         timed_steps=(num_iterations - before) * plan.steps_per_iteration * num_lanes,
         placement=plan.placement,
     )

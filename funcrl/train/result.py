@@ -41,6 +41,8 @@ class Result:
     """time of all iterations on the clock of this process, learning and callbacks included"""
     timed_steps: int
     """environment steps of all lanes in that time"""
+    environment_seconds: float
+    """how much of it a process waited for steps of environments on the host, the mean of all processes"""
     placement: str
     """where the environments ran: `"device"`, or `"host"` for Gymnasium's through the bridge"""
     lanes: tuple[int, ...] = ()
@@ -157,5 +159,6 @@ def concatenate(results: list[Result]) -> Result:
         compile_seconds=sum(result.compile_seconds for result in results),
         run_seconds=sum(result.run_seconds for result in results),
         timed_steps=sum(result.timed_steps for result in results),
+        environment_seconds=sum(result.environment_seconds for result in results),
         placement=longest.placement,
     )

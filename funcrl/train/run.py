@@ -181,6 +181,11 @@ class Run:
         for collector in self._binding.on_host:
             collector.reopen()
 
+    @property
+    def environment_seconds(self) -> float:
+        """How long this process has waited for steps of environments on the host."""
+        return sum(collector.env.seconds for collector in self._binding.on_host)
+
     def close(self) -> None:
         """End environments on the host, and their processes; nothing to do for those on the device."""
         for collector in self._binding.on_host:

@@ -185,7 +185,7 @@ def _train_here(
     room = figures(run.report, keep, plan.num_iterations)
     history = History(room, None if start is None else start.figures)
     before = history.count
-    began, stopped = time.perf_counter(), False
+    began, waited, stopped = time.perf_counter(), run.environment_seconds, False
     for iteration in range(before + 1, plan.num_iterations + 1):
         report = run.iterate()
         history.append(report)
@@ -201,9 +201,9 @@ def _train_here(
             part = Part(shard.lanes, iteration, tree.index(run.carry, slice(keep)))
             saver.complete([saver.write(part)])
     rows = history.all()
-    seconds = time.perf_counter() - began
+    seconds, waited = time.perf_counter() - began, run.environment_seconds - waited
     states = tree.index((run.agent, run.env_states), slice(keep))
-    return Outcome(make_result(plan, lanes, states, rows, seconds, before), (), stopped)
+    return Outcome(make_result(plan, lanes, states, rows, seconds, waited, before), (), stopped)
 
 
 def _together(plan: Plan, each: Iterable[Outcome], compile_seconds: float) -> Result:

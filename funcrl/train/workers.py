@@ -76,6 +76,8 @@ class Worker:
     """iterations done"""
     receipt: dict[str, Any] | None = None
     """of what it saved last"""
+    environment_seconds: float = 0.0
+    """that it waited for environments on the host"""
     finished: bool = False
     lost: bool = False
 
@@ -122,6 +124,7 @@ class Crew:
             raise errors.rebuild(message["error"], where)
         worker.iteration = message["iteration"]
         worker.receipt = message.get("receipt", worker.receipt)
+        worker.environment_seconds = message.get("environment_seconds", 0.0)
         worker.finished = message.get("finished", False)
 
     def _bury(self, worker: Worker) -> None:
@@ -286,6 +289,7 @@ def _result(crew: Crew, room: Room, done: int, seconds: float) -> Result | None:
         states=tree.index(room.states, rows),
         figures=figures,
         run_seconds=seconds,
+        environment_seconds=sum(worker.environment_seconds for worker in workers) / len(workers),
         before=crew.before,
     )
 
@@ -350,4 +354,4 @@ def work(
         tree.map(lambda row, x: row.copy_(x[: len(row)]), room.states, states)
     finally:
         run.close()
-    channel.tell(iteration=history.count, finished=True)
+    channel.tell(iteration=history.count, finished=True, environment_seconds=run.environment_seconds)

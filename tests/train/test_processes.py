@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 
 import gymnasium
@@ -12,6 +13,7 @@ import torch
 
 from funcrl import envs
 from funcrl.algos import dqn, n_step_sarsa, ppo, q_learning
+from funcrl.cli.progress import summary
 from funcrl.core import background, jit, tree
 from funcrl.io import Recorder
 from funcrl.train import (
@@ -203,9 +205,18 @@ def test_nothing_is_left_open(children):
 def test_environments_on_the_host_are_made_anew_in_each_process(vectorization):
     make = lambda: gymnasium.make("CartPole-v1")
     env = envs.from_gymnasium(make, vectorization=vectorization)
-    one = run(env=env, seeds=range(3))
+    one, two = run(env=env, seeds=range(3)), run(env=env, seeds=range(3), processes=2)
     assert make_plan("ppo", env, config=PPO, seeds=range(3)).processes == 1
-    assert same(parts(run(env=env, seeds=range(3), processes=2)), parts(one))
+    assert same(parts(two), parts(one))
+    for result in (one, two):
+        assert 0 < result.environment_seconds < result.run_seconds
+        text = summary("ppo", make_plan("ppo", env, config=PPO, seeds=range(3)), result)
+        assert re.search(r"of that \d+% waiting for the environments \(.* steps/s by themselves\)", text)
+    on_device = run(seeds=range(3))
+    assert on_device.environment_seconds == 0
+    assert "waiting" not in summary(
+        "ppo", make_plan("ppo", "CartPole-v1", config=PPO, seeds=range(3)), on_device
+    )
 
 
 def test_how_many_processes_there_are(monkeypatch):
