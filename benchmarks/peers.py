@@ -1,19 +1,19 @@
 """funcrl beside other libraries: steps per second with learning, in one run on one machine.
 
-    python benchmarks/peers.py                                # PPO and DQN, at 1 and 16 lanes, on one core
+    python benchmarks/peers.py                                # PPO, DQN and SAC, at 1 and 16 lanes, on one core
     python benchmarks/peers.py ppo --lanes 1 16 64 --seconds 5
     python benchmarks/peers.py ppo --cores 0 1                # a process on each core, rates added up
     python benchmarks/peers.py ppo --repo ../other-checkout   # another checkout's funcrl beside this one's
 
 Needs the extra `peers`. PPO, config P, beside Rejax (JAX) at as many lanes and stable-baselines3 at one;
-DQN beside stable-baselines3. Each system is a process of its own, with one thread, on one core, the same
+DQN beside stable-baselines3; SAC beside both, at two sizes of networks. Each system is a process of its own, with one thread, on one core, the same
 for all; it compiles once, and then all take short turns on that core, `--repeats` rounds of them (see
 `turns.py`). Two ratios to the reference are given, each the median over rounds of what was measured
 within one round, with the lowest and the highest: of steps per second, and of steps per second of CPU
 time, which does not see what else runs on that core. Then everyone trains on to as many steps a lane
 (`--learn`, 0 for not), and the table says what each has learnt: the interquartile mean over lanes of
-what a lane's policy earns. What the settings share and where they differ is in `peers_ppo.py` and
-`peers_dqn.py`.
+what a lane's policy earns. What the settings share and where they differ is in `peers_ppo.py`, `peers_dqn.py`
+and `peers_sac.py`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import peers_dqn
+import peers_sac
 import torch
-from peers_dqn import SETTINGS
 from peers_ppo import NUM_STEPS
 from turns import Worker, ask, available_cores
 
@@ -39,9 +40,14 @@ from funcrl import ops
 HERE = str(Path(funcrl.__file__).parent.parent)
 LANES = (1, 16)
 DISTRIBUTIONS = {"stable_baselines3": "stable-baselines3", "rejax": "rejax"}
-GROUPS = {"ppo": ("ppo",), "dqn": tuple(f"dqn, {name}" for name in SETTINGS)}
+GROUPS = {
+    "ppo": ("ppo",),
+    "dqn": tuple(f"dqn, {name}" for name in peers_dqn.SETTINGS),
+    "sac": tuple(f"sac, {width}" for width in peers_sac.SETTINGS),
+}
 """what a person asks for, and the tables that it makes"""
-REFERENCE = {"ppo": "rejax"} | dict.fromkeys(GROUPS["dqn"], "stable_baselines3")
+REFERENCE = {"ppo": "rejax"} | dict.fromkeys([*GROUPS["dqn"], *GROUPS["sac"]], "stable_baselines3")
+ENVIRONMENTS = {"ppo": "CartPole-v1", "dqn": "CartPole-v1", "sac": "Pendulum-v1"}
 
 
 @dataclass
@@ -60,12 +66,12 @@ def entries(table: str, lanes: Sequence[int], cores: Sequence[int], repos: Seque
     """Start everyone of a table; the reference comes first."""
     module, _, name = table.partition(", ")
     plan: list[tuple[str, int, str]] = []
+    if module != "ppo":
+        plan.append(("stable_baselines3", 1, HERE))
     for count in lanes:
-        plan += [(REFERENCE[table], count, HERE)] if module == "ppo" or count == lanes[0] else []
+        plan += [("rejax", count, HERE)] if module != "dqn" else []
         plan += [("stable_baselines3", 1, HERE)] if module == "ppo" and count == 1 else []
         plan += [("funcrl", count, repo) for repo in repos]
-    if module == "dqn":
-        plan[0] = (REFERENCE[table], 1, HERE)
     started: list[Entry] = []
     for system, count, repo in plan:
         arguments = [system, str(count), device, *([name] if name else [])]
@@ -179,7 +185,7 @@ def table(results: dict[str, Any]) -> str:
     for name in (name for group in GROUPS.values() for name in group if name in results):
         lines += [
             "",
-            f"| {name} on CartPole-v1 | steps/s, all lanes | lowest to highest | times {REFERENCE[name]} "
+            f"| {name} on {ENVIRONMENTS[name.partition(', ')[0]]} | steps/s, all lanes | lowest to highest | times {REFERENCE[name]} "
             "| the same by CPU time | start and compile | return IQM [lowest, highest] |",
             "|---|---|---|---|---|---|---|",
         ]
