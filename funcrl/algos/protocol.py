@@ -37,6 +37,10 @@ To learn, an agent finds in each window what was remembered before each step as 
 an episode begins, `initial_carry`. From there it can go through a stretch of steps again with its parameters of now,
 see `policy_gradient.recurrence`. Whether an agent remembers may depend on its settings: one that does not has the
 carry `()`, and then neither needs the argument.
+
+Noise that goes on from step to step while an agent explores is kept like a carry, in the same places. Its algorithm has
+`initial_noise(state)` and `next_noise(state, noise, key)`, each step once before it acts, and `noise` as a further argument of
+`act` alone: what is best does not depend on it.
 """
 
 from __future__ import annotations
@@ -128,6 +132,10 @@ class Algorithm(Protocol):
             shuffled and cut into minibatches where the settings have `num_epochs` and `num_minibatches`, else one
             batch.
         """
+
+    # Off-policy ones whose updates are not all alike may have `parts(config)`: functions like `update`, each with the number
+    # d for which every d-th update has it, from an agent's first on. One after the other they are `update`, which chooses by
+    # `state.step` what it keeps; the loop, which counts, calls those that are due and computes nothing else.
 
     # On-policy ones may have `observe(state, window) -> state` too, what the agent learns of a window beside what
     # its batches hold (moments of observations); it follows the last update on the window, where `observes(state)`
