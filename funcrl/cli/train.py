@@ -38,7 +38,7 @@ class Options:
     of that run"""
     steps: str | None = None
     """environment steps of each seed (1000000, 1e6, 500k), rounded down to whole iterations; by default 500000,
-    50000 for tables, 20000 and 10000 for bandits"""
+    100000 for off-policy actor-critics, 50000 for tables, 20000 and 10000 for bandits"""
     start: Path | None = None
     """folder of a run whose final agents to go on from, each seed from its own: what they have learnt stays,
     while settings, step counters, schedules, optimiser and replay begin anew"""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core.checks import require
+from funcrl.core.spaces import dtype
 from funcrl.policies.bounds import Bounds
 from funcrl.policies.choice import for_space
 from funcrl.policies.heads import Squashed
@@ -20,6 +22,8 @@ class ScaledActions:
 
     bounds: Bounds
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    """of the environment's actions"""
 
     @property
     def size(self) -> int:
@@ -43,10 +47,10 @@ class ScaledActions:
         bounds = self.bounds
         # The middle and half the width may round to a sum just beyond a bound.
         row = bounds.clip(bounds.middle(unit) + bounds.half_width(unit) * unit)
-        return row.reshape(*unit.shape[:-1], *self.shape)
+        return row.reshape(*unit.shape[:-1], *self.shape).to(self.dtype)
 
     def to_unit(self, action: Tensor) -> Tensor:
-        """Return what an action of the environment is in ±1, `[..., D]`.
+        """Return what an action of the environment is in ±1, `[..., D]` float32.
 
         Args:
             action: `[..., *shape]`, within the bounds.
@@ -54,7 +58,7 @@ class ScaledActions:
         >>> ScaledActions(Bounds((0.0,), (4.0,)), (1,)).to_unit(Tensor([3.0]))
         tensor([0.5000])
         """
-        row = action.reshape(*action.shape[: action.ndim - len(self.shape)], self.size)
+        row = action.reshape(*action.shape[: action.ndim - len(self.shape)], self.size).to(torch.float32)
         return (row - self.bounds.middle(row)) / self.bounds.half_width(row)
 
 
@@ -72,4 +76,4 @@ def scaled_actions(function: str, space: spaces.Space[object], instead: str) -> 
     require(isinstance(space, spaces.Box), function, "env.action_space", "be a Box", space, instead)
     head = for_space(function, space, Squashed)
     assert isinstance(head, Squashed)
-    return ScaledActions(head.bounds, head.shape)
+    return ScaledActions(head.bounds, head.shape, dtype(space))

@@ -183,8 +183,9 @@ class Run:
 
     @property
     def environment_seconds(self) -> float:
-        """How long this process has waited for steps of environments on the host."""
-        return sum(collector.env.seconds for collector in self._binding.on_host)
+        """How long this process has waited for environments on the host to collect, evaluations apart."""
+        collector = self._binding.collector
+        return collector.env.seconds if isinstance(collector, HostCollector) else 0.0
 
     def close(self) -> None:
         """End environments on the host, and their processes; nothing to do for those on the device."""

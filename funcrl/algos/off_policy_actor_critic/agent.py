@@ -100,7 +100,7 @@ def begin(
         ValueError: When a space is not supported, or an own network has the wrong output.
     """
     observed = beginning.observations(function, env)
-    instead = "Its actor puts out real numbers; for numbered actions take discrete_sac, dqn or ppo."
+    instead = "Its actor puts out real numbers; for numbered actions take discrete_sac, dqn or ppo, for all others ppo."
     actions = policies.scaled_actions(function, env.action_space, instead)  # type: ignore[attr-defined]
     both = spaces.Tuple([observed, spaces.Box(-1.0, 1.0, (actions.size,))])
     actor, size = make_actor(config, observed, actions.size)
@@ -222,6 +222,11 @@ def check_batch(function: str, state: State, batch: ReplayBatch) -> Tensor:
 def draw_key(state: State, purpose: int) -> Tensor:
     """Return the key of what the present update draws for one of two purposes, `[2]` int32."""
     return random.fold_in(state.key, 2 * state.step + purpose)
+
+
+def exploration_key(state: State) -> Tensor:
+    """Return the key of noise that stays until the next update, which draws from others, `[2]` int32."""
+    return random.fold_in(random.split(state.key, 1)[0], state.step)
 
 
 def squared_errors(values: Tensor, goal: Tensor) -> Errors:

@@ -8,7 +8,7 @@ Christodoulou 2019, "Soft actor-critic for discrete action settings", arXiv 1910
     J(α) = E[Σ_a π(a | s) (-α log π(a | s) - α H̄)],  with log α in the place of α               (11)
 
 Where a step terminated, y = r; where a time limit cut it off, y bootstraps. Observations may say which actions are valid,
-see `core.masks`; H̄ is then still a share of what all actions could have.
+see `core.masks`, and with n-step replay the entropy of the steps in between is left out; H̄ is then still a share of what all actions could have.
 
 Departures from the paper: (11) through log α; weights drawn by fan-in alone; perceptrons for observations that are no
 images. Its H̄ is 0.98 of the largest entropy, at which a policy of a few actions hardly prefers one; the default is lower.

@@ -9,7 +9,7 @@ Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv 181
     θ̄ ← (1 - τ) θ̄ + τ θ                                                                         (algorithm 1)
 
 Where a step terminated, y = r; where a time limit cut it off, y bootstraps. Densities are those of actions in ±1, whatever
-the bounds of the environment's are.
+the bounds of the environment's are. With n-step replay the entropy of the steps in between is left out.
 
 Departures from the paper, those of the reference results (Raffin et al. 2021): (18) through log α; weights drawn by
 fan-in alone; the critics of (9) are those after their step.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from funcrl.algos.replayed import ReplaySettings
@@ -39,8 +41,9 @@ class Settings(ReplaySettings):
     hidden: tuple[int, ...] = tree.static(default=(256, 256))
     """width of each hidden layer of actor and critics"""
     actor: nn.Module | None = tree.static(default=None)
-    """your own network from observations to what the policy is made of, instead of hidden, channels and activation; a
-    template: its parameters are drawn anew from each lane's key, its own numbers are not used"""
+    """your own network from observations to what the policy is made of (with smooth noise: to as many features as the last
+    of hidden), instead of hidden, channels and activation; a template: its parameters are drawn anew from each lane's key,
+    its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
     """your own network from a pair of observations and actions, `[B, D]` in ±1, to what a critic puts out; likewise"""
 
@@ -67,4 +70,5 @@ class DeterministicSettings(Settings):
         super().__post_init__()
         name = checks.name_of(self)
         checks.settings(self, name, unit=("noise_decay",), not_negative=("exploration_noise",))
+        checks.number(name, "exploration_noise", self.exploration_noise, -math.inf, math.inf)
         checks.known(name, "noise", self.noise, NOISE)

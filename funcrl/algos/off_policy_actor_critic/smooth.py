@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, policies
 from funcrl.algos.off_policy_actor_critic import agent
+from funcrl.core import checks, random
 from funcrl.nets import initialisers
 from funcrl.nets.mlp import Linear
 from funcrl.policies.bounds import Bounds
@@ -50,8 +51,11 @@ class SmoothActor(nn.Module):
 
 def actor(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
     """Return the template of such an actor; the user's own network, where there is one, puts out the features."""
-    body = config.actor
-    if body is None:
+    body, name = config.actor, checks.name_of(config)
+    if body is not None:
+        params = nets.init(body, random.key(0))
+        nets.check_output(name, "actor", body, params, space, config.hidden[-1])
+    else:
         features = agent.network(config, space, config.hidden[-1], config.hidden[:-1])
         body = nets.activated(features, config.activation)
     return _actor(body, config.hidden[-1], size)

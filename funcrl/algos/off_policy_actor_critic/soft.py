@@ -32,7 +32,9 @@ class TemperatureSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.settings(self, checks.name_of(self), positive=("temperature",), flags=("learn_temperature",))
+        name = checks.name_of(self)
+        checks.settings(self, name, positive=("temperature",), flags=("learn_temperature",))
+        checks.number(name, "temperature", self.temperature, -math.inf, math.inf)
 
 
 @tree.struct
@@ -50,8 +52,9 @@ class SoftSettings(TemperatureSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = checks.name_of(self)
-        checks.number(name, "target_entropy", self.target_entropy, -math.inf, 0.6931)
-        checks.number(name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
+        checks.number(name, "target_entropy", self.target_entropy, -math.inf, math.log(2.0))
+        for finite in ("target_entropy", "initial_log_std"):
+            checks.number(name, finite, getattr(self, finite), -math.inf, math.inf)
         checks.known(name, "action_noise", self.action_noise, ACTION_NOISE)
         hold = "name a layer where action_noise is smooth: noise is made of what it puts out"
         fine = self.action_noise != "smooth" or len(self.hidden) > 0
@@ -96,7 +99,7 @@ def act(state: State, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]
     k_random, k_policy = random.split(key, 2)
     if state.config.action_noise == "smooth":
         # One function of the observation until the next update.
-        k_policy = agent.draw_key(state, 0)
+        k_policy = agent.exploration_key(state)
     unit = policy(state, state.params["actor"], obs).sample(k_policy)
     return agent.explored(state, unit, k_random), {}
 
@@ -113,7 +116,9 @@ def with_temperature(state: State) -> State:
 
 
 def temperature(state: State) -> Tensor:
-    """Return α, `[]`."""
+    """Return α, `[]`; where it is not learnt that of the settings, whatever the agent began with."""
+    if not state.config.learn_temperature:
+        return state.config.temperature  # type: ignore[no-any-return]
     return torch.exp(state.params["temperature"]["log"])
 
 

@@ -14,7 +14,7 @@ Where a step terminated, y = r; where a time limit cut it off, y bootstraps.
 The first step of a run is one of the actor too, then every d-th. `update` is such a step whatever its number: it chooses
 by the number what to keep. Whoever knows the number can save what is thrown away by `parts`, as the training loop does.
 
-Departures from the paper: as in the authors' later code one size of all hidden layers, batches of 256 and a learning
+Departures from the paper: as in the authors' code ã stays within ±1, as in their later one there is one size of all hidden layers, batches of 256 and a learning
 rate of the critics' and actor's own; weights drawn by fan-in alone.
 """
 
@@ -60,6 +60,9 @@ __all__ = [
 
 LOOP = "off_policy"
 
+MOST = 1000
+"""A delay: the training loop arranges the updates from one of the actor's to the next beforehand."""
+
 METRICS = (*agent.CRITIC_METRICS, *agent.ACTOR_METRICS)
 
 
@@ -78,6 +81,8 @@ class Config(DeterministicSettings):
         super().__post_init__()
         named = ("target_noise", "target_noise_clip")
         checks.settings(self, "td3.Config", not_negative=named, counts=("policy_delay",))
+        most, hold = self.policy_delay <= MOST, f"be at most {MOST}"
+        checks.require(most, "td3.Config", "policy_delay", hold, self.policy_delay)
 
 
 def smoothed(unit: Tensor, noise: Tensor, clip: Tensor) -> Tensor:

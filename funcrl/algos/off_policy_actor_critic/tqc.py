@@ -11,7 +11,7 @@ distributional quantile critics", arXiv 2005.04269, algorithm 1.
     J(α) = E[-α log π(a | s) - α H̄],  with log α in the place of α                              (10)
 
 (In the paper k N quantiles are kept, k = M - d.) Where a step terminated, y_i = r; where a time limit cut it off, y_i
-bootstraps. Densities are those of actions in ±1.
+bootstraps. Densities are those of actions in ±1. With n-step replay the entropy of the steps in between is left out.
 
 The modern method of this kind that funcrl has: it is SAC and QR-DQN put together, so both can be read beside it, it keeps
 no state beside parameters (CrossQ's batch normalisation does), and costs one gradient step for each step of the

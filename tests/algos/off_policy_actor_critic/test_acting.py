@@ -165,6 +165,14 @@ class Own(nn.Module):
         return self.layer(torch.cat(pair, dim=-1))
 
 
+def test_actions_have_the_dtype_of_their_space():
+    env = SimpleNamespace(observation_space=BOX, action_space=spaces.Box(-1, 1, (2,), np.float64))
+    state = sac.init(random.key(0), sac.Config(**SMALL), env)
+    action = sac.act(state, torch.zeros(4, 3), random.key(1))[0]
+    assert action.dtype == torch.float64
+    assert state.actions.to_unit(action).dtype == torch.float32
+
+
 def test_networks_of_ones_own_are_used():
     config = sac.Config(**SMALL, critic=Own(1), actor=nn.Linear(3, 4))
     state = sac.init(random.key(0), config, ARM)
@@ -222,6 +230,10 @@ def test_what_does_not_fit_is_refused(module, env, settings, message):
     [
         (sac, {"temperature": 0.0}, r"sac.Config: temperature must"),
         (sac, {"target_entropy": 0.7}, "target_entropy must"),
+        (sac, {"target_entropy": -math.inf}, "target_entropy must be finite"),
+        (sac, {"temperature": math.inf}, "temperature must be finite"),
+        (td3, {"exploration_noise": math.inf}, "exploration_noise must be finite"),
+        (td3, {"policy_delay": 10**6}, "policy_delay must be at most 1000"),
         (sac, {"learn_temperature": 1}, "learn_temperature must be True or False"),
         (sac, {"actor_learning_rate": -1.0}, "actor_learning_rate must"),
         (discrete_sac, {"target_entropy": -1.0}, r"discrete_sac.Config: target_entropy must"),

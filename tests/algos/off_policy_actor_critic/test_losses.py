@@ -241,6 +241,9 @@ def test_a_temperature_that_is_not_learnt_stays(name):
     state = make(name, temperature=0.3, learn_temperature=False)
     after = EVERY[name].update(state, make_batch(name))
     assert float(after.metrics["temperature"]) == pytest.approx(0.3)
+    # Settings count, whatever was learnt before: as for an agent that goes on with others.
+    other = tree.replace(state, params=state.params | {"temperature": {"log": torch.zeros(())}})
+    assert float(EVERY[name].update(other, make_batch(name)).metrics["temperature"]) == pytest.approx(0.3)
     assert torch.equal(after.params["temperature"]["log"], state.params["temperature"]["log"])
 
 

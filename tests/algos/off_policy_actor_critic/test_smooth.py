@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 from funcrl.algos import sac, tqc
-from funcrl.algos.off_policy_actor_critic import soft
+from funcrl.algos.off_policy_actor_critic import agent, soft
 from funcrl.core import random, tree
-from tests.algos.off_policy_actor_critic.test_losses import make, make_batch
+from tests.algos.off_policy_actor_critic.test_losses import ARM, SMALL, make, make_batch
 
 SMOOTH = {"action_noise": "smooth", "initial_log_std": -1.0}
 
@@ -57,6 +58,22 @@ def test_the_spread_learns_and_gradients_reach_all_of_the_actor():
     after = sac.update(state, batch)
     for name, leaf in after.params["actor"].items():
         assert not torch.equal(leaf, state.params["actor"][name]), name
+
+
+def test_the_noise_of_acting_is_none_of_what_updates_draw():
+    state = make("sac", **SMOOTH)
+    updates = [agent.draw_key(state, purpose) for purpose in range(2)]
+    assert not any(torch.equal(agent.exploration_key(state), key) for key in updates)
+
+
+def test_a_network_of_ones_own_puts_out_the_features():
+    config = {**SMALL, **SMOOTH}
+    state = sac.init(random.key(0), sac.Config(**config, actor=nn.Linear(3, 6)), ARM)
+    assert state.params["actor"]["log_std"].shape == (6, 2)
+    with pytest.raises(
+        ValueError, match=r"sac.Config: actor must map observations \[B, 3\] to \[B, 6\], got"
+    ):
+        sac.init(random.key(0), sac.Config(**config, actor=nn.Linear(3, 4)), ARM)
 
 
 def test_smooth_noise_needs_a_layer_and_a_known_name():
