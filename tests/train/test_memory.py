@@ -46,9 +46,8 @@ def counting():
     def act(agent, obs, key, carry):
         return torch.zeros_like(obs[..., 0], dtype=torch.int64), {"told": carry[0] + 0 * obs[..., 0]}
 
-    return Policy(
-        act, lambda agent: (torch.zeros((), device=agent.device),), lambda agent, obs, carry: (carry[0] + 1,)
-    )
+    begin = lambda agent: (torch.zeros((), device=agent.device),)
+    return Policy(act, begin, lambda agent, obs, carry, key: (carry[0] + 1,))
 
 
 @pytest.mark.parametrize("way", ["device", *WAYS])

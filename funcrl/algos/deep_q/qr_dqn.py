@@ -73,6 +73,7 @@ def target(
     Returns:
         `[B, N]`.
 
+    >>> import torch
     >>> target(torch.ones(1), torch.tensor([0.5]), torch.tensor([[[0.0, 4.0], [1.0, 1.0]]]))
     tensor([[1., 3.]])
     """
@@ -89,6 +90,7 @@ def errors(quantiles: Tensor, action: Tensor, goal: Tensor, threshold: Tensor) -
         goal: `[B, N]` T θ.
         threshold: `[]` κ.
 
+    >>> import torch
     >>> found = errors(torch.zeros(1, 1, 2), torch.tensor([0]), torch.tensor([[4.0, -4.0]]), torch.tensor(0.0))
     >>> found.loss, found.td_error  # ¼ · 4 and ¾ · 4, halved, and the same for ¾
     (tensor([4.]), tensor([0.]))

@@ -53,7 +53,7 @@ def actor(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
     """Return the template of such an actor; the user's own network, where there is one, puts out the features."""
     body, name = config.actor, checks.name_of(config)
     if body is not None:
-        params = nets.init(body, random.key(0))
+        params = nets.init(body, random.key(0, "cpu"))
         nets.check_output(name, "actor", body, params, space, config.hidden[-1])
     else:
         features = agent.network(config, space, config.hidden[-1], config.hidden[:-1])

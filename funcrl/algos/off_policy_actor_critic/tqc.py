@@ -95,6 +95,7 @@ def target(
     Returns:
         `[B, (M - d) N]`, ascending.
 
+    >>> import torch
     >>> quantiles = torch.tensor([[[0.0, 9.0]], [[3.0, 2.0]]])
     >>> target(torch.ones(1), torch.ones(1), quantiles, torch.zeros(1), torch.ones(()), num_dropped=1)
     tensor([[1., 3.]])
