@@ -6,7 +6,7 @@
     python benchmarks/peers.py ppo --repo ../other-checkout   # another checkout's funcrl beside this one's
 
 Needs the extra `peers`. PPO, config P, beside Rejax (JAX) at as many lanes and stable-baselines3 at one;
-DQN beside stable-baselines3; SAC beside both, at two sizes of networks. Each system is a process of its own, with one thread, on one core, the same
+DQN beside stable-baselines3; SAC too, at two sizes of networks. Each system is a process of its own, with one thread, on one core, the same
 for all; it compiles once, and then all take short turns on that core, `--repeats` rounds of them (see
 `turns.py`). Two ratios to the reference are given, each the median over rounds of what was measured
 within one round, with the lowest and the highest: of steps per second, and of steps per second of CPU
@@ -69,7 +69,7 @@ def entries(table: str, lanes: Sequence[int], cores: Sequence[int], repos: Seque
     if module != "ppo":
         plan.append(("stable_baselines3", 1, HERE))
     for count in lanes:
-        plan += [("rejax", count, HERE)] if module != "dqn" else []
+        plan += [("rejax", count, HERE)] if module == "ppo" else []
         plan += [("stable_baselines3", 1, HERE)] if module == "ppo" and count == 1 else []
         plan += [("funcrl", count, repo) for repo in repos]
     started: list[Entry] = []

@@ -1,11 +1,7 @@
-"""SAC on Pendulum as three systems run it; see `peers.py`.
+"""SAC on Pendulum as stable-baselines3 and as funcrl run it; see `peers.py`.
 
 One gradient step for each environment step, batches of 256, a buffer of 100,000, two hidden layers of ReLU, of the width
 that the table says, a learned temperature. Every timed step is past warm-up.
-
-- stable-baselines3: the same; one lane.
-- Rejax: the same as far as it has them. Its policy is a normal whose actions are clipped rather than squashed by a tanh, and
-  its lanes are `vmap`, as in its documentation. Evaluation is left out by a callback that does nothing.
 """
 
 from __future__ import annotations
@@ -77,50 +73,7 @@ def stable_baselines3(width: int, lanes: int, device: str) -> Contestant:
     return Contestant(1, advance)
 
 
-def rejax(width: int, lanes: int, device: str) -> Contestant:
-    """Return Rejax's SAC, past its warm-up."""
-    import jax
-    from rejax import SAC
-
-    def make_agent(steps: int) -> Any:
-        made = SAC.create(
-            env="Pendulum-v1",
-            agent_kwargs={"hidden_layer_sizes": (width, width), "activation": "relu"},
-            num_envs=1,
-            num_epochs=1,
-            buffer_size=BUFFER,
-            fill_buffer=WARMUP,
-            batch_size=BATCH,
-            learning_rate=3e-4,
-            gamma=0.99,
-            polyak=0.995,
-            total_timesteps=steps,
-            eval_freq=steps,
-            skip_initial_evaluation=True,
-        )
-        return made.replace(eval_callback=lambda algorithm, state, key: ())
-
-    chunk = at_once(lanes)
-    keys = jax.random.split(jax.random.PRNGKey(0), lanes)
-    states = jax.jit(jax.vmap(make_agent(chunk).init_state))(keys)
-
-    def trainer(steps: int) -> Any:
-        algorithm = make_agent(steps)
-        return jax.jit(jax.vmap(lambda state: algorithm.train(train_state=state)[0]), donate_argnums=0)
-
-    states = jax.block_until_ready(trainer(WARMUP + chunk)(states))
-    train = trainer(chunk)
-
-    def advance() -> int:
-        nonlocal states
-        states = jax.block_until_ready(train(states))
-        return chunk * lanes
-
-    advance()
-    return Contestant(lanes, advance)
-
-
 def make(system: str, lanes: str, device: str, name: str) -> Contestant:
     """Return a system at work on so many lanes, with layers of one width."""
-    made = {"funcrl": funcrl, "rejax": rejax, "stable_baselines3": stable_baselines3}
+    made = {"funcrl": funcrl, "stable_baselines3": stable_baselines3}
     return made[system](int(name), int(lanes), device)

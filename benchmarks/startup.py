@@ -48,8 +48,10 @@ PROGRAMS = {
     "impala": {"env": "CartPole-v1", "config": ""},
     "reinforce": {"env": "CartPole-v1", "config": ""},
     "dqn": {"env": "CartPole-v1", "config": "warmup_steps=100"},
-    **{name: {"env": "Pendulum-v1", "config": "warmup_steps=100"} for name in ("ddpg", "td3", "sac", "tqc")},
-    "discrete_sac": {"env": "CartPole-v1", "config": "warmup_steps=100"},
+    **{  # Warm near the end of the first thousand steps, which are an iteration: each later one is an update.
+        name: {"env": "Pendulum-v1", "config": "warmup_steps=990"} for name in ("ddpg", "td3", "sac", "tqc")
+    },
+    "discrete_sac": {"env": "CartPole-v1", "config": "warmup_steps=990"},
     "q_learning": {"env": "CliffWalking-v1", "config": ""},
 }
 HEADER = """
