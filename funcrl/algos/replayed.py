@@ -1,11 +1,15 @@
-"""What all share that learn from replayed experience: settings, and what a batch has to hold."""
+"""What all share that learn from replayed experience: settings, what they describe, and what a batch has to hold."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from gymnasium import spaces
+from torch import Tensor, nn
 
+from funcrl import nets, optim
 from funcrl.core import ReplayBatch, checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
 
@@ -84,6 +88,36 @@ class ReplaySettings:
         checks.known(name, "replay", self.replay, REPLAY)
         checks.known(name, "storage", self.storage, STORAGE)
         _check_sizes(name, self)
+
+
+def network(
+    config: ReplaySettings, space: spaces.Space[Any], size: int, hidden: tuple[int, ...] | None = None
+) -> nn.Module:
+    """Return the network that settings describe, from what a space holds to `size` numbers.
+
+    Args:
+        config: The settings.
+        space: Of one input.
+        size: Numbers that it puts out.
+        hidden: Widths of its hidden layers, those of the settings by default.
+    """
+    return nets.for_observations(
+        space,
+        config.channels,
+        config.hidden if hidden is None else hidden,
+        size,
+        stride=config.stride,
+        activation=config.activation,
+        # Weights from U(±1/√fan_in), as those of the references are.
+        hidden_gain=None,
+        output_gain=None,
+    )
+
+
+def optimizer(config: ReplaySettings, rate: float | Tensor) -> optim.Optimizer:
+    """Return Adam behind a clipped gradient, by the settings' `max_grad_norm` and `adam_epsilon`."""
+    clipped = optim.clip_by_global_norm(config.max_grad_norm)
+    return optim.chain(clipped, optim.adam(rate, epsilon=config.adam_epsilon))
 
 
 def check_batch(function: str, batch: ReplayBatch, size: int, numbered: bool) -> None:

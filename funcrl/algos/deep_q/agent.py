@@ -60,28 +60,13 @@ class Errors(NamedTuple):
     """`[B]` Q(s, a) of the action that was taken"""
 
 
-def plain_network(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
-    """Return the network that settings describe, from an observation to `size` numbers."""
-    return nets.for_observations(
-        space,
-        config.channels,
-        config.hidden,
-        size,
-        stride=config.stride,
-        activation=config.activation,
-        # Weights from U(±1/√fan_in), as those of the references are.
-        hidden_gain=None,
-        output_gain=None,
-    )
-
-
 def begin(
     function: str,
     key: Tensor,
     config: Any,
     env: object,
     outputs: int = 1,
-    describe: Callable[[Any, spaces.Space[Any], int], nn.Module] = plain_network,
+    describe: Callable[[Any, spaces.Space[Any], int], nn.Module] = replayed.network,
 ) -> State:
     """Make an agent that has learnt nothing.
 
@@ -113,7 +98,7 @@ def begin(
     return State(
         params=params,
         target_params=tree.map(torch.clone, params),
-        optimizer=_optimizer(config, config.learning_rate).init(params),
+        optimizer=replayed.optimizer(config, config.learning_rate).init(params),
         step=zero,
         env_steps=torch.zeros_like(zero),
         td_error=torch.zeros(config.batch_size, dtype=torch.float32, device=key.device),
@@ -129,7 +114,7 @@ def with_params(state: S, params: nets.Params) -> S:
         state,
         params=params,
         target_params=tree.map(torch.clone, params),
-        optimizer=_optimizer(state.config, state.config.learning_rate).init(params),
+        optimizer=replayed.optimizer(state.config, state.config.learning_rate).init(params),
     )
 
 
@@ -231,7 +216,7 @@ def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors
 
     grads, (value, rows) = torch.func.grad_and_value(loss, has_aux=True)(state.params)
     rate = learning_rate(state)
-    updates, optimizer = _optimizer(state.config, rate).update(grads, state.optimizer, state.params)
+    updates, optimizer = replayed.optimizer(state.config, rate).update(grads, state.optimizer, state.params)
     params = optim.apply(state.params, updates)
     step = state.step + 1
     due = step % torch.full_like(step, state.config.target_period) == 0
@@ -265,10 +250,3 @@ def learning_rate(state: State) -> Tensor:
     """Return α as it is now, `[]`."""
     over = schedules.known_length(state.config.anneal_steps)
     return state.config.learning_rate * schedules.linear(1.0, 0.0, over, state.env_steps)  # type: ignore[no-any-return]
-
-
-def _optimizer(config: Any, rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.adam(rate, epsilon=config.adam_epsilon),
-    )

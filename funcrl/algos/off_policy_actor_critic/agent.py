@@ -104,7 +104,7 @@ def begin(
     actions = policies.scaled_actions(function, env.action_space, instead)  # type: ignore[attr-defined]
     both = spaces.Tuple([observed, spaces.Box(-1.0, 1.0, (actions.size,))])
     actor, size = make_actor(config, observed, actions.size)
-    critic = config.critic or network(config, both, critic_outputs)
+    critic = config.critic or replayed.network(config, both, critic_outputs)
     state = assemble(key, config, metrics, actor, critic, actions, num_critics, targets)
     nets.check_output(function, "config.actor", actor, state.params["actor"], observed, size)
     one = tree.index(state.params["critics"], 0)
@@ -151,26 +151,9 @@ def assemble(
 
 def with_params(state: S, name: str, values: nets.Params) -> S:
     """Return the agent with further parameters, from which nothing has descended yet."""
-    optimizer = _optimizer(state.config, state.config.learning_rate).init(values)
+    optimizer = replayed.optimizer(state.config, state.config.learning_rate).init(values)
     return tree.replace(
         state, params=state.params | {name: values}, optimizer=state.optimizer | {name: optimizer}
-    )
-
-
-def network(
-    config: Any, space: spaces.Space[Any], size: int, hidden: tuple[int, ...] | None = None
-) -> nn.Module:
-    """Return the network that settings describe, from what a space holds to `size` numbers."""
-    return nets.for_observations(
-        space,
-        config.channels,
-        config.hidden if hidden is None else hidden,
-        size,
-        stride=config.stride,
-        activation=config.activation,
-        # Weights from U(±1/√fan_in), as those of the references are.
-        hidden_gain=None,
-        output_gain=None,
     )
 
 
@@ -309,7 +292,7 @@ def descend(
     """
     params = state.params[name]
     grads, (value, beside) = torch.func.grad_and_value(loss, has_aux=True)(params)
-    updates, optimizer = _optimizer(state.config, rate).update(grads, state.optimizer[name], params)
+    updates, optimizer = replayed.optimizer(state.config, rate).update(grads, state.optimizer[name], params)
     after = tree.replace(
         state,
         params=state.params | {name: optim.apply(params, updates)},
@@ -338,10 +321,3 @@ def actor_learning_rate(state: State) -> Tensor:
 def _remaining(state: State) -> Tensor:
     over = schedules.known_length(state.config.anneal_steps)
     return schedules.linear(1.0, 0.0, over, state.env_steps)
-
-
-def _optimizer(config: Any, rate: float | Tensor) -> optim.Optimizer:
-    return optim.chain(
-        optim.clip_by_global_norm(config.max_grad_norm),
-        optim.adam(rate, epsilon=config.adam_epsilon),
-    )

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets
+from funcrl.algos import replayed
 from funcrl.algos.off_policy_actor_critic import agent
 from funcrl.algos.off_policy_actor_critic.agent import State
 from funcrl.core import checks, random
@@ -16,7 +17,7 @@ from funcrl.core import checks, random
 
 def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nn.Module, int]:
     """Return the template of an actor for D actions, and how many numbers it puts out."""
-    return config.actor or agent.network(config, space, size), size
+    return config.actor or replayed.network(config, space, size), size
 
 
 def policy(state: State, params: nets.Params, obs: Any) -> Tensor:

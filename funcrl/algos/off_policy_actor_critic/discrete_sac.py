@@ -115,7 +115,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     function = "discrete_sac.init"
     instead = "Its actor chooses among numbered actions; for real ones take sac, tqc or td3."
     space, count = beginning.spaces_of(function, env, instead)
-    actor, critic = (own or agent.network(config, space, count) for own in (config.actor, config.critic))
+    actor, critic = (own or replayed.network(config, space, count) for own in (config.actor, config.critic))
     made = agent.assemble(key, config, METRICS, actor, critic, None, 2, ("critics",))
     nets.check_output(function, "config.actor", actor, made.params["actor"], space, count)
     one = tree.index(made.params["critics"], 0)
@@ -127,7 +127,7 @@ def act(state: State, obs: Any, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]
     """Draw an action from the policy; before the buffer is warm any valid action."""
     logits = _logits(state, state.params["actor"], obs)
     warm = state.env_steps >= state.config.warmup_steps
-    return random.categorical(key, torch.where(warm, logits, _masked(torch.zeros_like(logits), obs))), {}
+    return random.categorical(key, torch.where(warm, logits, masks.values(torch.zeros_like(logits), obs))), {}
 
 
 def greedy(state: State, obs: Any) -> Tensor:
@@ -152,8 +152,4 @@ def update(state: State, batch: ReplayBatch) -> State:
 
 def _logits(state: State, params: nets.Params, obs: Any) -> Tensor:
     """Return the logits of π(· | s), `[..., A]`, -inf for actions that are not valid."""
-    return _masked(nets.apply(state.actor, params, obs), obs)
-
-
-def _masked(logits: Tensor, obs: Any) -> Tensor:
-    return masks.values(logits, obs)
+    return masks.values(nets.apply(state.actor, params, obs), obs)

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, policies
-from funcrl.algos.off_policy_actor_critic import agent
+from funcrl.algos import replayed
 from funcrl.core import checks, random
 from funcrl.nets import initialisers
 from funcrl.nets.mlp import Linear
@@ -56,7 +56,7 @@ def actor(config: Any, space: spaces.Space[Any], size: int) -> nn.Module:
         params = nets.init(body, random.key(0, "cpu"))
         nets.check_output(name, "actor", body, params, space, config.hidden[-1])
     else:
-        features = agent.network(config, space, config.hidden[-1], config.hidden[:-1])
+        features = replayed.network(config, space, config.hidden[-1], config.hidden[:-1])
         body = nets.activated(features, config.activation)
     return _actor(body, config.hidden[-1], size)
 

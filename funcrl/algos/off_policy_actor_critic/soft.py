@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, policies
+from funcrl.algos import replayed
 from funcrl.algos.off_policy_actor_critic import agent, smooth
 from funcrl.algos.off_policy_actor_critic.agent import State
 from funcrl.algos.off_policy_actor_critic.settings import Settings
@@ -65,7 +66,7 @@ def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nn.Module, 
     """Return the template of an actor for D actions, and how many numbers it puts out."""
     if config.action_noise == "smooth":
         return smooth.actor(config, space, size), 2 * size + config.hidden[-1]
-    return config.actor or agent.network(config, space, 2 * size), 2 * size
+    return config.actor or replayed.network(config, space, 2 * size), 2 * size
 
 
 def begun(state: State) -> State:
