@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import fnmatch
 import importlib.util
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +21,16 @@ from funcrl import envs, ops
 from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.core import random
-from funcrl.io import learning_curve
+from funcrl.io import learning_curve, write_video
 from funcrl.io.files import json_text
-from funcrl.train import evaluate, train
+from funcrl.train import evaluate, film, train
 
 TRAINING = "mean return of the last 100 training episodes"
 GREEDY = "mean return of 100 greedy episodes"
+
+
+EVERY = 2
+"""steps from picture to picture of a film, which then runs as much faster"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Row:
     """settings that are not the preset's"""
     needs: str | None = None
     """module of a simulator that may not be there"""
+    film: float | None = None
+    """return at which a film of the first seed's first greedy episode ends; there is none without"""
 
     @property
     def settings(self) -> tuple[Any, int]:
@@ -57,6 +64,9 @@ class Row:
         chosen = preset(self.algorithm, self.preset, self.env)
         return dataclasses.replace(chosen.config, **self.changes), chosen.num_steps
 
+
+LAP = 31.4
+"""return of one round of the driving environment's track"""
 
 _PPO = "CleanRL 490.04 ± 6.12"
 _DQN = "CleanRL 488.69 ± 16.11"
@@ -105,6 +115,15 @@ ROWS: dict[str, Row] = {
     ),
     "td3/Pendulum": Row("td3", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
     "ddpg/Pendulum": Row("ddpg", "Pendulum-v1", -170, "zoo -152", "zoo", GREEDY),
+    "sac/HalfCheetah": Row(
+        "sac", "HalfCheetah-v5", 8200, "CleanRL 9635 ± 1424 (v4)", "zoo", GREEDY, needs="mujoco"
+    ),
+    "td3/HalfCheetah": Row(
+        "td3", "HalfCheetah-v5", 9400, "CleanRL 9583 ± 126 (v4)", "zoo", GREEDY, needs="mujoco"
+    ),
+    "sac/Driving": Row(
+        "sac", "Driving-v0", LAP, "a lap 31.4, a scripted driver 73.1", "own", GREEDY, film=LAP
+    ),
     "c51/CartPole": Row("c51", "CartPole-v1", 475, "–"),
     "qr_dqn/CartPole": Row("qr_dqn", "CartPole-v1", 475, "–"),
     "pqn/CartPole": Row("pqn", "CartPole-v1", 475, "–"),
@@ -121,7 +140,13 @@ def measure(name: str, seeds: list[int], device: str, pictures: Path | None = No
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         title = f"{row.algorithm} on {row.env}, {len(seeds)} seeds"
-        learning_curve(result, title, pictures / f"{name.replace('/', '_').lower()}.png")
+        stem = name.replace("/", "_").lower()
+        learning_curve(result, title, pictures / f"{stem}.png")
+        if row.film is not None:
+            shown = film(row.algorithm, env, result.states, num_episodes=100)
+            moments = itertools.takewhile(lambda moment: moment.episode_return < row.film, shown.moments)
+            frames = (moment.frame for moment in itertools.islice(moments, 0, None, EVERY))
+            write_video(pictures / f"{stem}.gif", frames, shown.fps)
     returns = {
         TRAINING: result.final_returns(),
         GREEDY: evaluate(row.algorithm, env, result.states, num_episodes=100).mean(dim=1).cpu(),

@@ -5,8 +5,8 @@ Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `pp
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
-a run is, in the zoo's own implementation as in this one. `recurrent` is our own, for environments that ask for a
-memory.
+a run is, in the zoo's own implementation as in this one. `own` is our own, for environments of our own, and `recurrent`
+too, for those that ask for a memory.
 """
 
 from __future__ import annotations
@@ -202,6 +202,30 @@ _ZOO_SAC_MOUNTAIN_CAR_CONTINUOUS = {
     "initial_log_std": -3.67,
 }
 
+# As the zoo's, whose environments are the version before these.
+_ZOO_MUJOCO = {"warmup_steps": 10_000, "buffer_size": 1_000_000, "batch_size": 256}
+
+_ZOO_SAC_MUJOCO = _ZOO_MUJOCO | {"learning_rate": 3e-4, "hidden": (256, 256)}
+
+_ZOO_DETERMINISTIC_MUJOCO = _ZOO_MUJOCO | {
+    "learning_rate": 1e-3,
+    "noise": "normal",
+    "exploration_noise": 0.1,
+    "hidden": (400, 300),
+}
+
+_MUJOCO = ("HalfCheetah-v5", "Hopper-v5")
+
+# It has to see what the throttle is good for, so it sees more than one update could learn from.
+_OWN_DRIVING = {
+    "learning_rate": 1e-3,
+    "num_envs": 8,
+    "updates_per_window": 2,
+    "warmup_steps": 8_000,
+    "buffer_size": 400_000,
+    "hidden": (64, 64),
+}
+
 _ZOO_DETERMINISTIC_PENDULUM = {
     "learning_rate": 1e-3,
     "gamma": 0.98,
@@ -212,7 +236,12 @@ _ZOO_DETERMINISTIC_PENDULUM = {
     "hidden": (400, 300),
 }
 
-_DETERMINISTIC = {"zoo": {"Pendulum-v1": (20_000, _ZOO_DETERMINISTIC_PENDULUM)}}
+_DETERMINISTIC = {
+    "zoo": {
+        "Pendulum-v1": (20_000, _ZOO_DETERMINISTIC_PENDULUM),
+        **dict.fromkeys(_MUJOCO, (1_000_000, _ZOO_DETERMINISTIC_MUJOCO)),
+    }
+}
 
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
@@ -239,7 +268,9 @@ PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {
         "zoo": {
             "MountainCarContinuous-v0": (50_000, _ZOO_SAC_MOUNTAIN_CAR_CONTINUOUS),
             "Pendulum-v1": (20_000, _ZOO_SAC_PENDULUM),
-        }
+            **dict.fromkeys(_MUJOCO, (1_000_000, _ZOO_SAC_MUJOCO)),
+        },
+        "own": {"Driving-v0": (400_000, _OWN_DRIVING)},
     },
     "td3": _DETERMINISTIC,
 }
@@ -260,7 +291,7 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
 
     Args:
         algorithm: `"dqn"`.
-        name: `"cleanrl"`, `"zoo"`, `"zoo-slow"` or `"recurrent"`, see above.
+        name: `"cleanrl"`, `"zoo"`, `"zoo-slow"`, `"own"` or `"recurrent"`, see above.
         env: `"CartPole-v1"`; Gymnasium's own, `"gymnasium:CartPole-v1"`, has the same.
 
     Raises:

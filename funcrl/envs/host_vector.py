@@ -8,7 +8,6 @@ act on next.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,8 +77,6 @@ class HostVector:
         self._over = [np.zeros(vector.num_envs, dtype=bool) for vector in self._vectors]
         self._times = [0] * len(self._vectors)
         self._stops = Stops(env.name, env.action_space, num_lanes, num_envs)
-        self.seconds = 0.0
-        """that all steps have taken so far"""
 
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin an episode in every environment.
@@ -119,7 +116,6 @@ class HostVector:
             HostError: When an environment raises or returns what it must not, or the process that it
                 runs in has died.
         """
-        began = time.perf_counter()
         arrays = self._stops.actions(as_arrays(actions, self.env.action_space))
         steps, begin = [], 0
         with self._blame("step"):
@@ -130,7 +126,6 @@ class HostVector:
                 begin += vector.num_envs
         valid, reward, *others = (self._together(list(column)) for column in zip(*steps, strict=True))
         reward = self._stops.rewards(reward, valid)
-        self.seconds += time.perf_counter() - began
         return HostStep(valid, reward, *others)
 
     def close(self) -> None:

@@ -211,7 +211,7 @@ class HostEpisodes:
 
     def close(self) -> None:
         """End the environments; `moments` can still be played, if episodes have been before."""
-        self.collector.env.close()
+        self.collector.close()
 
 
 def first_returns(collect: Collector | HostCollector, count: Tensor, num_episodes: int, limit: int) -> Tensor:

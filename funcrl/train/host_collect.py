@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -56,6 +59,9 @@ class HostCollector:
         self.act = jit.jit(torch.vmap(act, in_dims=(0, 0, 0, 0, 0, None)), backend=backend)
         self.programs = [self.act]
         self.window: Any = None
+        self.seconds = 0.0
+        """that windows have waited for environments so far"""
+        self._thread: ThreadPoolExecutor | None = None
         self._policy = policy
         self._arguments = (agent, key, count)
         self._step = torch.zeros((), dtype=torch.int32, device=key.device)
@@ -85,10 +91,22 @@ class HostCollector:
         self._inherited = self.env
         self.env = HostVector(self.env.env, self.env.num_lanes, self.env.num_envs)
 
-    def __call__(self) -> Window:
-        """Collect one window and return it; the next call overwrites it."""
+    def close(self) -> None:
+        """End all environments, and their processes."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        self.env.close()
+
+    def __call__(self, meanwhile: Callable[[int], object] | None = None) -> Window:
+        """Collect one window and return it; the next call overwrites it.
+
+        Args:
+            meanwhile: Called with t while the environments take their step t of the window on another thread, once
+                for each t below T. It may change the agent, which has chosen the actions of that step before.
+        """
         rows = torch.zeros_like(self._returns, dtype=torch.int64)
         self._step.zero_()
+        taken = 0
         while int(rows.min()) < self.num_steps:
             tree.map(lambda buffer, obs: buffer.copy_(self._by_lane(obs)), self._obs, self._next)
             (action, extras), carry = self._act()
@@ -96,7 +114,10 @@ class HostCollector:
             chosen = tree.map(lambda x: x.flatten(0, 1).cpu(), told)
             self._step += 1
             unfinished = rows.reshape(self.env.num_lanes, -1).amin(1) < self.num_steps
-            step = self.env.step(chosen[0], unfinished.tolist())
+            # Steps that only begin episodes can make it more than T.
+            work = functools.partial(meanwhile, taken) if meanwhile and taken < self.num_steps else None
+            step = self._take(chosen[0], unfinished.tolist(), work)
+            taken += 1
             self._returns += torch.where(step.valid, step.reward, 0.0)
             self._write(rows, chosen, step)
             rows += step.valid
@@ -130,6 +151,22 @@ class HostCollector:
         (action, _), carry = self._act()
         tree.map(lambda buffer, after: buffer[lane, 0].copy_(after[lane, 0]), self._carry, carry)
         return tree.map(lambda x: x[lane, 0].cpu(), action)
+
+    def _take(self, action: Any, wanted: list[bool], work: Callable[[], object] | None) -> HostStep:
+        """Take a step in all environments, on a thread of its own where there is work to do meanwhile."""
+        if work is None:
+            began = time.perf_counter()
+            step = self.env.step(action, wanted)
+        else:
+            self._thread = self._thread or ThreadPoolExecutor(1, "funcrl environments")
+            coming = self._thread.submit(self.env.step, action, wanted)
+            try:
+                work()
+            finally:
+                began = time.perf_counter()
+                step = coming.result()
+        self.seconds += time.perf_counter() - began
+        return step
 
     def _remember(self, carry: Any, valid: Tensor, over: Tensor) -> None:
         """Keep what was remembered where a step was none, and nothing where an episode is over."""

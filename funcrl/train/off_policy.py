@@ -3,7 +3,8 @@
 One cycle is a fixed row of calls of compiled programs over buffers that never move: drawing and
 stepping (see `collect`), adding, and, once warm, a number of times the one program that samples a
 batch and takes a gradient step. An iteration, what lies between two reports, is several cycles.
-With an environment on the host, acting is a program and the stepping happens in between.
+With an environment on the host, acting is a program and the stepping happens in between, or with `overlap` while
+the agent learns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
 from funcrl.train import empty_masks
 from funcrl.train.collect import Window
+from funcrl.train.host_collect import HostCollector
 from funcrl.train.stages import Binding, Call, Stage
 
 STEPS_PER_ITERATION = 1000
@@ -45,7 +47,7 @@ class Memory:
 
 
 def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = None) -> None:
-    """Check that something is learnt before a run ends.
+    """Check that something is learnt before a run ends, and that what is to overlap can.
 
     Args:
         function: Who complains.
@@ -53,6 +55,9 @@ def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = 
         config: The settings.
         num_steps: Environment steps of each lane; None where that is not known yet.
     """
+    hold = "be False for an environment on the device, whose steps are not waited for"
+    beside = config.overlap and not isinstance(env, envs.HostEnv)
+    require(not beside, function, "overlap", hold, config.overlap, "Leave it out.")
     if num_steps is None:
         return
     first = steps_before_learning(config)
@@ -102,33 +107,47 @@ def stages(binding: Binding) -> list[Stage]:
     collector = binding.collect(carry.memory.cycle)
     add = binding.compile(torch.vmap(_add, in_dims=((0, 0, 0, 0), 1)))
     written = (carry.memory, carry.agent.env_steps, carry.earned, carry.episodes)
-    collect_and_add = binding.row([add.bind(written, collector.window)], collector)
+    add_row = binding.row([add.bind(written, collector.window)], None if config.overlap else collector)
+    learn = _learning(binding, config.window_length if config.overlap else 1)
     replay, _ = _apart(carry.memory.buffer)
-    learn_some = _learning(binding)
-    first = -(-steps_before_learning(config) // steps_per_cycle(config))
+    first = max(1, -(-steps_before_learning(config) // steps_per_cycle(config)))
 
-    def learn_once_warm(cycle: int) -> Stage:
-        def stage(count: int) -> None:
-            rounds_before = count * num_cycles + cycle + 1 - max(1, first)
+    def alternating(cycle: int) -> list[Stage]:
+        """Collect and add, then learn."""
+
+        def learn_once_warm(count: int) -> None:
+            rounds_before = count * num_cycles + cycle + 1 - first
             if rounds_before >= 0:
-                learn_some(rounds_before)
+                learn(rounds_before, 0)
 
-        return stage
+        return [add_row, *checks(cycle), learn_once_warm]
+
+    def overlapping(cycle: int) -> list[Stage]:
+        """Learn from what was added before while the environments take their steps, then add these."""
+
+        def collect_and_learn(count: int) -> None:
+            assert isinstance(collector, HostCollector)
+            rounds_before = count * num_cycles + cycle - first
+            collector(functools.partial(learn, rounds_before) if rounds_before >= 0 else None)
+
+        return [collect_and_learn, add_row, *checks(cycle)]
+
+    def checks(cycle: int) -> list[Stage]:
+        return [*empty_masks.check_window(binding, cycle), *[fits] * bool(config.storage)]
 
     def fits(count: int) -> None:
         check_storage("train", replay, collector.window.transition)
 
     row = [binding.row([binding.begin])]
     for cycle in range(num_cycles):
-        checks = [*empty_masks.check_window(binding, cycle), *[fits] * bool(config.storage)]
-        row += [collect_and_add, *checks, learn_once_warm(cycle)]
+        row += overlapping(cycle) if config.overlap else alternating(cycle)
     return [*row, binding.row([binding.end])]
 
 
-def _learning(binding: Binding) -> Stage:
-    """Return a stage that learns for a round of updates; it is given the number of rounds before.
+def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
+    """Return what does a share of a round of updates; it is given the number of rounds before, and of the share.
 
-    Where only each d-th update has a certain part, rounds differ in which of theirs do: there is a row for each kind.
+    Where only each d-th update has a certain part, shares differ in which of theirs do: there is a row for each kind.
     """
     carry, updates = binding.carry, binding.config.updates_per_window
     (step, _), *others = _parts(binding.algorithm, binding.config)
@@ -141,14 +160,24 @@ def _learning(binding: Binding) -> Stage:
     ]
     period = math.lcm(*[every for _, every in others])
 
-    def row(before: int) -> Stage:
+    def numbers(rounds: int, share: int) -> tuple[int, int]:
+        begin, end = (rounds * updates + updates * part // num_shares for part in (share, share + 1))
+        return begin % period, end - begin
+
+    def row(first: int, count: int) -> Stage:
         calls: list[Call] = []
-        for number in range(before, before + updates):
+        for number in range(first, first + count):
             calls += [every_time, *[part for part, every in sometimes if number % every == 0]]
         return binding.row(calls)
 
-    rows = {before: row(before) for before in range(0, period, math.gcd(updates, period))}
-    return lambda rounds: rows[rounds * updates % period](rounds)
+    def learn_share(rounds: int, share: int) -> None:
+        first, count = numbers(rounds, share)
+        if count:
+            rows[first, count](rounds)
+
+    kinds = {numbers(rounds, share) for rounds in range(period) for share in range(num_shares)}
+    rows = {kind: row(*kind) for kind in sorted(kinds) if kind[1]}
+    return learn_share
 
 
 def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any], Any], int], ...]:

@@ -185,12 +185,12 @@ class Run:
     def environment_seconds(self) -> float:
         """How long this process has waited for environments on the host to collect, evaluations apart."""
         collector = self._binding.collector
-        return collector.env.seconds if isinstance(collector, HostCollector) else 0.0
+        return collector.seconds if isinstance(collector, HostCollector) else 0.0
 
     def close(self) -> None:
         """End environments on the host, and their processes; nothing to do for those on the device."""
         for collector in self._binding.on_host:
-            collector.env.close()
+            collector.close()
 
     def _begin(self, seeds: Sequence[int], config: Any, learnt: Learnt | None = None) -> tuple[Any, Carry]:
         num_lanes = len(seeds)

@@ -1,12 +1,19 @@
 """The off-policy loop: when it learns and from what, that lanes do not know of each other, how often it compiles."""
 
+import threading
+
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from funcrl import envs, nets
-from funcrl.algos import dqn
+from funcrl.algos import dqn, td3
 from funcrl.buffers import uniform
-from funcrl.core import jit, random, tree
+from funcrl.core import Transition, jit, random, tree
+from funcrl.envs.host_checks import HostError
+from funcrl.envs.host_vector import HostVector
 from funcrl.train import Run, acting, evaluate, make_plan, train
 from funcrl.train.collect import act_and_step
 from tests.probes import Choice, Counter, Delayed, Truncating
@@ -227,6 +234,115 @@ def test_environments_on_the_host_run_with_the_same_code():
     follow = ~(data.terminated | data.truncated)[:, :-1]
     assert follow.any()
     assert torch.equal(data.next_obs[:, :-1][follow], data.obs[:, 1:][follow])
+
+
+@pytest.mark.parametrize(("algorithm", "env"), [(dqn, "CartPole-v1"), (td3, "Pendulum-v1")])
+def test_what_overlaps_learns_from_the_windows_before_by_hand(algorithm, env):
+    """Of the three updates of a round the second is due while step 1 is taken, and so on."""
+    settings = SMALL | {"updates_per_window": 3, "window_length": 2, "overlap": True}
+    del settings["target_period"]
+    world = envs.from_gymnasium(env)
+    run = Run(algorithm, world, algorithm.Config(**settings), [11], backend="eager", num_cycles=8)
+    config, policy = run.config, acting.learning(algorithm)
+    agent, k_collect, k_learn = tree.index((run.carry.agent, run.carry.collect_key, run.carry.learn_key), 0)
+    buffer = tree.index(run.carry.memory.buffer, 0)
+    vector = HostVector(world, 1, 2)
+    obs = vector.reset([11])
+    try:
+        for cycle in range(8):
+            rows = []
+            for step in range(2):
+                key = random.fold_in(random.fold_in(k_collect, cycle), step)
+                action, _ = policy.act(agent, obs, key, ())
+                taken = vector.step(action)
+                rows.append(
+                    Transition(
+                        obs, action, taken.reward, taken.terminated, taken.truncated, taken.next_obs, {}
+                    )
+                )
+                obs = taken.obs
+                for _ in range((1, 2)[step] if cycle * 4 >= 16 else 0):
+                    key = random.fold_in(k_learn, agent.step)
+                    batch = uniform.sample(buffer, key, config.batch_size, agent.config.gamma, config.n_step)
+                    agent = algorithm.update(agent, batch)
+            buffer = uniform.add(buffer, tree.stack(rows))
+            agent = tree.replace(agent, env_steps=agent.env_steps + 4)
+        run.iterate()
+    finally:
+        run.close()
+        vector.close()
+    assert run.agent.step.tolist() == [12]
+    for name, leaf in tree.named_leaves(agent).items():
+        assert torch.allclose(tree.named_leaves(run.agent)[name][0], leaf, atol=1e-5), name
+
+
+class Meeting(gymnasium.Env):
+    """Takes its second step no sooner than the agent has learnt from its first."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    learns, breaks = threading.Event(), False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 2:
+            assert type(self).learns.wait(20)
+            if type(self).breaks:
+                raise OSError("the simulator is gone")
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+def met(monkeypatch, breaks):
+    """Return a run that overlaps, one step for one update, and whose learning the environment waits for."""
+    monkeypatch.setattr(Meeting, "learns", threading.Event())
+    monkeypatch.setattr(Meeting, "breaks", breaks)
+
+    def update(agent, batch):
+        Meeting.learns.set()
+        return tree.replace(agent, step=agent.step + 1)
+
+    monkeypatch.setattr(dqn, "update", update)
+    settings = {
+        "num_envs": 1,
+        "window_length": 1,
+        "updates_per_window": 1,
+        "warmup_steps": 1,
+        "batch_size": 1,
+    }
+    run = small([0], envs.from_gymnasium(Meeting), "eager", num_cycles=2, overlap=True, **settings)
+    run.compile()  # which calls everything once
+    Meeting.learns.clear()
+    return run
+
+
+def test_the_environment_steps_while_the_agent_learns(monkeypatch):
+    run = met(monkeypatch, breaks=False)
+    try:
+        run.iterate()
+    finally:
+        run.close()
+    assert run.agent.step.tolist() == [1]
+
+
+def test_an_environment_that_fails_meanwhile_is_named(monkeypatch):
+    run = met(monkeypatch, breaks=True)
+    try:
+        with pytest.raises(HostError, match="raised OSError: the simulator is gone"):
+            run.iterate()
+    finally:
+        run.close()
+
+
+def test_nothing_overlaps_on_the_device():
+    with pytest.raises(
+        ValueError, match=r"overlap must be False for an environment on the device.* Leave it out\."
+    ):
+        small(overlap=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
