@@ -2,6 +2,9 @@
 
 One gradient step for each environment step, batches of 256, a buffer of 100,000, two hidden layers of ReLU, of the width
 that the table says, a learned temperature. Every timed step is past warm-up.
+
+Rejax takes the same settings; lanes are `vmap`, as in its documentation. Whether a lane has warmed up is a `cond` on its
+state there, which `vmap` turns into computing both and choosing, the replay buffer included.
 """
 
 from __future__ import annotations
@@ -73,7 +76,43 @@ def stable_baselines3(width: int, lanes: int, device: str) -> Contestant:
     return Contestant(1, advance)
 
 
+def rejax(width: int, lanes: int, device: str) -> Contestant:
+    """Return Rejax's SAC, compiled and past its warm-up."""
+    import jax
+    from rejax import SAC
+
+    chunk = at_once(lanes)
+    algorithm = SAC.create(
+        env="Pendulum-v1",
+        agent_kwargs={"activation": "relu"},
+        hidden_layer_sizes=(width, width),
+        num_envs=1,
+        buffer_size=BUFFER,
+        fill_buffer=WARMUP,
+        batch_size=BATCH,
+        learning_rate=3e-4,
+        gamma=0.99,
+        polyak=0.995,
+        max_grad_norm=float("inf"),
+        total_timesteps=chunk,
+        eval_freq=chunk,
+        skip_initial_evaluation=True,
+    ).replace(eval_callback=lambda algorithm, state, key: ())
+    keys = jax.random.split(jax.random.PRNGKey(0), lanes)
+    states = jax.jit(jax.vmap(algorithm.init_state))(keys)
+    train = jax.jit(jax.vmap(lambda state: algorithm.train(train_state=state)[0]), donate_argnums=0)
+
+    def advance() -> int:
+        nonlocal states
+        states = jax.block_until_ready(train(states))
+        return chunk * lanes
+
+    while int(states.global_step.min()) < WARMUP + 10:
+        advance()
+    return Contestant(lanes, advance)
+
+
 def make(system: str, lanes: str, device: str, name: str) -> Contestant:
     """Return a system at work on so many lanes, with layers of one width."""
-    made = {"funcrl": funcrl, "stable_baselines3": stable_baselines3}
+    made = {"funcrl": funcrl, "rejax": rejax, "stable_baselines3": stable_baselines3}
     return made[system](int(name), int(lanes), device)

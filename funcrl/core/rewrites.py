@@ -131,4 +131,16 @@ def for_cpu() -> dict[Any, Callable[..., Any]]:
         result = NotImplemented if options else bmm(a.unsqueeze(0), b.unsqueeze(0))
         return one_otherwise(a, b, **options) if result is NotImplemented else result.squeeze(0)
 
-    return table | {aten.tanh.default: tanh, aten.bmm.default: product, aten.mm.default: one_product}
+    scaled_otherwise = table.get(aten.mul.Scalar, _as_it_is)
+
+    def scaled(x: Tensor, factor: Any) -> Any:
+        # vmap of a linear layer multiplies the bias by 1. The compiler counts what an element takes, and writes
+        # to memory what takes too much: here the mask of a ReLU, in bytes, one by one.
+        return x if type(factor) is int and factor == 1 else scaled_otherwise(x, factor)
+
+    return table | {
+        aten.tanh.default: tanh,
+        aten.bmm.default: product,
+        aten.mm.default: one_product,
+        aten.mul.Scalar: scaled,
+    }

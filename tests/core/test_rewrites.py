@@ -70,6 +70,16 @@ def test_the_compiler_is_given_the_rewrites():
     assert table[torch.ops.aten.tanh.default] is rewrites.tanh
 
 
+def test_a_bias_is_added_without_the_factor_of_one_that_vmap_gives_it():
+    leaves, spec = graphs.flatten((torch.ones(2, 8, 16), torch.ones(2, 16, 16), torch.ones(2, 16)))
+    table = rewrites.for_cpu()
+    graph, _ = graphs.trace(torch.vmap(torch.nn.functional.linear), leaves, spec, None, table)
+    assert not [node for node in graph.graph.nodes if "mul" in str(node.target)]
+    x = torch.tensor([1.5, torch.nan])
+    assert table[torch.ops.aten.mul.Scalar](x, 1) is x
+    assert jit(lambda x: torch.ops.aten.mul.Scalar(x, 2), backend="inductor")(x)[0] == 3.0
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [
