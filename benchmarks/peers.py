@@ -1,12 +1,14 @@
 """funcrl beside other libraries: steps per second with learning, in one run on one machine.
 
     python benchmarks/peers.py                                # PPO, DQN and SAC, at 1 and 16 lanes, on one core
+    python benchmarks/peers.py sac_updates --lanes 1 16 64    # gradient steps alone, compiled and eager
+    python benchmarks/peers.py sac_mujoco --lanes 1 2         # HalfCheetah on the host (extra mujoco)
     python benchmarks/peers.py ppo --lanes 1 16 64 --seconds 5
     python benchmarks/peers.py ppo --cores 0 1                # a process on each core, rates added up
     python benchmarks/peers.py ppo --repo ../other-checkout   # another checkout's funcrl beside this one's
 
 Needs the extra `peers`. PPO, config P, beside Rejax (JAX) at as many lanes and stable-baselines3 at one;
-DQN beside stable-baselines3; SAC too, at two sizes of networks. Each system is a process of its own, with one thread, on one core, the same
+DQN beside stable-baselines3; SAC on Pendulum beside both, at two sizes of networks. Each system is a process of its own, with one thread, on one core, the same
 for all; it compiles once, and then all take short turns on that core, `--repeats` rounds of them (see
 `turns.py`). Two ratios to the reference are given, each the median over rounds of what was measured
 within one round, with the lowest and the highest: of steps per second, and of steps per second of CPU
@@ -43,11 +45,20 @@ DISTRIBUTIONS = {"stable_baselines3": "stable-baselines3", "rejax": "rejax"}
 GROUPS = {
     "ppo": ("ppo",),
     "dqn": tuple(f"dqn, {name}" for name in peers_dqn.SETTINGS),
-    "sac": tuple(f"sac, {width}" for width in peers_sac.SETTINGS),
+    "sac": tuple(f"sac, {width}" for width in peers_sac.WIDTHS),
+    "sac_updates": (f"sac, {peers_sac.UPDATES}",),
+    "sac_mujoco": (f"sac, {peers_sac.MUJOCO}",),
 }
 """what a person asks for, and the tables that it makes"""
-REFERENCE = {"ppo": "rejax"} | dict.fromkeys([*GROUPS["dqn"], *GROUPS["sac"]], "stable_baselines3")
-ENVIRONMENTS = {"ppo": "CartPole-v1", "dqn": "CartPole-v1", "sac": "Pendulum-v1"}
+ALWAYS = ("ppo", "dqn", "sac", "sac_updates")
+"""what is measured where nothing is asked for; the others need a simulator"""
+REFERENCE = {table: "stable_baselines3" for tables in GROUPS.values() for table in tables} | {"ppo": "rejax"}
+BESIDE = {"ppo": "rejax", **dict.fromkeys(GROUPS["sac"], "rejax"), GROUPS["sac_updates"][0]: "funcrl_eager"}
+"""who is measured beside funcrl at as many lanes, where anyone is"""
+ENVIRONMENTS = {
+    name: peers_sac.MUJOCO if peers_sac.MUJOCO in name else "Pendulum-v1" if "sac" in name else "CartPole-v1"
+    for name in REFERENCE
+}
 
 
 @dataclass
@@ -69,7 +80,7 @@ def entries(table: str, lanes: Sequence[int], cores: Sequence[int], repos: Seque
     if module != "ppo":
         plan.append(("stable_baselines3", 1, HERE))
     for count in lanes:
-        plan += [("rejax", count, HERE)] if module == "ppo" else []
+        plan += [(BESIDE[table], count, HERE)] if table in BESIDE else []
         plan += [("stable_baselines3", 1, HERE)] if module == "ppo" and count == 1 else []
         plan += [("funcrl", count, repo) for repo in repos]
     started: list[Entry] = []
@@ -185,7 +196,7 @@ def table(results: dict[str, Any]) -> str:
     for name in (name for group in GROUPS.values() for name in group if name in results):
         lines += [
             "",
-            f"| {name} on {ENVIRONMENTS[name.partition(', ')[0]]} | steps/s, all lanes | lowest to highest | times {REFERENCE[name]} "
+            f"| {name} on {ENVIRONMENTS[name]} | {'gradient steps' if peers_sac.UPDATES in name else 'steps'}/s, all lanes | lowest to highest | times {REFERENCE[name]} "
             "| the same by CPU time | start and compile | return IQM [lowest, highest] |",
             "|---|---|---|---|---|---|---|",
         ]
@@ -202,7 +213,9 @@ def table(results: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}; all by default")
+    parser.add_argument(
+        "groups", nargs="*", help=f"some of {', '.join(GROUPS)}; {', '.join(ALWAYS)} by default"
+    )
     parser.add_argument("--lanes", type=int, nargs="+", default=list(LANES))
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each turn of each contestant")
@@ -215,7 +228,7 @@ if __name__ == "__main__":
     if unknown := set(given.groups) - set(GROUPS):
         parser.error(f"there are {', '.join(GROUPS)}, got {', '.join(unknown)}")
     found = measure(
-        given.groups or list(GROUPS),
+        given.groups or list(ALWAYS),
         given.repeats,
         given.seconds,
         given.device,

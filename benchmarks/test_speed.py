@@ -7,10 +7,11 @@ Compile time is not in any figure; `startup.py` measures it. Rates are in `extra
 
 import pytest
 import torch
+from replayed import agents_and_rows
 
 from funcrl import envs
 from funcrl.algos import REGISTRY, a2c, actor_critic, impala, ppo, reinforce
-from funcrl.core import ReplayBatch, jit, random, tree
+from funcrl.core import jit, random, tree
 from funcrl.nets import convolution
 from funcrl.train import Run
 from funcrl.train.on_policy import minibatches
@@ -108,25 +109,8 @@ ACTOR_CRITICS = ("ddpg", "td3", "sac", "tqc", "discrete_sac")
 @pytest.mark.parametrize("name", ACTOR_CRITICS)
 def test_replay_update(measure, device, name, num_lanes, backend):
     """One gradient step of all networks on 256 rows, 64 x 64 hidden: of TD3 one that moves the actor."""
-    algorithm = REGISTRY[name]
-    env = envs.make("CartPole-v1" if name == "discrete_sac" else "Pendulum-v1")
-    config = algorithm.Config(hidden=(64, 64))
-    agent = torch.vmap(lambda key: algorithm.init(key, config, env))(keys(num_lanes, device))
-    k_obs, k_next, k_action = random.split(random.key(0, device), 3)
-    rows, size = (num_lanes, config.batch_size), env.observation_space.shape
-    numbered = name == "discrete_sac"
-    batch = ReplayBatch(
-        obs=random.normal(k_obs, (*rows, *size)),
-        action=random.randint(k_action, rows, 0, 2)
-        if numbered
-        else random.uniform(k_action, (*rows, 1), -2.0, 2.0),
-        reward=torch.ones(rows, device=device),
-        discount=torch.full(rows, 0.99, device=device),
-        next_obs=random.normal(k_next, (*rows, *size)),
-        weight=torch.ones(rows, device=device),
-    )
-    agent = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), agent)
-    update = jit.jit(torch.vmap(algorithm.update), donate=(0,), backend=backend).bind(agent, batch)
+    agents, rows = agents_and_rows(name, num_lanes, device)
+    update = jit.jit(torch.vmap(REGISTRY[name].update), donate=(0,), backend=backend).bind(agents, rows)
     measure(update, rounds=50, updates=num_lanes)
 
 

@@ -52,8 +52,8 @@ class ReplaySettings:
     updates_per_window: int = tree.static(default=1)
     """gradient steps in a round"""
     overlap: bool = tree.static(default=False)
-    """whether environments on the host take their steps while the agent learns from all that was collected before this window,
-    which changes what is learnt; pays where steps take long and a core, or a GPU, is left to learn on"""
+    """whether environments on the host take their steps while the agent learns from the windows before, which changes what is
+    learnt; pays where steps take long and a core, or a GPU, is left to learn on"""
     warmup_steps: int = tree.static(default=10_000)
     """environment steps before the first round"""
     buffer_size: int = tree.static(default=10_000)
