@@ -1,6 +1,6 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
-from funcrl.nets import ensemble, initialisers, inputs, noisy
+from funcrl.nets import ensemble, images, initialisers, inputs, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
@@ -15,19 +15,25 @@ from funcrl.nets.functional import (
 from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.recurrent import Recurrent, recurrent
+from funcrl.nets.stateful import Buffers, Dropout, Pure, begin, pure, run
 
 __all__ = [
     "AGGREGATIONS",
+    "Buffers",
+    "Dropout",
     "Params",
+    "Pure",
     "Recurrent",
     "activated",
     "apply",
+    "begin",
     "check_output",
     "cnn",
     "device_of",
     "dueling",
     "ensemble",
     "for_observations",
+    "images",
     "init",
     "initialisers",
     "inputs",
@@ -35,5 +41,7 @@ __all__ = [
     "noisy",
     "observations_in_words",
     "output_on_zeros",
+    "pure",
     "recurrent",
+    "run",
 ]

@@ -48,11 +48,19 @@ def init(network: nn.Module, key: Tensor) -> Params:
     require(
         not buffers, "nets.init", "network", "have no buffers", buffers, "Use layer instead of batch norm."
     )
+    return draw(network, key)
+
+
+def draw(network: nn.Module, key: Tensor) -> Params:
+    """Draw the parameters of a network that may have buffers, see `init`; one that is tied is one leaf, used twice."""
     params: Params = {}
+    seen: set[int] = set()
     for prefix, module in network.named_modules():
-        own = list(module.named_parameters(recurse=False))
         custom: dict[str, initialisers.Initialiser] = getattr(module, "initialisers", {})
-        for name, template in own:
+        for name, template in module.named_parameters(recurse=False):
+            if id(template) in seen:
+                continue
+            seen.add(id(template))
             initialise = custom.get(name) or _default(module, name, template)
             path = f"{prefix}.{name}" if prefix else name
             params[path] = initialise(random.fold_in(key, len(params)), tuple(template.shape))

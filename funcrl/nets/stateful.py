@@ -1,0 +1,160 @@
+"""Modules with buffers and chance, batch normalisation and dropout among them, as pure functions.
+
+What a module keeps beside its parameters goes in and comes out: `run(pure(network), params, buffers, x, train=True)`
+returns the output and the buffers after. Whether one trains is an argument too, and so is the key from which dropout draws.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcrl.core import random
+from funcrl.core.checks import require
+from funcrl.nets.functional import Params, draw
+
+Buffers = dict[str, Tensor]
+
+KEY = "key"
+"""the buffer in which a `Dropout` finds what it draws from"""
+
+
+class Dropout(nn.Module):
+    """Keeps each element with probability 1 - p, divided by it, while one trains; drawn from a key, not from torch's state.
+
+    Source: Srivastava et al. 2014, JMLR 15. In any network that is run by `nets.run` it takes the place of `nn.Dropout`.
+    """
+
+    key: Tensor
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        require(0 <= p < 1, "nets.Dropout", "p", "lie in [0, 1)", p)
+        self.p = p
+        self.register_buffer(KEY, torch.zeros(2, dtype=torch.int32, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to itself."""
+        if not self.training or self.p == 0:
+            return x
+        kept = random.uniform(self.key, x.shape) >= self.p
+        return torch.where(kept, x / (1 - self.p), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Pure:
+    """A network as it trains and as it is used, templates both; from `pure`."""
+
+    training: nn.Module
+    evaluating: nn.Module
+
+
+@functools.cache
+def pure(network: nn.Module) -> Pure:
+    """Return what `run` runs, always the same for the same network, whose dropout draws from keys.
+
+    Args:
+        network: Any module; it is copied. Its own `training` says nothing.
+
+    >>> pure(nn.Dropout(0.1)).training
+    Dropout()
+    """
+    both = [_with_keys(copy.deepcopy(network)).train(training) for training in (True, False)]
+    return Pure(*both)
+
+
+def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:
+    """Draw a network's parameters, see `nets.init`, and return them with what it keeps beside them before any step.
+
+    Running means and variances begin at 0 and 1; any other buffer begins as it is in the module.
+
+    Args:
+        network: From `pure`.
+        key: `[2]` int32.
+
+    Raises:
+        ValueError: When a buffer is on the meta device, so that nobody knows its values.
+
+    >>> params, buffers = begin(pure(nn.BatchNorm2d(3)), random.key(0))
+    >>> sorted(params), sorted(buffers)
+    (['bias', 'weight'], ['num_batches_tracked', 'running_mean', 'running_var'])
+    """
+    begun: Buffers = {}
+    for prefix, module in network.training.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            path = f"{prefix}.{name}" if prefix else name
+            begun[path] = _begun(module, path, name, buffer).to(key.device)
+    return draw(network.training, key), begun
+
+
+def _begun(module: nn.Module, path: str, name: str, buffer: Tensor) -> Tensor:
+    known = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0, KEY: 0}
+    normalises = isinstance(module, nn.modules.batchnorm._NormBase) and name in known
+    if normalises or isinstance(module, Dropout):
+        return torch.full(buffer.shape, known[name], dtype=buffer.dtype, device="cpu")
+    hold = "hold values, not only a shape"
+    require(buffer.device.type != "meta", "nets.begin", f"the buffer {path}", hold, "the meta device")
+    return buffer.detach().clone()
+
+
+def run(
+    network: Pure,
+    params: Params,
+    buffers: Buffers,
+    *inputs: Any,
+    train: bool,
+    key: Tensor | None = None,
+) -> tuple[Any, Buffers]:
+    """Run a network, and return what it puts out and its buffers after.
+
+    Args:
+        network: From `pure`; its own numbers are not read and not changed.
+        params: From `begin`.
+        buffers: From `begin`, or from the call before; left as they are.
+        *inputs: What the module's `forward` takes.
+        train: Whether batch normalisation takes the batch's moments and remembers them, and dropout drops.
+        key: `[2]` int32, what dropout draws from; needed where there is any and `train`.
+
+    Raises:
+        ValueError: When dropout has no key.
+
+    >>> network = nn.BatchNorm1d(1)
+    >>> params, buffers = begin(pure(network), random.key(0))
+    >>> _, after = run(pure(network), params, buffers, torch.tensor([[1.0], [3.0]]), train=True)
+    >>> after["running_mean"]
+    tensor([0.2000])
+    """
+    module = network.training if train else network.evaluating
+    after = {name: buffer.clone() for name, buffer in buffers.items()}
+    dropping = [name for name in after if name.rpartition(".")[2] == KEY]
+    if train and dropping:
+        if key is None:
+            raise ValueError(
+                "nets.run: key must be given where there is dropout, got None. Write key=random.key(0)."
+            )
+        for number, name in enumerate(dropping):
+            after[name] = random.fold_in(key, number)
+    output = torch.func.functional_call(module, (params, after), inputs)
+    # The key belongs to the call, not to what is kept.
+    return output, after | {name: buffers[name] for name in dropping}
+
+
+def _with_keys(network: nn.Module) -> nn.Module:
+    if isinstance(network, nn.Dropout):
+        return Dropout(network.p)
+    for parent, name, child in list(_children(network)):
+        if isinstance(child, nn.Dropout):
+            setattr(parent, name, Dropout(child.p))
+    return network
+
+
+def _children(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for module in network.modules():
+        for name, child in module.named_children():
+            yield module, name, child

@@ -1,0 +1,142 @@
+"""Batch normalisation, dropout and buffers as pure functions: nothing changes but what is returned."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from funcrl import nets
+from funcrl.core import random, tree
+
+NORMALISED = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
+KEY = random.key(3)
+
+
+def rows(seed=1, size=8):
+    return random.normal(random.key(seed), (size, 3))
+
+
+def test_running_moments_are_torchs_after_several_steps():
+    network = nets.pure(NORMALISED)
+    params, buffers = nets.begin(network, KEY)
+    module = copy.deepcopy(NORMALISED)
+    module.load_state_dict({**params, **{k: v for k, v in buffers.items() if k != "3.key"}})
+    for seed in range(5):
+        module(rows(seed))
+        _, buffers = nets.run(network, params, buffers, rows(seed), train=True, key=KEY)
+    for name, value in module[1].state_dict().items():
+        if name.startswith(("running", "num")):
+            assert torch.allclose(buffers[f"1.{name}"], value), name
+
+
+def test_nothing_that_was_given_changes_and_use_keeps_buffers_as_they_are():
+    network = nets.pure(NORMALISED)
+    params, buffers = nets.begin(network, KEY)
+    before = tree.map(torch.clone, (params, buffers))
+    template = copy.deepcopy(NORMALISED.state_dict())
+    _, after = nets.run(network, params, buffers, rows(), train=True, key=KEY)
+    _, same = nets.run(network, params, after, rows(), train=False)
+    for a, b in zip(tree.leaves(before), tree.leaves((params, buffers)), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(after["1.running_mean"], buffers["1.running_mean"])
+    assert all(torch.equal(same[name], after[name]) for name in after)
+    assert all(torch.equal(NORMALISED.state_dict()[name], value) for name, value in template.items())
+
+
+def test_dropout_keeps_a_share_scales_it_and_draws_from_the_key_alone():
+    network = nets.pure(nn.Dropout(0.25))
+    params, buffers = nets.begin(network, KEY)
+    x = torch.ones(20_000)
+    state = torch.get_rng_state()
+    first, after = nets.run(network, params, buffers, x, train=True, key=random.key(0))
+    again, _ = nets.run(network, params, after, x, train=True, key=random.key(0))
+    other, _ = nets.run(network, params, buffers, x, train=True, key=random.key(1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(first.tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert abs(float((first > 0).float().mean()) - 0.75) < 0.02
+    assert torch.equal(nets.run(network, params, buffers, x, train=False)[0], x)
+
+
+def test_two_dropouts_draw_apart_and_lanes_too():
+    network = nets.pure(nn.Sequential(nn.Dropout(0.5), nn.Identity(), nn.Dropout(0.5)))
+    params, buffers = nets.begin(network, KEY)
+    x = torch.ones(1000)
+    one, _ = nets.run(nets.pure(nn.Sequential(nn.Dropout(0.5))), {}, {"0.key": KEY}, x, train=True, key=KEY)
+    both, _ = nets.run(network, params, buffers, x, train=True, key=KEY)
+    assert 0.15 < float((both > 0).float().mean()) < 0.35  # a quarter; a half if they drew alike
+    assert 0.4 < float((one > 0).float().mean()) < 0.6
+    keys = random.split(KEY, 2)
+    lanes, _ = torch.vmap(lambda key: nets.run(network, params, buffers, x, train=True, key=key))(keys)
+    assert not torch.equal(lanes[0], lanes[1])
+
+
+def test_without_a_key_dropout_is_refused():
+    network = nets.pure(NORMALISED)
+    with pytest.raises(
+        ValueError, match=r"nets\.run: key must be given where there is dropout.*random\.key\(0\)"
+    ):
+        nets.run(network, *nets.begin(network, KEY), rows(), train=True)
+    with pytest.raises(ValueError, match=r"p must lie in \[0, 1\)"):
+        nets.Dropout(1.0)
+
+
+class Tied(nn.Module):
+    """An encoder whose transpose is the decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(3, 3, bias=False)
+        self.decoder = nn.Linear(3, 3, bias=False)
+        self.decoder.weight = self.encoder.weight
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def test_a_tied_parameter_is_one_leaf_with_one_gradient():
+    network = nets.pure(Tied())
+    params, buffers = nets.begin(network, KEY)
+    assert list(params) == ["encoder.weight"]
+    loss = lambda params: nets.run(network, params, buffers, rows(), train=True)[0].sum()
+    (gradient,) = torch.func.grad(loss)(params).values()
+    weight = params["encoder.weight"].clone().requires_grad_()
+    (rows() @ weight.T @ weight.T).sum().backward()
+    assert torch.allclose(gradient, weight.grad, atol=1e-5)
+
+
+class Constants(nn.Module):
+    """A block with numbers that are not trained, and a branch on the shape of what comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.register_buffer("table", torch.tensor([1.0, -2.0, 3.0]))
+
+    def forward(self, x):
+        x = self.linear(x) * self.table
+        while x.shape[-1] > 1:
+            x = x[..., ::2]
+        return x
+
+
+def test_other_buffers_are_constants_and_a_forward_may_branch_on_shapes():
+    module = Constants()
+    network = nets.pure(module)
+    params, buffers = nets.begin(network, KEY)
+    module.load_state_dict({**params, **buffers})
+    output, after = nets.run(network, params, buffers, rows(), train=True)
+    assert torch.allclose(output, module(rows()))
+    assert torch.equal(after["table"], module.table)
+    with pytest.raises(ValueError, match=r"the buffer table must hold values, not only a shape"):
+        nets.begin(nets.pure(Constants().to("meta")), KEY)
+
+
+def test_sizes_are_found_by_running_on_the_meta_device():
+    make = lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2))
+    network = nets.images.shaped(make, (3, 5, 5))
+    assert [tuple(p.shape) for p in network.parameters()] == [(4, 3, 3, 3), (4,), (2, 36), (2,)]
+    params, _ = nets.begin(nets.pure(network), KEY)
+    assert params["2.weight"].shape == (2, 36)
