@@ -1,11 +1,12 @@
 """Environments on the device: pure functions of a state, an action and a key."""
 
+from funcrl.data import LabelledImages, digits
 from funcrl.envs.acrobot import Acrobot
 from funcrl.envs.bernoulli_bandit import BernoulliBandit
 from funcrl.envs.blackjack import Blackjack
 from funcrl.envs.cartpole import CartPole
 from funcrl.envs.checking import check_env
-from funcrl.envs.classification_bandit import ClassificationBandit, LabelledImages, digits
+from funcrl.envs.classification_bandit import ClassificationBandit
 from funcrl.envs.cliff_walking import CliffWalking
 from funcrl.envs.corridor import Corridor
 from funcrl.envs.driving import Driving

@@ -7,9 +7,6 @@ Source: Riquelme, Tucker & Snoek 2018, "Deep Bayesian bandits showdown", arXiv 1
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,110 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.data import LabelledImages, digits
 
 Frame = NDArray[np.uint8]
-T = TypeVar("T")
 
 _DIGITS_SHAPE = (1, 8, 8)
 _NUM_DIGITS = 10
-
-
-class LabelledImages:
-    """Images and their classes, the data of a `ClassificationBandit`; equal to itself only.
-
-    >>> data = LabelledImages(torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 1]))
-    >>> data.shape, data.num_classes, len(data)
-    ((1, 8, 8), 2, 3)
-    """
-
-    def __init__(self, images: Any, labels: Any, num_classes: int | None = None) -> None:
-        """Check and copy.
-
-        Args:
-            images: `[M, C, H, W]` in [0, 1], tensor or array.
-            labels: `[M]` integers from 0 on.
-            num_classes: A; one more than the largest label by default.
-
-        Raises:
-            ValueError: When shapes do not fit, a number is out of range, or there is no image.
-            TypeError: When the labels are not integers.
-        """
-        name = "LabelledImages"
-        images = torch.as_tensor(images, dtype=torch.float32, device="cpu").detach().clone()
-        labels = torch.as_tensor(labels, device="cpu").detach().clone()
-        hold = "be [M, C, H, W] with at least one image and one pixel"
-        shape = tuple(images.shape)
-        instead = "Grey images need an axis: images[:, None]." if images.ndim == 3 else ""
-        checks.require(images.ndim == 4 and images.numel() > 0, name, "images", hold, shape, instead)
-        inside = bool(((images >= 0) & (images <= 1)).all())
-        span = (float(images.min()), float(images.max()))
-        instead = "Divide by the largest value, images / 255 for bytes."
-        checks.require(inside, name, "images", "lie in [0, 1]", span, instead)
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise TypeError(f"{name}: labels must be integers, got {labels.dtype}. Write labels.long().")
-        checks.require(labels.shape == (len(images),), name, "labels", "be one an image", tuple(labels.shape))
-        largest = int(labels.max())
-        if num_classes is None:
-            num_classes = largest + 1
-        checks.integer(name, "num_classes", num_classes, 1)
-        span = (int(labels.min()), largest)
-        inside = span[0] >= 0 and largest < num_classes
-        checks.require(inside, name, "labels", f"lie in [0, {num_classes - 1}]", span)
-        self.num_classes = int(num_classes)
-        self.shape: tuple[int, int, int] = shape[1:]
-        self._copies = {torch.device("cpu"): (images, labels.to(torch.int64))}
-
-    def __len__(self) -> int:
-        return len(self._copies[torch.device("cpu")][1])
-
-    def __repr__(self) -> str:
-        return f"LabelledImages({len(self)} of {self.shape}, {self.num_classes} classes)"
-
-    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the images `[M, C, H, W]` and the labels `[M]` int64 on a device, copied there once.
-
-        A program that is traced meanwhile takes the copy as a constant, shared by all lanes.
-        """
-        if device not in self._copies:
-            images, labels = self._copies[torch.device("cpu")]
-            self._copies[device] = _untraced(lambda: (images.to(device), labels.to(device)))
-        return self._copies[device]
-
-
-def _untraced(function: Callable[[], T]) -> T:
-    """Return `function()`, run where no tracer sees it.
-
-    Tracing is a state of the thread. A copy that were traced would be made anew in every step, and
-    what was kept of it would not be a tensor that another program can use.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result()
-
-
-@functools.cache
-def digits() -> LabelledImages:
-    """Return scikit-learn's digits: 1797 handwritten digits of 8x8 pixels, 16 shades of grey.
-
-    Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI (its test set).
-
-    Raises:
-        ModuleNotFoundError: When scikit-learn is missing.
-
-    >>> digits().shape
-    (1, 8, 8)
-    """
-    return _untraced(_load_digits)
-
-
-def _load_digits() -> LabelledImages:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "envs.digits: scikit-learn is missing. Write: pip install 'funcrl[digits]'", name="sklearn"
-        ) from error
-    data = load_digits()
-    return LabelledImages(np.float32(data.images[:, None]) / 16, data.target, _NUM_DIGITS)
 
 
 @functools.cache

@@ -10,8 +10,9 @@ import torch
 
 from funcrl import envs
 from funcrl.core import jit, random, tree
+from funcrl.data import LabelledImages, digits
 from funcrl.envs import check_env
-from funcrl.envs.classification_bandit import ClassificationBandit, LabelledImages, digits
+from funcrl.envs.classification_bandit import ClassificationBandit
 
 KEY = random.key(0)
 COLOURS = LabelledImages(torch.eye(4).reshape(4, 4, 1, 1)[:, :3], [0, 1, 2, 0], num_classes=5)

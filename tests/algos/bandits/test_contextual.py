@@ -16,7 +16,8 @@ from torch import nn
 from funcrl import envs, nets
 from funcrl.algos.bandits import contexts, linucb, neural_epsilon_greedy, neural_thompson
 from funcrl.core import Transition, jit, random, tree
-from funcrl.envs.classification_bandit import ClassificationBandit, LabelledImages
+from funcrl.data import LabelledImages
+from funcrl.envs.classification_bandit import ClassificationBandit
 
 KEY = random.key(0)
 IMAGES = torch.eye(4).reshape(4, 1, 2, 2)
