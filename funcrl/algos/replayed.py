@@ -85,7 +85,7 @@ class ReplaySettings:
             positive=("max_grad_norm", "adam_epsilon"),
             counts=("num_envs", "window_length", "updates_per_window", "buffer_size", "batch_size"),
         )
-        checks.settings(self, name, counts=("n_step", "hidden", "channels", "stride"))
+        checks.settings(self, name, counts=("n_step", "hidden", "channels", "stride"), flags=("overlap",))
         checks.integer(name, "warmup_steps", self.warmup_steps, 0)
         checks.known(name, "activation", self.activation, ACTIVATIONS)
         checks.known(name, "replay", self.replay, REPLAY)

@@ -6,7 +6,8 @@ import functools
 
 import numpy as np
 
-from funcrl.data.labelled import LabelledImages, untraced
+from funcrl.core.untraced import untraced
+from funcrl.data.labelled import LabelledImages
 
 _NUM_DIGITS = 10
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from funcrl.core import checks, random
-
-T = TypeVar("T")
+from funcrl.core.untraced import untraced
 
 
 class LabelledImages:
@@ -107,13 +104,3 @@ class LabelledImages:
         images, labels = self.on(torch.device("cpu"))
         larger = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
         return LabelledImages(larger.clamp(0.0, 1.0), labels, self.num_classes)
-
-
-def untraced(function: Callable[[], T]) -> T:
-    """Return `function()`, run where no tracer sees it.
-
-    Tracing is a state of the thread. A copy that were traced would be made anew in every step, and
-    what was kept of it would not be a tensor that another program can use.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from funcrl.core import random
 from funcrl.core.checks import require
+from funcrl.core.untraced import untraced
 from funcrl.nets.functional import Params, draw
 
 Buffers = dict[str, Tensor]
@@ -65,8 +66,8 @@ def pure(network: nn.Module) -> Pure:
     >>> pure(nn.Dropout(0.1)).training
     Dropout()
     """
-    both = [_with_keys(copy.deepcopy(network)).train(training) for training in (True, False)]
-    return Pure(*both)
+    copies = lambda: [_with_keys(copy.deepcopy(network)).train(training) for training in (True, False)]
+    return Pure(*untraced(copies))
 
 
 def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:

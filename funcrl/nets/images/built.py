@@ -10,6 +10,7 @@ from torch import nn
 
 from funcrl.core import checks
 from funcrl.core.checks import require
+from funcrl.core.untraced import untraced
 
 LARGEST = 512
 """side of an image at which one gives up to look for the smallest that a network takes"""
@@ -62,14 +63,20 @@ def built(name: str, make: Callable[[], nn.Module], input_shape: Sequence[int]) 
     require(len(shape) == 3, function, "input_shape", "be (channels, height, width)", shape)
     for size in shape:
         checks.integer(function, "input_shape", size, 1)
+    # A network may be made while `init` is vmapped or traced; its template is no part of that.
+    return untraced(lambda: _built(function, make, shape))
+
+
+def _built(function: str, make: Callable[[], nn.Module], shape: tuple[int, ...]) -> nn.Module:
+    def takes(side: int) -> bool:
+        return _shaped_or_none(make, (shape[0], side, side)) is not None
+
     network = _shaped_or_none(make, shape)
-    if network is None:
-        takes = lambda side: _shaped_or_none(make, (shape[0], side, side)) is not None
+    if network is None and takes(LARGEST):
         least = bisect.bisect_left(range(LARGEST), True, lo=1, key=takes)
         hold = f"be at least {least} x {least} pixels"
         require(False, function, "input_shape", hold, shape, "Enlarge the images.")
-    assert network is not None
-    return network
+    return shaped(make, shape) if network is None else network
 
 
 def _shaped_or_none(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> nn.Module | None:
