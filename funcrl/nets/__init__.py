@@ -15,6 +15,7 @@ from funcrl.nets.functional import (
 from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.recurrent import Recurrent, recurrent
+from funcrl.nets.state_dicts import from_state_dict, to_state_dict
 from funcrl.nets.stateful import Buffers, Dropout, Pure, begin, pure, run
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "dueling",
     "ensemble",
     "for_observations",
+    "from_state_dict",
     "images",
     "init",
     "initialisers",
@@ -44,4 +46,5 @@ __all__ = [
     "pure",
     "recurrent",
     "run",
+    "to_state_dict",
 ]

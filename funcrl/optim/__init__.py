@@ -5,6 +5,7 @@
 learning rate can differ between lanes and change from step to step without a new program.
 """
 
+from funcrl.optim.paths import matching, partition, scale_by_path
 from funcrl.optim.transforms import (
     Optimizer,
     adam,
@@ -25,8 +26,11 @@ __all__ = [
     "chain",
     "clip_by_global_norm",
     "global_norm",
+    "matching",
+    "partition",
     "polyak",
     "radam",
     "rmsprop",
+    "scale_by_path",
     "sgd",
 ]

@@ -42,6 +42,9 @@ class Config:
     """of the network named above, see there; 0: as in the paper, for cnn and mlp 32 channels and 64 features"""
     network: nn.Module | None = tree.static(default=None)
     """your own, from `[B, C, H, W]` to `[B, classes]`, instead of net and width: a template, its numbers are not used"""
+    frozen: tuple[str, ...] = tree.static(default=())
+    """patterns of parameters that are not trained, "features.*"; what a network keeps beside them under these names stays
+    as it is too"""
     batch_size: int = tree.static(default=64)
     """B: images in a gradient step"""
     shift: int = tree.static(default=0)
@@ -113,7 +116,7 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
     return State(
         params=params,
         buffers=buffers,
-        optimizer=_optimizer(config).init(params),
+        optimizer=_optimizer(config).init(_partition(params, buffers, config)[0]),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_steps,
         config=config,
@@ -147,13 +150,16 @@ def update(state: State, batch: Batch) -> State:
     config = state.config
     k_augment, k_drop = random.split(random.fold_in(state.key, state.step), 2)
     batch = tree.replace(batch, images=augmented(batch.images, k_augment, config.shift, config.flip))
-    function = torch.func.grad_and_value(loss, has_aux=True)
-    grads, (value, (output, buffers)) = function(state.params, state, batch, k_drop)
-    updates, optimizer = _optimizer(config).update(grads, state.optimizer, state.params)
+    free, kept = _partition(state.params, state.buffers, config)
+    still = {name: value for name, value in kept.items() if name in state.params}
+    function = torch.func.grad_and_value(lambda free: loss(free | still, state, batch, k_drop), has_aux=True)
+    grads, (value, (output, buffers)) = function(free)
+    updates, optimizer = _optimizer(config).update(grads, state.optimizer, free)
+    params = optim.apply(free, updates) | still
     return tree.replace(
         state,
-        params=optim.apply(state.params, updates),
-        buffers=buffers,
+        params={name: params[name] for name in state.params},
+        buffers={name: kept.get(name, buffer) for name, buffer in buffers.items()},
         optimizer=optimizer,
         step=state.step + 1,
         metrics={
@@ -206,6 +212,17 @@ def named(net: str, width: int, shape: tuple[int, int, int], num_classes: int) -
     if net == "resnet18":
         how |= {"small": min(shape[1:]) < 64}
     return getattr(images, net)(shape, num_classes, **how)  # type: ignore[no-any-return]
+
+
+def _partition(
+    params: nets.Params, buffers: nets.Buffers, config: Config
+) -> tuple[nets.Params, dict[str, Tensor]]:
+    """Return the parameters that are trained, and by name all parameters and buffers that stay as they are."""
+    kept = optim.matching("classifier", {**params, **buffers}, config.frozen)
+    free = {name: value for name, value in params.items() if name not in kept}
+    hold = "leave something to train"
+    checks.require(len(free) > 0, "classifier", "config.frozen", hold, config.frozen)
+    return free, {name: value for name, value in {**params, **buffers}.items() if name in kept}
 
 
 def _optimizer(config: Config) -> optim.Optimizer:

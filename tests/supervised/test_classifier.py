@@ -122,6 +122,28 @@ def test_an_epoch_shows_every_image_once_each_lane_in_an_order_of_its_own():
     assert rows[0].tolist() != rows[1].tolist()
 
 
+def test_what_is_frozen_does_not_move_by_a_bit_in_a_hundred_updates():
+    config = tree.replace(CONFIG, frozen=("0.*", "1.*"))
+    state = first = classifier.init(random.key(1), config, TRAIN)
+    update = jit.jit(lambda state, rows: classifier.update(state, rows), donate=(0,), backend="aot_eager")
+    state = tree.map(torch.clone, state)
+    for _ in range(100):
+        state = update(state, batch())
+    for name in ("0.weight", "1.weight", "1.bias"):
+        assert torch.equal(state.params[name], first.params[name])
+    for name in ("1.running_mean", "1.running_var"):
+        assert torch.equal(state.buffers[name], first.buffers[name])
+    assert not torch.equal(state.params["5.weight"], first.params["5.weight"])
+    assert set(tree.named_leaves(state.optimizer)) == {
+        f"[1].{name}"
+        for name in ("count", *(f"{m}['5.{p}']" for m in ("mean", "square") for p in ("weight", "bias")))
+    }
+    with pytest.raises(ValueError, match=r"pattern must describe one of 0.weight, .*, got 'features\.\*'"):
+        classifier.init(random.key(1), tree.replace(CONFIG, frozen=("features.*",)), TRAIN)
+    with pytest.raises(ValueError, match="config.frozen must leave something to train"):
+        classifier.init(random.key(1), tree.replace(CONFIG, frozen=("*",)), TRAIN)
+
+
 def test_digits_are_learnt():
     train, test = data.digits().split(1500, random.key(0))
     config = classifier.Config(net="mlp", width=64, learning_rate=3e-3)

@@ -1,0 +1,94 @@
+"""Numbers of any torch model into a network's parameters and buffers, and back, strictly checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcrl.core.checks import require
+from funcrl.nets.functional import Params
+from funcrl.nets.stateful import KEY, Buffers
+
+_LISTED = 8
+"""names of each kind in an error"""
+
+
+def to_state_dict(params: Params, buffers: Buffers | None = None) -> dict[str, Tensor]:
+    """Return a copy of one lane's numbers under the names of the module's own `state_dict`.
+
+    Dropout's keys are left out, for torch's modules have none. A tied parameter stands there once, as in `params`;
+    `load_state_dict(..., strict=False)` ties it again.
+
+    Args:
+        params: By name.
+        buffers: What a network keeps beside them.
+
+    >>> to_state_dict({"weight": torch.ones(2)})
+    {'weight': tensor([1., 1.])}
+    """
+    kept = {name: buffer for name, buffer in (buffers or {}).items() if not _is_key(name)}
+    return {name: value.detach().clone() for name, value in {**params, **kept}.items()}
+
+
+def from_state_dict(
+    state_dict: Mapping[str, Any],
+    params: Params,
+    buffers: Buffers | None = None,
+    *,
+    prefix: str = "",
+    only: tuple[str, ...] | None = None,
+) -> tuple[Params, Buffers]:
+    """Return parameters and buffers with numbers from a `state_dict`, and leave what is given as it is.
+
+    Args:
+        state_dict: From any torch model, or from a file of safetensors.
+        params: Of one lane, which say names, shapes, dtypes and device.
+        buffers: Likewise.
+        prefix: What the names begin with there: `"backbone."`.
+        only: Beginnings of names to take, `("features.",)`, where the others are to stay as they are; all by default.
+
+    Raises:
+        ValueError: When names are missing or left over, or shapes differ; all of them are listed.
+
+    >>> from_state_dict({"net.weight": torch.ones(2)}, {"weight": torch.zeros(2)}, prefix="net.")
+    ({'weight': tensor([1., 1.])}, {})
+    """
+    own = {**params, **(buffers or {})}
+    wanted = {n for n in own if not _is_key(n) and (only is None or n.startswith(only))}
+    hold = f"be the beginning of one of {_some(list(own))}"
+    require(len(wanted) > 0, "nets.from_state_dict", "only", hold, only)
+    given = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+    if only is not None:
+        given = {name: value for name, value in given.items() if name.startswith(only)}
+    found = {name: torch.as_tensor(value) for name, value in given.items()}
+    differences = {
+        "missing": sorted(wanted - found.keys()),
+        "left over": sorted(found.keys() - wanted),
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} for {tuple(own[name].shape)}"
+            for name in sorted(wanted & found.keys())
+            if found[name].shape != own[name].shape
+        ],
+    }
+    if any(differences.values()):
+        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in differences.items() if names)
+        raise ValueError(
+            f"nets.from_state_dict: state_dict must hold the network's names and shapes, got {listed}. "
+            "Write prefix= or only= to take a part."
+        )
+    new = {name: found[name].detach().to(own[name]).clone() for name in wanted}
+    return {n: new.get(n, v) for n, v in params.items()}, {
+        n: new.get(n, v) for n, v in (buffers or {}).items()
+    }
+
+
+def _is_key(name: str) -> bool:
+    return name.rpartition(".")[2] == KEY
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

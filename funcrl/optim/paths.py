@@ -1,0 +1,90 @@
+"""What an optimiser moves, and how far, by the names of parameters."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from torch import Tensor
+
+from funcrl.core.checks import require
+from funcrl.optim.transforms import Number, Optimizer
+
+T = TypeVar("T")
+
+
+def matching(function: str, names: Iterable[str], patterns: Iterable[str]) -> set[str]:
+    """Return the names that one of the patterns describes.
+
+    Args:
+        function: Who complains.
+        names: `"conv1.weight"`.
+        patterns: `"conv*"`, where * stands for anything.
+
+    Raises:
+        ValueError: When a pattern describes no name.
+
+    >>> sorted(matching("f", ["conv.weight", "conv.bias", "fc.bias"], ["conv.*"]))
+    ['conv.bias', 'conv.weight']
+    """
+    names, found = list(names), set()
+    for pattern in patterns:
+        described = fnmatch.filter(names, pattern)
+        require(len(described) > 0, function, "pattern", f"describe one of {', '.join(names)}", pattern)
+        found |= set(described)
+    return found
+
+
+def partition(params: Mapping[str, T], frozen: Iterable[str]) -> tuple[dict[str, T], dict[str, T]]:
+    """Return the parameters that are trained, and those that patterns freeze.
+
+    Differentiate a loss by the first, `grad(lambda free: loss(free | kept))`, and give the optimiser the first: what is
+    frozen has no gradient then, and no state.
+
+    Args:
+        params: By name.
+        frozen: Patterns, `"features.*"`.
+
+    Raises:
+        ValueError: When a pattern describes no name.
+
+    >>> partition({"conv.weight": 1, "fc.weight": 2}, ["conv.*"])
+    ({'fc.weight': 2}, {'conv.weight': 1})
+    """
+    kept = matching("optim.partition", params, frozen)
+    free = {name: value for name, value in params.items() if name not in kept}
+    return free, {name: value for name, value in params.items() if name in kept}
+
+
+def scale_by_path(factors: Mapping[str, Number]) -> Optimizer:
+    """Return a transformation that multiplies updates by a factor for their parameter: layer-wise learning rates.
+
+    Chain it behind an optimiser. Before Adam it would do nothing, for Adam divides by the size of what it is given.
+
+    Args:
+        factors: By pattern; the first that describes a name counts, and names that none describes keep their updates.
+
+    Raises:
+        ValueError: When a pattern describes no name.
+
+    >>> import torch
+    >>> optimizer = scale_by_path({"conv.*": 0.1})
+    >>> ones = {"conv.weight": torch.ones(1), "fc.weight": torch.ones(1)}
+    >>> optimizer.update(ones, optimizer.init(ones), ones)[0]
+    {'conv.weight': tensor([0.1000]), 'fc.weight': tensor([1.])}
+    """
+
+    def factor(name: str) -> Number:
+        return next((value for pattern, value in factors.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
+
+    def init(params: Mapping[str, Tensor]) -> tuple[()]:
+        matching("optim.scale_by_path", params, factors)
+        return ()
+
+    def update(
+        updates: Mapping[str, Tensor], state: tuple[()], params: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], tuple[()]]:
+        return {name: value * factor(name) for name, value in updates.items()}, state
+
+    return Optimizer(init, update)
