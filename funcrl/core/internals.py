@@ -142,7 +142,7 @@ def compiler_settings() -> str:
     from torch._inductor import config
 
     settings = config.save_config_portable(ignore_private_configs=False)
-    return repr((sorted(settings.items()), _OPTIONS, _CPU_OPTIONS))
+    return repr((sorted(settings.items()), _OPTIONS, _CPU_OPTIONS, _STRIDED))
 
 
 def library(program: Program) -> Path | None:
@@ -271,6 +271,45 @@ def _writes_wait_for_reads() -> Iterator[None]:
         yield
 
 
+_STRIDED = 35
+"""loads and stores with strides, from which on the compiler writes a loop number by number"""
+
+
+@contextlib.contextmanager
+def _vectors_to_the_end() -> Iterator[None]:
+    """Let short loops, and what is left at the end of others, be made of vectors too.
+
+    The compiler writes some of them number by number: a loop of few operations over less than a quarter of a vector, and
+    less than half a vector at the end where much is chosen by masks. There it takes the C library's sine and not its own
+    for vectors, so two lanes would round differently from four. What it writes so because of strides, it does so for any
+    number of lanes.
+    """
+    try:
+        from torch._inductor import config
+        from torch._inductor.codegen.cpp import TilingSelect
+
+        select = TilingSelect.select_tiling
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def select_tiling(chooser: Any, *loops: Any) -> Any:
+        chosen = select(chooser, *loops)
+        counts = getattr(chosen[-1], "op_counter", None)
+        if counts is None:  # torch before 2.13 counts nothing
+            return chosen
+        total, strided = sum(counts.values()), sum(chosen[-1].non_contig_indexing_op_counter.values())
+        by_strides = strided >= _STRIDED or strided >= chosen[-1].OVERHEAD_RATIO_THRESHOLD * total
+        if not chosen[0] and total and not by_strides:
+            with config.patch({"cpp.enable_tiling_heuristics": False}):
+                chosen = select(chooser, *loops)
+        # Without counts, no end is taken for too short.
+        return (*chosen[:-1], type(chosen[-1])())
+
+    with _replaced(TilingSelect, "select_tiling", select_tiling):
+        yield
+
+
 @functools.cache
 def call_natively(names: tuple[str, ...]) -> None:
     """Let programs written in C++ call the functions `aoti_torch_funcrl_<name>` for the operators `funcrl::<name>`.
@@ -360,6 +399,7 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
         contexts.enter_context(config.patch(options))
         contexts.enter_context(_quick_checks(folder))
         contexts.enter_context(_writes_wait_for_reads())
+        contexts.enter_context(_vectors_to_the_end())
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     return compiled.current_callable  # type: ignore[no-any-return]
 

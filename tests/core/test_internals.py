@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch._inductor.graph import GraphLowering
+from torch.nn import functional as F
 
-from funcrl.core import graphs, internals, native, operators
+from funcrl.core import graphs, internals, native, operators, random
 from funcrl.core.jit import jit
 
 
@@ -164,3 +165,20 @@ def test_a_program_calls_functions_by_name_and_other_compilers_the_operators():
     assert "AOTITorchError aoti_torch_funcrl_copy(AtenTensorHandle, AtenTensorHandle)" in sources[0]
     assert program([torch.ones(3)])[0].tolist() == [2.0] * 3
     assert torch.compile(lambda x: graphs.copy(x) + 1, fullgraph=True)(torch.ones(3)).tolist() == [2.0] * 3
+
+
+@pytest.mark.compiled
+def test_few_numbers_are_rounded_as_many_are():
+    """Two lanes take the functions that four take, also where the compiler would write a short loop number by number."""
+
+    def functions(x):
+        return torch.sin(x), torch.exp(x) + 1, F.softplus(x)
+
+    x = random.uniform(random.key(0), (200, 4, 3), -6.0, 6.0)
+    for columns in (3, 1):
+        each = x[:, :, :columns]
+        wide, narrow = jit(functions), jit(functions)
+        for rows in each:
+            several = wide(rows.contiguous())
+            few = narrow(rows[:2].contiguous())
+            assert all(torch.equal(a[:2], b) for a, b in zip(several, few, strict=True))

@@ -140,7 +140,7 @@ def test_what_is_frozen_does_not_move_by_a_bit_in_a_hundred_updates():
     }
     with pytest.raises(ValueError, match=r"pattern must describe one of 0.weight, .*, got 'features\.\*'"):
         classifier.init(random.key(1), tree.replace(CONFIG, frozen=("features.*",)), TRAIN)
-    with pytest.raises(ValueError, match="config.frozen must leave something to train"):
+    with pytest.raises(ValueError, match=r"config.frozen must leave something to train"):
         classifier.init(random.key(1), tree.replace(CONFIG, frozen=("*",)), TRAIN)
 
 
