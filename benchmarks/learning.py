@@ -217,6 +217,8 @@ if __name__ == "__main__":
     parser.add_argument("--pictures", type=Path, help="draw each row's learning curve into this folder")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    if given.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {given.seeds}")
     seeds = list(range(given.first_seed, given.first_seed + given.seeds))
     rows = [measure(name, seeds, given.device, given.pictures) for name in matching(given.rows)]
     print(table(rows))

@@ -225,6 +225,12 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
+    for name in ("lanes", "repeats", "seconds"):
+        least = min(getattr(given, name)) if name == "lanes" else getattr(given, name)
+        if least <= 0:
+            parser.error(f"--{name} must be above 0, got {least}")
+    if unknown := set(given.cores or []) - set(available_cores()):
+        parser.error(f"--cores: there are {available_cores()}, got {sorted(unknown)}")
     if unknown := set(given.groups) - set(GROUPS):
         parser.error(f"there are {', '.join(GROUPS)}, got {', '.join(unknown)}")
     found = measure(

@@ -28,6 +28,7 @@ from turns import ONE_THREAD
 
 from funcrl.algos import presets
 from funcrl.io import comparing
+from funcrl.io.files import write_atomically
 from funcrl.train import evaluate, train
 
 ENV = "HalfCheetah-v5"
@@ -110,20 +111,45 @@ def run(given: argparse.Namespace) -> None:
         found = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
         ).stdout
-        path.write_text(found.splitlines()[-1])
+        part = json.loads(found.splitlines()[-1]) | asked(given)
+        write_atomically(path, json.dumps(part).encode())
         print(f"{path.name}: done", flush=True)
 
     given.parts.mkdir(parents=True, exist_ok=True)
+    for path in jobs(given.parts, given.seeds):
+        if path.exists():
+            read(path, given)
     missing = [job for job in jobs(given.parts, given.seeds).items() if not job[0].exists()]
     with ThreadPoolExecutor(given.processes) as pool:
         list(pool.map(one, missing))
+
+
+def asked(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what parts of one comparison have in common."""
+    return {"env": given.env, "steps": given.steps}
+
+
+def read(path: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Return a part that is there, if it is whole and one of this comparison."""
+    try:
+        part: dict[str, Any] = json.loads(path.read_text())
+        found = {name: part[name] for name in asked(given)}
+        seeds = part["seeds"]
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit(f"peers_curves: {path} is damaged. Remove it, to compute it once more.") from None
+    wanted = jobs(given.parts, given.seeds)[path][1]
+    if found != asked(given) or seeds != wanted:
+        raise SystemExit(
+            f"peers_curves: {path} is of {found}, seeds {seeds}. Give another folder as --parts."
+        )
+    return part
 
 
 def gathered(given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of both systems, and draw their curves."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in LABELS}
     for path, (system, _) in jobs(given.parts, given.seeds).items():
-        found[system].append(json.loads(path.read_text()))
+        found[system].append(read(path, given))
     contestants, results = [], {"env": given.env, "steps": given.steps, "seeds": given.seeds}
     for system, parts in found.items():
         curves = [curve for part in parts for curve in part["curves"]]
@@ -165,6 +191,9 @@ if __name__ == "__main__":
     parser.add_argument("--one", choices=list(LABELS), default=None, help="system to train in this process")
     parser.add_argument("--of", type=int, nargs="+", default=[0], help="its seeds")
     given = parser.parse_args()
+    for name in ("steps", "seeds", "processes"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(given, name)}")
     if given.one is not None:
         torch.set_num_threads(1)
         if given.one == "funcrl":

@@ -156,20 +156,22 @@ def summary(label: str, plan: Plan, result: Result) -> str:
         "",
         f"  {_short(result.steps_per_second)} steps/s over all seeds, learning included; "
         f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
-        *_bound(result),
+        *_bound(plan, result),
     ]
     return "\n".join(lines)
 
 
-def _bound(result: Result) -> list[str]:
+def _bound(plan: Plan, result: Result) -> list[str]:
     """Say what a run with environments on the host waits for."""
     waited = result.environment_seconds
     if not waited:
         return []
     share = waited / max(result.run_seconds, 1e-9)
-    alone = _short(result.timed_steps / waited)
     rest = f"{1 - share:.0%} acting and learning"
-    return [f"  of that {share:.0%} waiting for the environments ({alone} steps/s by themselves), {rest}"]
+    # Where they step while the agent learns, nobody waits for all of their time.
+    whole = not getattr(plan.config, "overlap", False)
+    alone = f" ({_short(result.timed_steps / waited)} steps/s by themselves)" if whole else ""
+    return [f"  of that {share:.0%} waiting for the environments{alone}, {rest}"]
 
 
 def _holders(seeds: tuple[int, ...], finals: Tensor, value: Tensor) -> str:

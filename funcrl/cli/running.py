@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,7 +40,13 @@ def make_saver(recorder: Recorder, plan: Plan, options: Any, before: Checkpoint 
 
 
 class Interrupt:
-    """Ctrl-C, and SIGTERM as schedulers send it, ask training to save and stop; a second one stops at once."""
+    """Ctrl-C, and SIGTERM as schedulers send it, ask training to save and stop; a second one stops at once.
+
+    What ends processes often sends SIGTERM twice, to the process and to its group: within `TOGETHER` that is one.
+    """
+
+    TOGETHER = 1.0
+    """seconds"""
 
     def __init__(self) -> None:
         """Begin with nothing asked."""
@@ -47,6 +54,8 @@ class Interrupt:
         """the signal, once there was one"""
         self.measured = False
         """whether an iteration has been done"""
+        self._first = 0.0
+        """when it came, by the monotonic clock"""
 
     def __enter__(self) -> Interrupt:
         self._previous = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -58,6 +67,10 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
+        now = time.monotonic()
+        if again and number == signal.SIGTERM and now - self._first < self.TOGETHER:
+            return
+        self._first = now
         if again or not self.measured:
             raise KeyboardInterrupt
         say("\nsaving, then stopping; once more stops at once")

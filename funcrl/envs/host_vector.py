@@ -212,7 +212,7 @@ class _Blame:
             return
         for vector in getattr(self._vector, "_vectors", []):
             if isinstance(vector, AsyncVectorEnv) and not vector.closed:
-                vector.close(terminate=True)
+                _end(vector)
         if isinstance(error, HostError):
             return
         if isinstance(error, (EOFError, BrokenPipeError, ConnectionError)):
@@ -223,6 +223,17 @@ class _Blame:
         raise HostError(
             f"{self._where}: the host environment raised {type(error).__name__}: {error}"
         ) from error
+
+
+def _end(vector: AsyncVectorEnv) -> None:
+    """End all processes of a vector environment, of which one may have died."""
+    try:
+        vector.close(terminate=True)
+    except (EOFError, OSError):  # it waits for the answer of the one that has died
+        for process in vector.processes:
+            process.terminate()
+            process.join(1)
+        vector.closed = True
 
 
 def environment_seeds(seed: int, num_envs: int) -> list[int]:

@@ -107,6 +107,7 @@ def _named(function: str, word: str, text: str, own: list[str]) -> dict[str, flo
         try:
             value = float(number)
         except ValueError:
-            require(False, function, "--wrap", "have numbers", word, "Write frame_stack=4.")
+            wrapper, field = word.partition("=")[0], f"{name}:1.0" if colon else "4"
+            require(False, function, "--wrap", "have numbers", word, f"Write {wrapper}={field}.")
         given[name] = int(value) if value.is_integer() and "." not in number and "e" not in number else value
     return given

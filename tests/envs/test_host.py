@@ -189,6 +189,22 @@ def test_a_worker_that_dies_is_reported_and_not_waited_for():
     vector.close()
 
 
+class Exits(Countdown):
+    """A Countdown whose process ends in a step."""
+
+    def step(self, action):
+        os._exit(3)
+
+
+def test_a_worker_that_ends_in_a_step_is_reported_too():
+    vector = HostVector(envs.from_gymnasium(Exits, vectorization="async"), 1, 2)
+    vector.reset([0])
+    with pytest.raises(envs.HostError, match=r"Exits\.step: every worker process must stay alive"):
+        vector.step(torch.zeros(2, dtype=torch.int64))
+    assert not any(process.is_alive() for process in vector._vectors[0].processes)
+    vector.close()
+
+
 class Returns(Countdown):
     """A Countdown that returns something else in its second step, or at its beginning."""
 

@@ -42,6 +42,7 @@ def test_on_the_host_wrappers_are_gymnasiums():
     [
         (["flaten"], "--wrap must be one of .* got 'flaten'"),
         (["frame_stack=many"], "--wrap must have numbers, got 'frame_stack=many'. Write frame_stack=4."),
+        (["scale_reward=scale:x"], "--wrap must have numbers, .*Write scale_reward=scale:1.0."),
         (["frame_stack=1,2"], "--wrap must name fields of its wrapper"),
         (["frame_stack=0"], "num_frames must be at least 1"),
         (["frame_stack=1.5"], "num_frames must be an integer"),
