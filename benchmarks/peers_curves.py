@@ -92,11 +92,12 @@ def theirs(env: str, steps: int, seed: int, device: str) -> dict[str, Any]:
     }
 
 
-def jobs(folder: Path, seeds: int) -> dict[Path, tuple[str, list[int]]]:
+def jobs(folder: Path, seeds: int, their_seeds: int) -> dict[Path, tuple[str, list[int]]]:
     """Return which system trains which seeds, by the file of its part."""
     parts: dict[Path, tuple[str, list[int]]] = {folder / "funcrl.json": ("funcrl", list(range(seeds)))}
     return parts | {
-        folder / f"stable_baselines3_{seed}.json": ("stable_baselines3", [seed]) for seed in range(seeds)
+        folder / f"stable_baselines3_{seed}.json": ("stable_baselines3", [seed])
+        for seed in range(their_seeds)
     }
 
 
@@ -116,10 +117,12 @@ def run(given: argparse.Namespace) -> None:
         print(f"{path.name}: done", flush=True)
 
     given.parts.mkdir(parents=True, exist_ok=True)
-    for path in jobs(given.parts, given.seeds):
+    for path in jobs(given.parts, given.seeds, given.their_seeds):
         if path.exists():
             read(path, given)
-    missing = [job for job in jobs(given.parts, given.seeds).items() if not job[0].exists()]
+    missing = [
+        job for job in jobs(given.parts, given.seeds, given.their_seeds).items() if not job[0].exists()
+    ]
     with ThreadPoolExecutor(given.processes) as pool:
         list(pool.map(one, missing))
 
@@ -137,7 +140,7 @@ def read(path: Path, given: argparse.Namespace) -> dict[str, Any]:
         seeds = part["seeds"]
     except (ValueError, KeyError, TypeError):
         raise SystemExit(f"peers_curves: {path} is damaged. Remove it, to compute it once more.") from None
-    wanted = jobs(given.parts, given.seeds)[path][1]
+    wanted = jobs(given.parts, given.seeds, given.their_seeds)[path][1]
     if found != asked(given) or seeds != wanted:
         raise SystemExit(
             f"peers_curves: {path} is of {found}, seeds {seeds}. Give another folder as --parts."
@@ -148,9 +151,9 @@ def read(path: Path, given: argparse.Namespace) -> dict[str, Any]:
 def gathered(given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of both systems, and draw their curves."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in LABELS}
-    for path, (system, _) in jobs(given.parts, given.seeds).items():
+    for path, (system, _) in jobs(given.parts, given.seeds, given.their_seeds).items():
         found[system].append(read(path, given))
-    contestants, results = [], {"env": given.env, "steps": given.steps, "seeds": given.seeds}
+    contestants, results = [], asked(given)
     for system, parts in found.items():
         curves = [curve for part in parts for curve in part["curves"]]
         steps, returns = aligned(curves)
@@ -164,7 +167,7 @@ def gathered(given: argparse.Namespace) -> dict[str, Any]:
             "seconds": [round(part["seconds"]) for part in parts],
         }
     if given.picture:
-        comparing.comparison(contestants, given.picture, f"SAC on {given.env}, {given.seeds} seeds each")
+        comparing.comparison(contestants, given.picture, f"SAC on {given.env}")
     print(comparing.table(contestants))
     return results
 
@@ -184,6 +187,9 @@ if __name__ == "__main__":
     parser.add_argument("--env", default=ENV)
     parser.add_argument("--steps", type=int, default=100_000, help="environment steps of a seed")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument(
+        "--their-seeds", type=int, default=4, help="each of which takes as long as all of ours"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=None, help="file to write the figures to")
@@ -191,7 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--one", choices=list(LABELS), default=None, help="system to train in this process")
     parser.add_argument("--of", type=int, nargs="+", default=[0], help="its seeds")
     given = parser.parse_args()
-    for name in ("steps", "seeds", "processes"):
+    for name in ("steps", "seeds", "their_seeds", "processes"):
         if getattr(given, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(given, name)}")
     if given.one is not None:
