@@ -167,7 +167,8 @@ def gathered(given: argparse.Namespace) -> dict[str, Any]:
             "seconds": [round(part["seconds"]) for part in parts],
         }
     if given.picture:
-        comparing.comparison(contestants, given.picture, f"SAC on {given.env}")
+        title, reached = f"SAC on {given.env}", "mean return of the last 10 training episodes"
+        comparing.comparison(contestants, given.picture, title, reached)
     print(comparing.table(contestants))
     return results
 

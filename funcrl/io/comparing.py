@@ -122,13 +122,19 @@ def verdict(each: Sequence[Contestant]) -> str:
     )
 
 
-def comparison(each: Sequence[Contestant], path: str | Path, title: str = "") -> None:
+def comparison(
+    each: Sequence[Contestant],
+    path: str | Path,
+    title: str = "",
+    reached: str = "mean return of the last 100 episodes",
+) -> None:
     """Draw the curves of runs with their intervals, and beside them the profiles of what their seeds reached.
 
     Args:
         each: The runs.
         path: Picture to write; its ending says the format.
         title: What is compared.
+        reached: What each seed's final figure is.
 
     Raises:
         ModuleNotFoundError: Without matplotlib, which `pip install "funcrl[cli]"` brings.
@@ -148,7 +154,7 @@ def comparison(each: Sequence[Contestant], path: str | Path, title: str = "") ->
         curves.set_ylabel("return of finished episodes")
         finish(curves)
         profiles.set_title("share of seeds that reach more", loc="left", fontweight="bold")
-        profiles.set_xlabel("mean return of the last 100 episodes")
+        profiles.set_xlabel(reached)
         profiles.set_ylim(-0.02, 1.02)
         profiles.grid(axis="y", color="0.9")
         profiles.set_axisbelow(True)
