@@ -44,7 +44,7 @@ def from_state_dict(
     """Return parameters and buffers with numbers from a `state_dict`, and leave what is given as it is.
 
     Args:
-        state_dict: From any torch model, or from a file of safetensors.
+        state_dict: Of tensors or arrays, from any torch model or a file of safetensors.
         params: Of one lane, which say names, shapes, dtypes and device.
         buffers: Likewise.
         prefix: What the names begin with there: `"backbone."`.
@@ -63,14 +63,13 @@ def from_state_dict(
     given = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if only is not None:
         given = {name: value for name, value in given.items() if name.startswith(only)}
-    found = {name: torch.as_tensor(value) for name, value in given.items()}
     differences = {
-        "missing": sorted(wanted - found.keys()),
-        "left over": sorted(found.keys() - wanted),
+        "missing": sorted(wanted - given.keys()),
+        "left over": sorted(given.keys() - wanted),
         "of another shape": [
-            f"{name} {tuple(found[name].shape)} for {tuple(own[name].shape)}"
-            for name in sorted(wanted & found.keys())
-            if found[name].shape != own[name].shape
+            f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}"
+            for name in sorted(wanted & given.keys())
+            if given[name].shape != own[name].shape
         ],
     }
     if any(differences.values()):
@@ -79,7 +78,10 @@ def from_state_dict(
             f"nets.from_state_dict: state_dict must hold the network's names and shapes, got {listed}. "
             "Write prefix= or only= to take a part."
         )
-    new = {name: found[name].detach().to(own[name]).clone() for name in wanted}
+    new = {
+        name: torch.as_tensor(given[name], dtype=own[name].dtype, device=own[name].device).detach().clone()
+        for name in wanted
+    }
     return {n: new.get(n, v) for n, v in params.items()}, {
         n: new.get(n, v) for n, v in (buffers or {}).items()
     }

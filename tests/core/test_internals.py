@@ -174,11 +174,8 @@ def test_few_numbers_are_rounded_as_many_are():
     def functions(x):
         return torch.sin(x), torch.exp(x) + 1, F.softplus(x)
 
-    x = random.uniform(random.key(0), (200, 4, 3), -6.0, 6.0)
-    for columns in (3, 1):
-        each = x[:, :, :columns]
-        wide, narrow = jit(functions), jit(functions)
-        for rows in each:
-            several = wide(rows.contiguous())
-            few = narrow(rows[:2].contiguous())
-            assert all(torch.equal(a[:2], b) for a, b in zip(several, few, strict=True))
+    x = random.uniform(random.key(0), (200, 4, 1), -6.0, 6.0)
+    wide, narrow = jit(functions), jit(functions)
+    for rows in x:
+        several, few = wide(rows), narrow(rows[:2].contiguous())
+        assert all(torch.equal(a[:2], b) for a, b in zip(several, few, strict=True))

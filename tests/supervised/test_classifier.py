@@ -147,8 +147,8 @@ def test_what_is_frozen_does_not_move_by_a_bit_in_a_hundred_updates():
 def test_digits_are_learnt():
     train, test = data.digits().split(1500, random.key(0))
     config = classifier.Config(net="mlp", width=64, learning_rate=3e-3)
-    found = fit(train, test=test, config=config, seeds=[0, 1], num_epochs=4, backend="aot_eager")
-    assert found.metrics["test_accuracy"][:, -1].min() > 0.9
+    found = fit(train, test=test, config=config, seeds=[0, 1], num_epochs=3, backend="aot_eager")
+    assert found.metrics["test_accuracy"][:, -1].min() > 0.85
     assert (found.metrics["loss"][:, -1] < found.metrics["loss"][:, 0] / 2).all()
 
 
@@ -212,6 +212,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_nets_of_any_name_are_made():
     large = data.LabelledImages(torch.zeros(2, 3, 67, 67), [0, 1])
-    for name in classifier.NETWORKS:
+    # Those of `nets.images` have tests of their own, so here is one that is made as all of them are.
+    for name in ("cnn", "googlenet", "mlp", "resnet18"):
         config = classifier.Config(net=name, width=2)
         assert isinstance(classifier.init(random.key(0), config, large).network, nets.Pure)
