@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from funcrl.nets.images.built import built, check_sizes
+from funcrl.nets.images.built import built, check_sizes, in_proportion
 
 
 def alexnet(
@@ -34,8 +34,7 @@ def alexnet(
 
 @functools.cache
 def _cached(input_shape: tuple[int, ...], num_classes: int, width: int) -> nn.Module:
-    def c(channels: int) -> int:
-        return max(1, channels * width // 64)
+    c = in_proportion(width, 64)
 
     def make() -> nn.Module:
         network = nn.Sequential()

@@ -37,6 +37,15 @@ def shaped(make: Callable[[], nn.Module], *shapes: Sequence[int]) -> nn.Module:
     return network.to(torch.float32).train()
 
 
+def in_proportion(width: int, published: int) -> Callable[[int], int]:
+    """Return what turns a published number of channels into that of a network whose first layer has another width.
+
+    >>> in_proportion(16, 64)(256)
+    64
+    """
+    return lambda channels: max(1, channels * width // published)
+
+
 def check_sizes(name: str, **sizes: int) -> None:
     """Check that numbers of classes, channels and such are at least 1.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from funcrl.nets.images.built import built, check_sizes
+from funcrl.nets.images.built import built, check_sizes, in_proportion
 
 _STAGES = (
     ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
@@ -70,8 +70,7 @@ def googlenet(
 
 @functools.cache
 def _cached(input_shape: tuple[int, ...], num_classes: int, width: int) -> nn.Module:
-    def c(channels: int) -> int:
-        return max(1, channels * width // 64)
+    c = in_proportion(width, 64)
 
     def make() -> nn.Module:
         layers: list[nn.Module] = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from funcrl.nets.images.built import built, check_sizes
+from funcrl.nets.images.built import built, check_sizes, in_proportion
 
 
 def nin(input_shape: Sequence[int] = (3, 224, 224), num_classes: int = 1000, *, width: int = 96) -> nn.Module:
@@ -32,8 +32,7 @@ def nin(input_shape: Sequence[int] = (3, 224, 224), num_classes: int = 1000, *, 
 
 @functools.cache
 def _cached(input_shape: tuple[int, ...], num_classes: int, width: int) -> nn.Module:
-    def c(channels: int) -> int:
-        return max(1, channels * width // 96)
+    c = in_proportion(width, 96)
 
     def block(before: int, channels: int, size: int, stride: int, padding: int) -> list[nn.Module]:
         return [
