@@ -151,14 +151,14 @@ def update(state: State, batch: Batch) -> State:
     k_augment, k_drop = random.split(random.fold_in(state.key, state.step), 2)
     batch = tree.replace(batch, images=augmented(batch.images, k_augment, config.shift, config.flip))
     free, kept = _partition(state.params, state.buffers, config)
-    still = {name: value for name, value in kept.items() if name in state.params}
-    function = torch.func.grad_and_value(lambda free: loss(free | still, state, batch, k_drop), has_aux=True)
+    function = torch.func.grad_and_value(
+        lambda free: loss(state.params | free, state, batch, k_drop), has_aux=True
+    )
     grads, (value, (output, buffers)) = function(free)
     updates, optimizer = _optimizer(config).update(grads, state.optimizer, free)
-    params = optim.apply(free, updates) | still
     return tree.replace(
         state,
-        params={name: params[name] for name in state.params},
+        params=state.params | optim.apply(free, updates),
         buffers={name: kept.get(name, buffer) for name, buffer in buffers.items()},
         optimizer=optimizer,
         step=state.step + 1,
