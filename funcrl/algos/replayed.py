@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, optim
+from funcrl.algos import descending
 from funcrl.core import ReplayBatch, checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
 
@@ -74,6 +75,11 @@ class ReplaySettings:
     """of each convolution; 1 where the exact place of things matters"""
     activation: str = tree.static(default="relu")
     """elu, gelu, relu, silu or tanh"""
+    frozen: tuple[str, ...] = tree.static(default=())
+    """patterns of parameters that stay as they are, "features.*": no gradient, no state of the optimiser; what a network keeps
+    beside its parameters goes on to follow what it sees"""
+    rate_factors: tuple[str, ...] = tree.static(default=())
+    """by what the step size of some parameters is multiplied, "features.*=0.1"; the first pattern that fits counts"""
 
     def __post_init__(self) -> None:
         name = checks.name_of(self)
@@ -86,6 +92,7 @@ class ReplaySettings:
             counts=("num_envs", "window_length", "updates_per_window", "buffer_size", "batch_size"),
         )
         checks.settings(self, name, counts=("n_step", "hidden", "channels", "stride"), flags=("overlap",))
+        descending.check_settings(name, self)
         checks.integer(name, "warmup_steps", self.warmup_steps, 0)
         checks.known(name, "activation", self.activation, ACTIVATIONS)
         checks.known(name, "replay", self.replay, REPLAY)

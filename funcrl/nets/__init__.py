@@ -4,7 +4,6 @@ from funcrl.nets import ensemble, images, initialisers, inputs, noisy
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
-    Params,
     apply,
     check_output,
     device_of,
@@ -16,18 +15,23 @@ from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.recurrent import Recurrent, recurrent
 from funcrl.nets.state_dicts import from_state_dict, to_state_dict
-from funcrl.nets.stateful import Buffers, Dropout, Pure, begin, pure, run
+from funcrl.nets.stateful import Buffers, Dropout, begin, pure, run
+from funcrl.nets.templates import Network, Params, Pure
+from funcrl.nets.within_agents import begin_whole, buffers_of, learning, observed, own, with_new_keys
 
 __all__ = [
     "AGGREGATIONS",
     "Buffers",
     "Dropout",
+    "Network",
     "Params",
     "Pure",
     "Recurrent",
     "activated",
     "apply",
     "begin",
+    "begin_whole",
+    "buffers_of",
     "check_output",
     "cnn",
     "device_of",
@@ -39,12 +43,16 @@ __all__ = [
     "init",
     "initialisers",
     "inputs",
+    "learning",
     "mlp",
     "noisy",
     "observations_in_words",
+    "observed",
     "output_on_zeros",
+    "own",
     "pure",
     "recurrent",
     "run",
     "to_state_dict",
+    "with_new_keys",
 ]

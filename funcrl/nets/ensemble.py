@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcrl.core import random, tree
-from funcrl.nets import functional
-from funcrl.nets.functional import Params
+from funcrl.nets import functional, within_agents
+from funcrl.nets.templates import Network, Params
 
 
-def init(network: nn.Module, key: Tensor, count: int) -> Params:
+def init(network: Network, key: Tensor, count: int) -> Params:
     """Draw the parameters of several networks, each from a key of its own.
 
     Args:
@@ -21,15 +21,16 @@ def init(network: nn.Module, key: Tensor, count: int) -> Params:
         count: M.
 
     Returns:
-        Parameters by qualified name, `[M, ...]`.
+        Parameters by qualified name, `[M, ...]`, and what the networks keep beside them.
 
+    >>> from torch import nn
     >>> init(nn.Linear(2, 3, device="meta"), random.key(0), 5)["weight"].shape
     torch.Size([5, 3, 2])
     """
-    return tree.stack([functional.init(network, one) for one in random.split(key, count)])
+    return tree.stack([within_agents.begin_whole(network, one) for one in random.split(key, count)])
 
 
-def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
+def apply(network: Network, params: Params, *inputs: Any) -> Any:
     """Run all networks on the same input.
 
     Args:
@@ -40,8 +41,14 @@ def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
     Returns:
         `[M, ...]`, what each returns.
 
+    >>> from torch import nn
     >>> layer = nn.Linear(2, 3, device="meta")
     >>> apply(layer, init(layer, random.key(0), 5), torch.ones(4, 2)).shape
     torch.Size([5, 4, 3])
     """
     return torch.func.vmap(lambda own: functional.apply(network, own, *inputs))(params)
+
+
+def observed(network: Network, params: Params, *inputs: Any) -> Params:
+    """Return what the networks keep beside their parameters once they have learnt from a batch, `[M, ...]`; see `nets.observed`."""
+    return torch.func.vmap(lambda own: within_agents.observed(network, own, *inputs))(params)

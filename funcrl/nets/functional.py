@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from funcrl.core import random
 from funcrl.core.checks import require
 from funcrl.nets import initialisers, inputs
-
-Params = dict[str, Tensor]
+from funcrl.nets.lanes import check_lanes
+from funcrl.nets.templates import Network, Params, Pure
 
 
 def init(network: nn.Module, key: Tensor) -> Params:
@@ -37,7 +37,7 @@ def init(network: nn.Module, key: Tensor) -> Params:
         Parameters by qualified name, float32, on the key's device.
 
     Raises:
-        ValueError: When the network has buffers (running statistics), which no one would update.
+        ValueError: When the network has buffers (running statistics), which no one would update; `begin` returns them too.
 
     >>> sorted(init(nn.Linear(2, 3, device="meta"), random.key(0)))
     ['bias', 'weight']
@@ -45,9 +45,8 @@ def init(network: nn.Module, key: Tensor) -> Params:
     if not isinstance(network, nn.Module):
         raise TypeError(f"nets.init: network must be an nn.Module, got {network!r}. Write nn.Linear(4, 2).")
     buffers = [name for name, _ in network.named_buffers()]
-    require(
-        not buffers, "nets.init", "network", "have no buffers", buffers, "Use layer instead of batch norm."
-    )
+    instead = "Write nets.begin(nets.pure(network), key), which returns them too."
+    require(not buffers, "nets.init", "network", "have no buffers", buffers, instead)
     return draw(network, key)
 
 
@@ -76,19 +75,25 @@ def _default(module: nn.Module, name: str, template: Tensor) -> initialisers.Ini
     return initialisers.constant(1.0 if name == "weight" else 0.0)
 
 
-def apply(network: nn.Module, params: Params, *inputs: Any) -> Any:
+def apply(network: Network, params: Params, *inputs: Any) -> Any:
     """Run a network with the given parameters.
 
     Args:
-        network: The template that `params` was made for.
-        params: What `init` returned.
+        network: The template that `params` was made for; one from `pure` as it is used, unless it is `learning`.
+        params: What `init` or `begin_whole` returned.
         *inputs: What the module's `forward` takes.
 
     >>> layer = nn.Linear(2, 3, device="meta")
     >>> apply(layer, init(layer, random.key(0)), torch.ones(5, 2)).shape
     torch.Size([5, 3])
     """
-    return torch.func.functional_call(network, params, inputs)
+    if not isinstance(network, Pure):
+        return torch.func.functional_call(network, params, inputs)
+    if not network.learns:
+        return torch.func.functional_call(network.evaluating, params, inputs)
+    # Batch normalisation writes into what it keeps, and what was passed in is to stay as it is.
+    kept = {name: params[name].clone() for name, _ in network.training.named_buffers()}
+    return torch.func.functional_call(network.training, params | kept, inputs)
 
 
 def device_of(params: Params) -> torch.device:
@@ -101,7 +106,7 @@ def device_of(params: Params) -> torch.device:
 
 
 def check_output(
-    function: str, argument: str, network: nn.Module, params: Params, space: spaces.Space[Any], size: int
+    function: str, argument: str, network: Network, params: Params, space: spaces.Space[Any], size: int
 ) -> None:
     """Check that a network maps B observations of a space to `[B, size]`, by running it once on zeros.
 
@@ -126,7 +131,7 @@ def check_output(
 
 
 def output_on_zeros(
-    function: str, argument: str, network: nn.Module, params: Params, space: spaces.Space[Any], hold: str
+    function: str, argument: str, network: Network, params: Params, space: spaces.Space[Any], hold: str
 ) -> Any:
     """Return what a network makes of three observations of a space.
 
@@ -143,10 +148,13 @@ def output_on_zeros(
     """
     zeros = inputs.example(space, (3,), device_of(params))
     try:
-        return apply(network, params, zeros)
+        output = apply(network, params, zeros)
     except Exception as error:  # whatever a user's forward raises
         reason = str(error).splitlines()[0]
         raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
+    if isinstance(network, Pure):
+        check_lanes(function, argument, network, params, zeros)
+    return output
 
 
 def observations_in_words(space: spaces.Space[Any]) -> str:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from funcrl.core import random
 from funcrl.core.checks import require
-from funcrl.nets.functional import Params
+from funcrl.nets.templates import Network, Params, Pure
 
 SIGMA = ".sigma"
 """What the name of a parameter's σ ends with. No parameter of a module has such a name."""
 
 
-def widen(network: nn.Module, params: Params, scale: float | Tensor = 0.5) -> Params:
+def widen(network: Network, params: Params, scale: float | Tensor = 0.5) -> Params:
     """Return parameters with a σ beside each weight and bias of a linear layer.
 
     Source: Fortunato et al. 2018, section 3.2: σ = σ₀ / √p for p inputs of the layer.
@@ -46,7 +46,8 @@ def widen(network: nn.Module, params: Params, scale: float | Tensor = 0.5) -> Pa
     tensor([0.2500])
     """
     wide = dict(params)
-    for path, module in network.named_modules():
+    template = network.training if isinstance(network, Pure) else network
+    for path, module in template.named_modules():
         if not isinstance(module, nn.Linear):
             continue
         for name, _ in module.named_parameters(prefix=path, recurse=False):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from funcrl.core.checks import require
-from funcrl.nets.functional import Params
 from funcrl.nets.stateful import KEY, Buffers
+from funcrl.nets.templates import Params
 
 _LISTED = 8
 """names of each kind in an error"""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from funcrl.core import random
 from funcrl.core.checks import require
 from funcrl.core.untraced import untraced
-from funcrl.nets.functional import Params, draw
+from funcrl.nets.functional import draw
+from funcrl.nets.templates import Params, Pure
 
 Buffers = dict[str, Tensor]
 
@@ -48,14 +48,6 @@ class Dropout(nn.Module):
         return torch.where(kept, x / (1 - self.p), 0.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Pure:
-    """A network as it trains and as it is used, templates both; from `pure`."""
-
-    training: nn.Module
-    evaluating: nn.Module
-
-
 @functools.cache
 def pure(network: nn.Module) -> Pure:
     """Return what `run` runs, always the same for the same network, whose dropout draws from keys.
@@ -67,7 +59,8 @@ def pure(network: nn.Module) -> Pure:
     Dropout()
     """
     copies = lambda: [_with_keys(copy.deepcopy(network)).train(training) for training in (True, False)]
-    return Pure(*untraced(copies))
+    training, evaluating = untraced(copies)
+    return Pure(training, evaluating)
 
 
 def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:
@@ -133,7 +126,7 @@ def run(
     """
     module = network.training if train else network.evaluating
     after = {name: buffer.clone() for name, buffer in buffers.items()}
-    dropping = [name for name in after if name.rpartition(".")[2] == KEY]
+    dropping = keys_of(network)
     if train and dropping:
         if key is None:
             raise ValueError(
@@ -144,6 +137,15 @@ def run(
     output = torch.func.functional_call(module, (params, after), inputs)
     # The key belongs to the call, not to what is kept.
     return output, after | {name: buffers[name] for name in dropping}
+
+
+def keys_of(network: Pure) -> list[str]:
+    """Return the names of the buffers in which dropout finds what it draws from."""
+    found = []
+    for prefix, module in network.training.named_modules():
+        if isinstance(module, Dropout):
+            found.append(f"{prefix}.{KEY}" if prefix else KEY)
+    return found
 
 
 def _with_keys(network: nn.Module) -> nn.Module:

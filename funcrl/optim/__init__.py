@@ -5,7 +5,7 @@
 learning rate can differ between lanes and change from step to step without a new program.
 """
 
-from funcrl.optim.paths import matching, partition, scale_by_path
+from funcrl.optim.paths import matching, merge, partition, paths, scale_by_path, without
 from funcrl.optim.transforms import (
     Optimizer,
     adam,
@@ -27,10 +27,13 @@ __all__ = [
     "clip_by_global_norm",
     "global_norm",
     "matching",
+    "merge",
     "partition",
+    "paths",
     "polyak",
     "radam",
     "rmsprop",
     "scale_by_path",
     "sgd",
+    "without",
 ]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from funcrl.core.checks import require
 from funcrl.optim.transforms import Number, Optimizer
-
-T = TypeVar("T")
 
 
 def matching(function: str, names: Iterable[str], patterns: Iterable[str]) -> set[str]:
@@ -36,14 +34,14 @@ def matching(function: str, names: Iterable[str], patterns: Iterable[str]) -> se
     return found
 
 
-def partition(params: Mapping[str, T], frozen: Iterable[str]) -> tuple[dict[str, T], dict[str, T]]:
+def partition(params: Mapping[str, Any], frozen: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parameters that are trained, and those that patterns freeze.
 
-    Differentiate a loss by the first, `grad(lambda free: loss(free | kept))`, and give the optimiser the first: what is
-    frozen has no gradient then, and no state.
+    Differentiate a loss by the first, `grad(lambda free: loss(optim.merge(params, free)))`, and give the optimiser the
+    first: what is frozen has no gradient then, and no state.
 
     Args:
-        params: By name.
+        params: By name; a dict within has the names `"actor.conv.weight"`.
         frozen: Patterns, `"features.*"`.
 
     Raises:
@@ -52,9 +50,54 @@ def partition(params: Mapping[str, T], frozen: Iterable[str]) -> tuple[dict[str,
     >>> partition({"conv.weight": 1, "fc.weight": 2}, ["conv.*"])
     ({'fc.weight': 2}, {'conv.weight': 1})
     """
-    kept = matching("optim.partition", params, frozen)
-    free = {name: value for name, value in params.items() if name not in kept}
-    return free, {name: value for name, value in params.items() if name in kept}
+    names = list(paths(params))
+    kept = matching("optim.partition", names, frozen)
+    return without(params, kept), without(params, set(names) - kept)
+
+
+def paths(params: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Return the names of all parameters, those of a dict within behind its own.
+
+    >>> list(paths({"actor": {"weight": 1}, "scale": 2}))
+    ['actor.weight', 'scale']
+    """
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from paths(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def without(params: Mapping[str, Any], names: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Return the parameters but for some.
+
+    Args:
+        params: See `partition`.
+        names: Of those that are left out.
+        prefix: What stands before the names of all.
+
+    >>> without({"actor": {"weight": 1, "bias": 2}}, ["actor.bias"])
+    {'actor': {'weight': 1}}
+    """
+    left: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            left[name] = without(value, names, f"{prefix}{name}.")
+        elif prefix + name not in names:
+            left[name] = value
+    return left
+
+
+def merge(params: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters, with those of a part in the place of their namesakes.
+
+    >>> merge({"actor": {"weight": 1, "bias": 2}}, {"actor": {"weight": 3}})
+    {'actor': {'weight': 3, 'bias': 2}}
+    """
+    return {
+        name: merge(value, part.get(name, {})) if isinstance(value, Mapping) else part.get(name, value)
+        for name, value in params.items()
+    }
 
 
 def scale_by_path(factors: Mapping[str, Number]) -> Optimizer:

@@ -312,4 +312,9 @@ def polyak(target: Tree, online: Tree, tau: Number) -> Tree:
     >>> polyak(torch.zeros(1), torch.ones(1), 0.25)
     tensor([0.2500])
     """
-    return tree.map(lambda slow, fast: (1 - tau) * slow + tau * fast, target, online)
+
+    def average(slow: Tensor, fast: Tensor) -> Tensor:
+        # Whole numbers, as batch normalisation counts, have no averages.
+        return (1 - tau) * slow + tau * fast if fast.is_floating_point() else fast
+
+    return tree.map(average, target, online)

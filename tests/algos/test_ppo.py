@@ -415,7 +415,7 @@ def test_settings_are_checked(changes, error, message):
     [nn.Flatten(), nn.Sequential(), lambda x: x, nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(3, 2))],
 )
 def test_networks_that_cannot_serve_are_refused(actor):
-    with pytest.raises((ValueError, TypeError), match=r"(ppo\.init: config\.actor|nets\.init: network) must"):
+    with pytest.raises((ValueError, TypeError), match=r"ppo\.init: config\.actor must"):
         ppo.init(random.key(0), ppo.Config(actor=actor), envs.make("CartPole-v1"))
 
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning, behaviour, replayed
+from funcrl.algos import beginning, behaviour, descending, replayed
 from funcrl.core import ReplayBatch, masks, tree
 from funcrl.ops import exploration, schedules
 
@@ -43,7 +43,9 @@ class State:
     """the algorithm's settings; their floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
-    network: nn.Module = tree.static()
+    network: nets.Network = tree.static()
+    rates: descending.Rates = tree.static()
+    """which numbers learn at another rate, or not at all"""
 
 
 S = TypeVar("S", bound=State)
@@ -88,33 +90,44 @@ def begin(
     )
     space, num_actions = beginning.spaces_of(function, env, instead)
     size = num_actions * outputs
-    network = config.network
+    network = nets.own(function, "config.network", config.network)
     if network is None:
         network = describe(config, space, size)
-    params = nets.init(network, key)
+    params = nets.begin_whole(network, key)
     nets.check_output(function, "config.network", network, params, space, size)
+    rates = descending.rates(function, config, params, {"": network})
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     return State(
         params=params,
         target_params=tree.map(torch.clone, params),
-        optimizer=replayed.optimizer(config, config.learning_rate).init(params),
+        optimizer=descending.begin(replayed.optimizer(config, config.learning_rate), params, rates),
         step=zero,
         env_steps=torch.zeros_like(zero),
         td_error=torch.zeros(config.batch_size, dtype=torch.float32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
         network=network,
+        rates=rates,
     )
 
 
-def with_params(state: S, params: nets.Params) -> S:
-    """Return an agent that has learnt nothing, with other parameters in both networks."""
+def with_params(function: str, state: S, params: nets.Params) -> S:
+    """Return an agent that has learnt nothing, with other parameters in both networks.
+
+    Args:
+        function: Who complains, `"rainbow.init"`.
+        state: The agent.
+        params: For its network.
+    """
+    rates = descending.rates(function, state.config, params, {"": state.network})
+    optimizer = replayed.optimizer(state.config, state.config.learning_rate)
     return tree.replace(
         state,
+        rates=rates,
         params=params,
         target_params=tree.map(torch.clone, params),
-        optimizer=replayed.optimizer(state.config, state.config.learning_rate).init(params),
+        optimizer=descending.begin(optimizer, params, rates),
     )
 
 
@@ -189,14 +202,14 @@ def descend_towards(state: S, batch: ReplayBatch, goal: Tensor) -> S:
         The agent after.
     """
 
-    def errors(params: nets.Params) -> Errors:
-        values = nets.apply(state.network, params, batch.obs)
+    def errors(params: nets.Params, network: nets.Network) -> Errors:
+        values = nets.apply(network, params, batch.obs)
         return td_errors(values, batch.action, goal, state.config.huber_threshold)
 
     return descend(state, batch, errors)
 
 
-def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors]) -> S:
+def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params, nets.Network], Errors]) -> S:
     """Take one gradient step on the weighted mean of the rows' losses, and visit the target network.
 
     θ ← θ - Adam(∇_θ (1 / B) Σ_i w_i L_i(θ)),   θ⁻ ← (1 - τ) θ⁻ + τ θ at every C-th step
@@ -204,28 +217,30 @@ def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors
     Args:
         state: The agent before.
         batch: `[B]` rows.
-        errors: From parameters to what the loss says of each row.
+        errors: From parameters, and the network as it learns, to what the loss says of each row.
 
     Returns:
         The agent after.
     """
+    network = nets.learning(state.network)
 
     def loss(params: nets.Params) -> tuple[Tensor, Errors]:
-        rows = errors(params)
+        rows = errors(params, network)
         return (batch.weight * rows.loss).mean(), rows
 
-    grads, (value, rows) = torch.func.grad_and_value(loss, has_aux=True)(state.params)
-    rate = learning_rate(state)
-    updates, optimizer = replayed.optimizer(state.config, rate).update(grads, state.optimizer, state.params)
-    params = optim.apply(state.params, updates)
+    rate, before = learning_rate(state), nets.with_new_keys(state.network, state.params)
+    optimizer = replayed.optimizer(state.config, rate)
+    after = descending.step(loss, before, optimizer, state.optimizer, state.rates)
+    params = after.params | nets.observed(state.network, before, batch.obs)
+    rows: Errors = after.beside
     step = state.step + 1
     due = step % torch.full_like(step, state.config.target_period) == 0
     visited = optim.polyak(state.target_params, params, state.config.tau)
     figures = {
-        "loss": value,
+        "loss": after.value,
         "td_error": rows.td_error.mean(),
         "q": rows.q.mean(),
-        "grad_norm": optim.global_norm(grads),
+        "grad_norm": after.grad_norm,
         "learning_rate": rate,
         "exploration": _exploration(state),
     }
@@ -233,7 +248,7 @@ def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors
         state,
         params=params,
         target_params=tree.map(lambda new, old: torch.where(due, new, old), visited, state.target_params),
-        optimizer=optimizer,
+        optimizer=after.optimizer,
         step=step,
         td_error=rows.td_error,
         metrics=figures,

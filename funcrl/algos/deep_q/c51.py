@@ -165,8 +165,9 @@ def update(state: State, batch: ReplayBatch) -> State:
     probabilities, values = predict(state, state.target_params, batch.next_obs)
     goal = target(batch.reward, batch.discount, probabilities, values, atoms)
 
-    def of(params: nets.Params) -> Errors:
-        return errors(logits(state, params, batch.obs), batch.action, goal, atoms)
+    def of(params: nets.Params, network: nets.Network) -> Errors:
+        learner = tree.replace(state, network=network)
+        return errors(logits(learner, params, batch.obs), batch.action, goal, atoms)
 
     return agent.descend(state, batch, of)
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning, progress
+from funcrl.algos import beginning, descending, progress
 from funcrl.core import Transition, checks, masks, tree
 from funcrl.nets.mlp import ACTIVATIONS, NORMALIZATIONS
 from funcrl.ops import exploration, schedules
@@ -83,6 +83,11 @@ class Config:
     """your own network from observations to one value for each action, instead of hidden to
     normalization; a template: its parameters are drawn anew from each lane's key, its own numbers are
     not used"""
+    frozen: tuple[str, ...] = tree.static(default=())
+    """patterns of parameters that stay as they are, "features.*": no gradient, no state of the optimiser; what a network keeps
+    beside its parameters goes on to follow what it sees"""
+    rate_factors: tuple[str, ...] = tree.static(default=())
+    """by what the step size of some parameters is multiplied, "features.*=0.1"; the first pattern that fits counts"""
 
     def __post_init__(self) -> None:
         name = "pqn.Config"
@@ -102,6 +107,7 @@ class Config:
                 "stride",
             ),
         )
+        descending.check_settings(name, self)
         checks.known(name, "activation", self.activation, ACTIVATIONS)
         checks.known(name, "normalization", self.normalization, NORMALIZATIONS)
         size = self.num_envs * self.window_length
@@ -122,7 +128,9 @@ class State:
     """its floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
-    network: nn.Module = tree.static()
+    network: nets.Network = tree.static()
+    rates: descending.Rates = tree.static()
+    """which numbers learn at another rate, or not at all"""
 
 
 @tree.struct
@@ -156,7 +164,7 @@ def loss(value: Tensor, target: Tensor) -> Tensor:
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
     space, num_actions = beginning.spaces_of("pqn.init", env, "PQN has one value for each action.")
-    network = config.network
+    network = nets.own("pqn.init", "config.network", config.network)
     if network is None:
         network = nets.for_observations(
             space,
@@ -167,16 +175,18 @@ def init(key: Tensor, config: Config, env: object) -> State:
             activation=config.activation,
             normalization=config.normalization,
         )
-    params = nets.init(network, key)
+    params = nets.begin_whole(network, key)
     nets.check_output("pqn.init", "config.network", network, params, space, num_actions)
+    rates = descending.rates("pqn.init", config, params, {"": network})
     config = beginning.settings(config, key)
     return State(
         params=params,
-        optimizer=_optimizer(config, config.learning_rate).init(params),
+        optimizer=descending.begin(_optimizer(config, config.learning_rate), params, rates),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
         network=network,
+        rates=rates,
     )
 
 
@@ -219,30 +229,31 @@ def update(state: State, batch: Batch) -> State:
         rows = tuple(leaf.shape)
         checks.require(rows[:1] == expected, "pqn.update", "batch.obs", "hold a row for each action", rows)
 
+    network = nets.learning(state.network)
+
     def of(params: nets.Params) -> tuple[Tensor, Tensor]:
-        values = nets.apply(state.network, params, batch.obs)
+        values = nets.apply(network, params, batch.obs)
         value = values.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         return loss(value, batch.target), value
 
-    grads, (error, value) = torch.func.grad_and_value(of, has_aux=True)(state.params)
     learning_rate = progress.learning_rate(state.step, state.config)
     optimizer = _optimizer(state.config, learning_rate)
-    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    params = nets.with_new_keys(state.network, state.params)
+    after = descending.step(of, params, optimizer, state.optimizer, state.rates)
     figures = {
-        "loss": error,
-        "td_error": (batch.target - value).abs().mean(),
-        "q": value.mean(),
-        "grad_norm": optim.global_norm(grads),
+        "loss": after.value,
+        "td_error": (batch.target - after.beside).abs().mean(),
+        "q": after.beside.mean(),
+        "grad_norm": after.grad_norm,
         "learning_rate": learning_rate,
         "exploration": _epsilon(state),
     }
-    return State(
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer_state,
+    return tree.replace(
+        state,
+        params=after.params | nets.observed(state.network, params, batch.obs),
+        optimizer=after.optimizer,
         step=state.step + 1,
-        config=state.config,
         metrics=figures,
-        network=state.network,
     )
 
 

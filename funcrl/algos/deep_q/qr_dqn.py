@@ -124,8 +124,8 @@ def update(state: State, batch: ReplayBatch) -> State:
     agent.check_batch("qr_dqn.update", state, batch)
     goal = target(batch.reward, batch.discount, *_predict(state, state.target_params, batch.next_obs))
 
-    def of(params: nets.Params) -> Errors:
-        quantiles = _quantiles(state, params, batch.obs)
+    def of(params: nets.Params, network: nets.Network) -> Errors:
+        quantiles = _quantiles(tree.replace(state, network=network), params, batch.obs)
         return errors(quantiles, batch.action, goal, state.config.huber_threshold)
 
     return agent.descend(state, batch, of)

@@ -96,7 +96,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
     k_params, k_noise = random.split(key, 2)
     plain = agent.begin("rainbow.init", k_params, config, env, config.num_atoms, _network)
     state = State(**vars(plain), key=k_noise)
-    return agent.with_params(state, noisy.widen(plain.network, plain.params, plain.config.noise_scale))
+    wide = noisy.widen(plain.network, plain.params, plain.config.noise_scale)
+    return agent.with_params("rainbow.init", state, wide)
 
 
 def act(state: State, obs: Tensor, key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -120,8 +121,8 @@ def update(state: State, batch: ReplayBatch) -> State:
     believed, _ = c51.predict(state, noisy.perturb(state.target_params, noise[2]), batch.next_obs)
     goal = c51.target(batch.reward, batch.discount, believed, choice, atoms)
 
-    def of(params: nets.Params) -> Errors:
-        logits = c51.logits(state, noisy.perturb(params, noise[0]), batch.obs)
+    def of(params: nets.Params, network: nets.Network) -> Errors:
+        logits = c51.logits(tree.replace(state, network=network), noisy.perturb(params, noise[0]), batch.obs)
         return c51.errors(logits, batch.action, goal, atoms)
 
     return agent.descend(state, batch, of)

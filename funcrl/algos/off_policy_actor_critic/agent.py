@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcrl import nets, optim, policies
-from funcrl.algos import beginning, replayed
+from funcrl.algos import beginning, descending, replayed
 from funcrl.core import ReplayBatch, checks, random, tree
 from funcrl.ops import schedules
 
@@ -27,6 +27,9 @@ Figures = dict[str, Tensor]
 CRITIC_METRICS = ("critic_loss", "td_error", "q", "critic_grad_norm", "learning_rate")
 
 ACTOR_METRICS = ("actor_loss", "actor_grad_norm")
+
+NETWORKS = {"actor": "actor", "critics": "critic"}
+"""fields of the state, by what their numbers are called in `params`"""
 
 
 @tree.struct
@@ -52,10 +55,12 @@ class State:
     """the algorithm's settings; their floats are 0-d tensors here"""
     metrics: Figures
     """0-d figures of the last update; NaN before the first"""
-    actor: nn.Module = tree.static()
-    critic: nn.Module = tree.static()
+    actor: nets.Network = tree.static()
+    critic: nets.Network = tree.static()
     actions: policies.ScaledActions | None = tree.static()
     """how actions in ±1 are scaled; None where actions are numbered"""
+    rates: descending.Rates = tree.static()
+    """which numbers learn at another rate, or not at all"""
 
 
 S = TypeVar("S", bound=State)
@@ -79,7 +84,7 @@ def begin(
     env: object,
     metrics: tuple[str, ...],
     num_critics: int,
-    make_actor: Callable[[Any, spaces.Space[Any], int], tuple[nn.Module, int]],
+    make_actor: Callable[[Any, spaces.Space[Any], int], tuple[nets.Network, int]],
     critic_outputs: int = 1,
     targets: tuple[str, ...] = ("critics",),
 ) -> State:
@@ -104,8 +109,10 @@ def begin(
     actions = policies.scaled_actions(function, env.action_space, instead)  # type: ignore[attr-defined]
     both = spaces.Tuple([observed, spaces.Box(-1.0, 1.0, (actions.size,))])
     actor, size = make_actor(config, observed, actions.size)
-    critic = config.critic or replayed.network(config, both, critic_outputs)
-    state = assemble(key, config, metrics, actor, critic, actions, num_critics, targets)
+    critic = nets.own(function, "config.critic", config.critic) or replayed.network(
+        config, both, critic_outputs
+    )
+    state = assemble(function, key, config, metrics, actor, critic, actions, num_critics, targets)
     nets.check_output(function, "config.actor", actor, state.params["actor"], observed, size)
     one = tree.index(state.params["critics"], 0)
     nets.check_output(function, "config.critic", critic, one, both, critic_outputs)
@@ -113,11 +120,12 @@ def begin(
 
 
 def assemble(
+    function: str,
     key: Tensor,
     config: Any,
     metrics: tuple[str, ...],
-    actor: nn.Module,
-    critic: nn.Module,
+    actor: nets.Network,
+    critic: nets.Network,
     actions: policies.ScaledActions | None,
     num_critics: int,
     targets: tuple[str, ...],
@@ -125,9 +133,10 @@ def assemble(
     """Make an agent of its networks, see `begin`."""
     k_actor, k_critics, k_updates = random.split(key, 3)
     params = {
-        "actor": nets.init(actor, k_actor),
+        "actor": nets.begin_whole(actor, k_actor),
         "critics": nets.ensemble.init(critic, k_critics, num_critics),
     }
+    rates = descending.rates(function, config, params, {"actor": actor, "critics": critic})
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     state = State(
@@ -143,6 +152,7 @@ def assemble(
         actor=actor,
         critic=critic,
         actions=actions,
+        rates=rates,
     )
     for name, values in params.items():
         state = with_params(state, name, values)
@@ -151,9 +161,10 @@ def assemble(
 
 def with_params(state: S, name: str, values: nets.Params) -> S:
     """Return the agent with further parameters, from which nothing has descended yet."""
-    optimizer = replayed.optimizer(state.config, state.config.learning_rate).init(values)
+    optimizer = replayed.optimizer(state.config, state.config.learning_rate)
+    begun = descending.begin(optimizer, values, state.rates, f"{name}.")
     return tree.replace(
-        state, params=state.params | {name: values}, optimizer=state.optimizer | {name: optimizer}
+        state, params=state.params | {name: values}, optimizer=state.optimizer | {name: begun}
     )
 
 
@@ -224,7 +235,11 @@ def squared_errors(values: Tensor, goal: Tensor) -> Errors:
 
 
 def descend_critics(
-    state: S, batch: ReplayBatch, errors: Callable[[nets.Params], Errors], targets: bool = True
+    state: S,
+    batch: ReplayBatch,
+    seen: Any,
+    errors: Callable[[nets.Params, S], Errors],
+    targets: bool = True,
 ) -> S:
     """Take one gradient step of the critics on the weighted mean of the rows' losses.
 
@@ -233,18 +248,19 @@ def descend_critics(
     Args:
         state: The agent before.
         batch: `[B]` rows.
-        errors: From the critics' parameters to what the loss says of each row.
+        seen: `[B, ...]` what a critic is given of it.
+        errors: From the critics' parameters, and the agent as its critics learn, to what the loss says of each row.
         targets: Whether their slower copies follow now.
 
     Returns:
         The agent after, one step older.
     """
 
-    def loss(params: nets.Params) -> tuple[Tensor, Errors]:
-        rows = errors(params)
+    def loss(params: nets.Params, learner: S) -> tuple[Tensor, Errors]:
+        rows = errors(params, learner)
         return (batch.weight * rows.loss).mean(), rows
 
-    state, value, rows, norm = descend(state, "critics", loss, learning_rate(state))
+    state, value, rows, norm = descend(state, "critics", loss, learning_rate(state), seen)
     state = tree.replace(
         state,
         step=state.step + 1,
@@ -261,44 +277,61 @@ def descend_critics(
     return follow(state) if targets else state
 
 
-def descend_actor(state: S, loss: Callable[[nets.Params], tuple[Tensor, Any]]) -> tuple[S, Any]:
+def descend_actor(state: S, obs: Any, loss: Callable[[nets.Params, S], tuple[Tensor, Any]]) -> tuple[S, Any]:
     """Take one gradient step of the actor.
 
     Args:
         state: The agent before.
-        loss: From its parameters to what is to be made small, `[]`, and anything beside.
+        obs: `[B, ...]` what it sees.
+        loss: From its parameters, and the agent as its actor learns, to what is to be made small, `[]`, and anything beside.
 
     Returns:
         The agent after, and what was beside the loss.
     """
-    after, value, beside, norm = descend(state, "actor", loss, actor_learning_rate(state))
+    after, value, beside, norm = descend(state, "actor", loss, actor_learning_rate(state), obs)
     figures = {"actor_loss": value, "actor_grad_norm": norm}
     return tree.replace(after, metrics=after.metrics | figures), beside
 
 
 def descend(
-    state: S, name: str, loss: Callable[[nets.Params], tuple[Tensor, Any]], rate: Tensor
+    state: S, name: str, loss: Callable[[nets.Params, S], tuple[Tensor, Any]], rate: Tensor, seen: Any = None
 ) -> tuple[S, Tensor, Any, Tensor]:
     """Take one gradient step of some parameters, and of no others.
 
     Args:
         state: The agent before.
         name: Of the parameters.
-        loss: From these to what is to be made small, `[]`, and anything beside.
+        loss: From these, and the agent as their network learns, to what is to be made small, `[]`, and anything beside.
         rate: `[]` learning rate.
+        seen: `[B, ...]` what their network is given, where they are a network's.
 
     Returns:
         The agent after, the loss before, what was beside it, and the norm of its gradient.
     """
-    params = state.params[name]
-    grads, (value, beside) = torch.func.grad_and_value(loss, has_aux=True)(params)
-    updates, optimizer = replayed.optimizer(state.config, rate).update(grads, state.optimizer[name], params)
+    before, learner, network = state.params[name], state, None
+    if name in NETWORKS:
+        network = getattr(state, NETWORKS[name])
+        before = nets.with_new_keys(network, before)
+        learner = tree.replace(state, **{NETWORKS[name]: nets.learning(network)})
+    optimizer = replayed.optimizer(state.config, rate)
+    step = descending.step(
+        lambda params: loss(params, learner),
+        before,
+        optimizer,
+        state.optimizer[name],
+        state.rates,
+        f"{name}.",
+    )
+    params = step.params
+    if isinstance(network, nets.Pure):
+        observed = nets.ensemble.observed if name == "critics" else nets.observed
+        params = params | observed(network, before, seen)
     after = tree.replace(
         state,
-        params=state.params | {name: optim.apply(params, updates)},
-        optimizer=state.optimizer | {name: optimizer},
+        params=state.params | {name: params},
+        optimizer=state.optimizer | {name: step.optimizer},
     )
-    return after, value, beside, optim.global_norm(grads)
+    return after, step.value, step.beside, step.grad_norm
 
 
 def follow(state: S) -> S:

@@ -108,6 +108,13 @@ def update(state: State, batch: ReplayBatch) -> State:
     next_q = agent.critics(state, state.target_params["critics"], batch.next_obs, next_unit)
     goal = target(batch.reward, batch.discount, next_q[0].squeeze(-1))
     state = agent.descend_critics(
-        state, batch, lambda params: critic_loss(params, state, batch.obs, unit, goal), targets=False
+        state,
+        batch,
+        (batch.obs, unit),
+        lambda params, state: critic_loss(params, state, batch.obs, unit, goal),
+        targets=False,
     )
-    return agent.follow(agent.descend_actor(state, lambda params: actor_loss(params, state, batch.obs))[0])
+    state, _ = agent.descend_actor(
+        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs)
+    )
+    return agent.follow(state)

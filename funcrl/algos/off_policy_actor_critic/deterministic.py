@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcrl import nets
 from funcrl.algos import replayed
@@ -15,9 +15,11 @@ from funcrl.algos.off_policy_actor_critic.agent import State
 from funcrl.core import checks, random
 
 
-def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nn.Module, int]:
+def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nets.Network, int]:
     """Return the template of an actor for D actions, and how many numbers it puts out."""
-    return config.actor or replayed.network(config, space, size), size
+    return nets.own(checks.name_of(config), "config.actor", config.actor) or replayed.network(
+        config, space, size
+    ), size
 
 
 def policy(state: State, params: nets.Params, obs: Any) -> Tensor:

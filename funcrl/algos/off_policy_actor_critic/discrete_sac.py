@@ -115,8 +115,11 @@ def init(key: Tensor, config: Config, env: object) -> State:
     function = "discrete_sac.init"
     instead = "Its actor chooses among numbered actions; for real ones take sac, tqc or td3."
     space, count = beginning.spaces_of(function, env, instead)
-    actor, critic = (own or replayed.network(config, space, count) for own in (config.actor, config.critic))
-    made = agent.assemble(key, config, METRICS, actor, critic, None, 2, ("critics",))
+    actor, critic = (
+        nets.own(function, f"config.{name}", getattr(config, name)) or replayed.network(config, space, count)
+        for name in ("actor", "critic")
+    )
+    made = agent.assemble(function, key, config, METRICS, actor, critic, None, 2, ("critics",))
     nets.check_output(function, "config.actor", actor, made.params["actor"], space, count)
     one = tree.index(made.params["critics"], 0)
     nets.check_output(function, "config.critic", critic, one, space, count)
@@ -143,9 +146,14 @@ def update(state: State, batch: ReplayBatch) -> State:
     next_value = soft_value(next_logits, next_q, soft.temperature(state))
     goal = target(batch.reward, batch.discount, next_value)
     state = agent.descend_critics(
-        state, batch, lambda params: critic_loss(params, state, batch.obs, batch.action, goal)
+        state,
+        batch,
+        batch.obs,
+        lambda params, state: critic_loss(params, state, batch.obs, batch.action, goal),
     )
-    state, entropy = agent.descend_actor(state, lambda params: actor_loss(params, state, batch.obs))
+    state, entropy = agent.descend_actor(
+        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs)
+    )
     largest = math.log(next_logits.shape[-1])
     return soft.adapt(state, entropy, state.config.target_entropy * largest)
 

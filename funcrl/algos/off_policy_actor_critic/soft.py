@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcrl import nets, policies
 from funcrl.algos import replayed
@@ -62,11 +61,13 @@ class SoftSettings(TemperatureSettings):
         checks.require(fine, name, "hidden", hold, self.hidden, "Write hidden=(64, 64).")
 
 
-def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nn.Module, int]:
+def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nets.Network, int]:
     """Return the template of an actor for D actions, and how many numbers it puts out."""
     if config.action_noise == "smooth":
         return smooth.actor(config, space, size), 2 * size + config.hidden[-1]
-    return config.actor or replayed.network(config, space, 2 * size), 2 * size
+    return nets.own(checks.name_of(config), "config.actor", config.actor) or replayed.network(
+        config, space, 2 * size
+    ), 2 * size
 
 
 def begun(state: State) -> State:
@@ -154,7 +155,7 @@ def adapt(state: State, entropy: Tensor, target_entropy: Tensor) -> State:
         target_entropy: `[]`.
     """
     if state.config.learn_temperature:
-        loss = functools.partial(temperature_loss, entropy=entropy, target_entropy=target_entropy)
+        loss = lambda params, _: temperature_loss(params, entropy, target_entropy)
         state, *_ = agent.descend(state, "temperature", loss, agent.actor_learning_rate(state))
     figures = {"entropy": entropy, "temperature": temperature(state)}
     return tree.replace(state, metrics=state.metrics | figures)

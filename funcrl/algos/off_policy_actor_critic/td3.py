@@ -150,9 +150,16 @@ def _update_critics(state: State, batch: ReplayBatch) -> State:
     next_q = agent.critics(state, targets["critics"], batch.next_obs, next_unit).squeeze(-1)
     goal = target(batch.reward, batch.discount, next_q)
     return agent.descend_critics(
-        state, batch, lambda params: critic_loss(params, state, batch.obs, unit, goal), targets=False
+        state,
+        batch,
+        (batch.obs, unit),
+        lambda params, state: critic_loss(params, state, batch.obs, unit, goal),
+        targets=False,
     )
 
 
 def _update_actor(state: State, batch: ReplayBatch) -> State:
-    return agent.follow(agent.descend_actor(state, lambda params: actor_loss(params, state, batch.obs))[0])
+    state, _ = agent.descend_actor(
+        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs)
+    )
+    return agent.follow(state)

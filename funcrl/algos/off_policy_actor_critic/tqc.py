@@ -139,7 +139,12 @@ def update(state: State, batch: ReplayBatch) -> State:
     soften = (next_log_prob, soft.temperature(state), state.config.num_dropped)
     goal = target(batch.reward, batch.discount, next_quantiles, *soften)
     state = agent.descend_critics(
-        state, batch, lambda params: critic_loss(params, state, batch.obs, unit, goal)
+        state,
+        batch,
+        (batch.obs, unit),
+        lambda params, state: critic_loss(params, state, batch.obs, unit, goal),
     )
-    state, entropy = agent.descend_actor(state, lambda params: actor_loss(params, state, batch.obs, k_now))
+    state, entropy = agent.descend_actor(
+        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs, k_now)
+    )
     return soft.adapt(state, entropy, soft.wanted_entropy(state))

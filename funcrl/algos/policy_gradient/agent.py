@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funcrl import nets, ops, optim, policies
-from funcrl.algos import beginning
+from funcrl.algos import beginning, descending
 from funcrl.algos.policy_gradient import networks, normalisation, recurrence
 from funcrl.core import Transition, checks, masks, random, tree
 
@@ -44,12 +44,14 @@ class State:
     """moments of observations and rewards so far; `()` where nothing is normalised"""
     noise_key: Tensor | tuple[()]
     """`[2]` int32, from which each window's noise is drawn where that is smooth; `()` otherwise"""
-    actor: nn.Module = tree.static()
-    critic: nn.Module = tree.static()
+    actor: nets.Network = tree.static()
+    critic: nets.Network = tree.static()
     head: policies.Head = tree.static()
     """what makes a policy of the actor's outputs"""
     recurrent: nets.Recurrent | None = tree.static()
     """what remembers, in front of actor and critic; None: they see observations themselves"""
+    rates: descending.Rates = tree.static()
+    """which numbers learn at another rate, or not at all"""
 
 
 S = TypeVar("S", bound=State)
@@ -80,14 +82,17 @@ def begin(
     head = networks.head(function, config, env.action_space)  # type: ignore[attr-defined]
     recurrent = recurrence.network(config, space)
     seen = space if recurrent is None else recurrence.space(config)
-    actor, critic = config.actor, config.critic
+    actor, critic = (
+        nets.own(function, "config.actor", config.actor),
+        nets.own(function, "config.critic", config.critic),
+    )
     if actor is None:
         actor = networks.actor(config, seen, head.num_outputs)
     if critic is None:
         critic = networks.network(config, seen, config.hidden, 1, 1.0)
 
     k_actor, k_critic = random.split(key, 2)
-    params = {"actor": nets.init(actor, k_actor), "critic": nets.init(critic, k_critic)}
+    params = {"actor": nets.begin_whole(actor, k_actor), "critic": nets.begin_whole(critic, k_critic)}
     nets.check_output(function, "config.actor", actor, params["actor"], seen, head.num_outputs)
     nets.check_output(function, "config.critic", critic, params["critic"], seen, 1)
     params["head"] = {
@@ -96,10 +101,11 @@ def begin(
     }
     if recurrent is not None:
         params["recurrent"] = nets.init(recurrent, random.fold_in(key, 2))
+    rates = descending.rates(function, config, params, {"actor": actor, "critic": critic})
     config = beginning.settings(config, key)
     return State(
         params=params,
-        optimizer=optimizer(config, config.learning_rate).init(params),
+        optimizer=descending.begin(optimizer(config, config.learning_rate), params, rates),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         config=config,
         metrics=beginning.no_metrics(metrics, key),
@@ -109,6 +115,7 @@ def begin(
         critic=critic,
         head=head,
         recurrent=recurrent,
+        rates=rates,
     )
 
 
@@ -144,6 +151,29 @@ def policy(state: State, params: Params, obs: Any, carry: Any = ()) -> policies.
 def value(state: State, params: Params, obs: Any, carry: Any = ()) -> Tensor:
     """Return V_θ(s), `[...]`, for one observation s, or for several; see `policy`."""
     return nets.apply(state.critic, params["critic"], _seen(state, obs, carry)).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def learner(state: S) -> S:
+    """Return the agent as it learns from a batch: its networks as they train, with new keys for dropout."""
+    params = {name: nets.with_new_keys(network, state.params[name]) for name, network in _own(state).items()}
+    learning = {name: nets.learning(network) for name, network in _own(state).items()}
+    return tree.replace(state, params=state.params | params, **learning)
+
+
+def observed(learner: State, batch: Any) -> Params:
+    """Return what actor and critic keep beside their parameters once they have learnt from a batch, see `nets.observed`."""
+    carry = recall(
+        learner, learner.params, batch.obs, getattr(batch, "carry", ()), getattr(batch, "begins", None)
+    )
+    seen = _seen(learner, batch.obs, carry)
+    return {
+        name: nets.observed(network, learner.params[name], seen) for name, network in _own(learner).items()
+    }
+
+
+def _own(state: State) -> dict[str, nets.Network]:
+    """Return the networks that may be a person's own, those that are not the same while they train."""
+    return {name: own for name in ("actor", "critic") if isinstance(own := getattr(state, name), nets.Pure)}
 
 
 def act(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:

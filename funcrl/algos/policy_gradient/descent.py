@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from funcrl import optim
-from funcrl.algos import progress
+from funcrl.algos import descending, progress
+from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import Figures, Params, State
 from funcrl.core import checks, tree
 
@@ -84,13 +85,15 @@ def descend(
     Returns:
         The agent after; its metrics are the figures, `grad_norm` and `learning_rate`.
     """
-    rate = progress.learning_rate(state.step, state.config)
-    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
-    updates, optimizer_state = optimizer(state.config, rate).update(grads, state.optimizer, state.params)
+    rate, learner = progress.learning_rate(state.step, state.config), agent.learner(state)
+    descends = optimizer(state.config, rate)
+    after = descending.step(
+        lambda params: loss(params, learner, batch), learner.params, descends, state.optimizer, state.rates
+    )
     return tree.replace(
         state,
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer_state,
+        params=optim.merge(after.params, agent.observed(learner, batch)),
+        optimizer=after.optimizer,
         step=state.step + 1,
-        metrics=figures | {"grad_norm": optim.global_norm(grads), "learning_rate": rate},
+        metrics=after.beside | {"grad_norm": after.grad_norm, "learning_rate": rate},
     )

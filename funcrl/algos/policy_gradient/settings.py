@@ -6,6 +6,7 @@ import math
 
 from torch import nn
 
+from funcrl.algos import descending
 from funcrl.core import checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
 from funcrl.nets.recurrent import CELLS
@@ -57,6 +58,11 @@ class Settings:
     key, its own numbers are not used"""
     critic: nn.Module | None = tree.static(default=None)
     """your own network from observations to one value, likewise"""
+    frozen: tuple[str, ...] = tree.static(default=())
+    """patterns of parameters that stay as they are, "actor.features.*": no gradient, no state of the optimiser; what a network keeps
+    beside its parameters goes on to follow what it sees"""
+    rate_factors: tuple[str, ...] = tree.static(default=())
+    """by what the step size of some parameters is multiplied, "actor.features.*=0.1"; the first pattern that fits counts"""
 
     def __post_init__(self) -> None:
         checks.settings(
@@ -68,6 +74,7 @@ class Settings:
             counts=("num_envs", "hidden", "channels", "stride"),
             flags=("orthogonal",),
         )
+        descending.check_settings(self.name, self)
         checks.number(self.name, "initial_log_std", self.initial_log_std, -math.inf, math.inf)
         checks.known(self.name, "activation", self.activation, ACTIVATIONS)
         # What learns from every step has no window for which noise could stay.

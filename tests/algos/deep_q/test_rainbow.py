@@ -18,7 +18,7 @@ SMALL = {"batch_size": 6, "hidden": (8, 8), "num_atoms": 5, "v_min": -1.0, "v_ma
 def make(**settings):
     """An agent whose target network is not its own."""
     state = rainbow.init(random.key(3), rainbow.Config(**SMALL | settings), CARTPOLE)
-    other = nets.init(state.network, random.key(86))
+    other = nets.begin_whole(state.network, random.key(86))
     scale = state.config.noise_scale
     return tree.replace(state, target_params=noisy.widen(state.network, other, scale))
 
@@ -73,7 +73,9 @@ def test_each_update_draws_three_noises_of_its_own(monkeypatch):
     seen, perturb = [], noisy.perturb
     monkeypatch.setattr(noisy, "perturb", lambda p, noise: seen.append((p, noise)) or perturb(p, noise))
     # Without its gradient, which would show tensors from within a transformation.
-    monkeypatch.setattr(agent, "descend", lambda state, batch, errors: (errors(state.params), state)[1])
+    monkeypatch.setattr(
+        agent, "descend", lambda state, batch, errors: (errors(state.params, state.network), state)[1]
+    )
     state, batch = make(), make_batch()
     rainbow.update(state, batch)
     rainbow.update(tree.replace(state, step=state.step + 1), batch)

@@ -1,0 +1,112 @@
+"""Networks inside agents: all numbers of one in a dict, as it is used and as it learns.
+
+An agent acts, and looks at what lies ahead, with its networks as they are used: batch normalisation by the moments so far,
+no dropout. In its losses they are as they train. What they keep beside parameters stands in the agent's `params` too, under
+the module's own names; nothing descends there, see `algos.descending`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funcrl.core import random
+from funcrl.nets.functional import init
+from funcrl.nets.stateful import begin, keys_of, pure
+from funcrl.nets.templates import Network, Params, Pure
+
+
+def own(function: str, argument: str, network: nn.Module | None) -> Network | None:
+    """Return what an agent holds of a person's own network, always the same for the same network.
+
+    Args:
+        function: Who complains, `"ppo.init"`.
+        argument: How the user calls the network: `"config.actor"`.
+        network: The template; None where there is none, and the settings describe one.
+
+    Raises:
+        TypeError: When it is something else.
+    """
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(
+            f"{function}: {argument} must be an nn.Module, got {network!r}. Write nn.Linear(4, 2)."
+        )
+    return None if network is None else pure(network)
+
+
+def begin_whole(network: Network, key: Tensor) -> Params:
+    """Draw a network's parameters, see `init`, and what it keeps beside them.
+
+    Args:
+        network: A template.
+        key: `[2]` int32.
+
+    Returns:
+        Parameters and buffers by name; each dropout has a key of its own.
+
+    >>> sorted(begin_whole(pure(nn.Sequential(nn.BatchNorm1d(3), nn.Dropout())), random.key(0)))
+    ['0.bias', '0.num_batches_tracked', '0.running_mean', '0.running_var', '0.weight', '1.key']
+    """
+    if not isinstance(network, Pure):
+        return init(network, key)
+    params, buffers = begin(network, key)
+    for number, name in enumerate(keys_of(network)):
+        buffers[name] = random.fold_in(key, len(params) + number)
+    return params | buffers
+
+
+def buffers_of(network: Network) -> tuple[str, ...]:
+    """Return the names of what a network keeps beside its parameters.
+
+    >>> buffers_of(pure(nn.Dropout()))
+    ('key',)
+    """
+    return tuple(name for name, _ in network.training.named_buffers()) if isinstance(network, Pure) else ()
+
+
+def learning(network: Network) -> Network:
+    """Return a network that `apply` runs as it trains."""
+    return dataclasses.replace(network, learns=True) if isinstance(network, Pure) else network
+
+
+def with_new_keys(network: Network, params: Params) -> Params:
+    """Return all of a network's numbers with other keys for dropout to draw from, as each step of learning needs them.
+
+    Args:
+        network: The template.
+        params: From `begin_whole`; `[M, ...]` each where it is several networks.
+    """
+    if not isinstance(network, Pure):
+        return params
+
+    def renewed(key: Tensor) -> Tensor:
+        return random.fold_in(key, 0) if key.ndim == 1 else torch.vmap(renewed)(key)
+
+    return params | {name: renewed(params[name]) for name in keys_of(network)}
+
+
+def observed(network: Network, params: Params, *inputs: Any) -> Params:
+    """Return what a network keeps beside its parameters once it has learnt from a batch: running moments, by name.
+
+    Args:
+        network: The template.
+        params: All of its numbers, before.
+        *inputs: Of the batch, what the module's `forward` takes.
+
+    >>> network = pure(nn.BatchNorm1d(1))
+    >>> params = begin_whole(network, random.key(0))
+    >>> observed(network, params, torch.tensor([[1.0], [3.0]]))["running_mean"]
+    tensor([0.2000])
+    """
+    if not isinstance(network, Pure):
+        return {}
+    # A key belongs to a step, and is not what is kept.
+    keys = keys_of(network)
+    names = [name for name in buffers_of(network) if name not in keys]
+    after = {name: params[name].clone() for name in names}
+    if after:
+        torch.func.functional_call(network.training, params | after, inputs)
+    return after
