@@ -11,16 +11,19 @@ from funcrl.nets.functional import (
     observations_in_words,
     output_on_zeros,
 )
+from funcrl.nets.layers import BatchNorm, Dropout
 from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
+from funcrl.nets.pretrained import pretrained
 from funcrl.nets.recurrent import Recurrent, recurrent
 from funcrl.nets.state_dicts import from_state_dict, to_state_dict
-from funcrl.nets.stateful import Buffers, Dropout, begin, pure, run
+from funcrl.nets.stateful import Buffers, begin, pure, run
 from funcrl.nets.templates import Network, Params, Pure
 from funcrl.nets.within_agents import begin_whole, buffers_of, learning, observed, own, with_new_keys
 
 __all__ = [
     "AGGREGATIONS",
+    "BatchNorm",
     "Buffers",
     "Dropout",
     "Network",
@@ -50,6 +53,7 @@ __all__ = [
     "observed",
     "output_on_zeros",
     "own",
+    "pretrained",
     "pure",
     "recurrent",
     "run",

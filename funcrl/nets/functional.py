@@ -91,7 +91,7 @@ def apply(network: Network, params: Params, *inputs: Any) -> Any:
         return torch.func.functional_call(network, params, inputs)
     if not network.learns:
         return torch.func.functional_call(network.evaluating, params, inputs)
-    # Batch normalisation writes into what it keeps, and what was passed in is to stay as it is.
+    # A layer may write into what it keeps, and what was passed in is to stay as it is.
     kept = {name: params[name].clone() for name, _ in network.training.named_buffers()}
     return torch.func.functional_call(network.training, params | kept, inputs)
 

@@ -26,7 +26,8 @@ def check_lanes(function: str, argument: str, network: Pure, params: Params, *in
     Raises:
         ValueError: When it does not; the layer is named, and what to write instead of it.
     """
-    two = {name: torch.stack([value, value]) for name, value in params.items()}
+    # Of zeros, for `init` may be mapped itself, and so may the numbers be.
+    two = {name: torch.zeros((2, *x.shape), dtype=x.dtype, device=x.device) for name, x in params.items()}
     for module in (network.evaluating, network.training):
         entered: list[tuple[str, nn.Module]] = []
         hooks = _watch(module, entered)
@@ -77,6 +78,4 @@ def _instead(layer: nn.Module, reason: str) -> str:
         )
     if "randomness" in reason or "random" in reason:
         return "Write nn.Dropout as a layer of its own: it draws from keys here."
-    if isinstance(layer, nn.modules.batchnorm._NormBase):
-        return "Write momentum=0.1."
     return "Write it with operations that torch.vmap maps: no .item(), no if or while on values."

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from funcrl.core.checks import require
-from funcrl.nets.stateful import KEY, Buffers
+from funcrl.nets.layers import KEY
+from funcrl.nets.stateful import Buffers
 from funcrl.nets.templates import Params
 
 _LISTED = 8
@@ -40,6 +41,7 @@ def from_state_dict(
     *,
     prefix: str = "",
     only: tuple[str, ...] | None = None,
+    function: str = "nets.from_state_dict",
 ) -> tuple[Params, Buffers]:
     """Return parameters and buffers with numbers from a `state_dict`, and leave what is given as it is.
 
@@ -49,6 +51,7 @@ def from_state_dict(
         buffers: Likewise.
         prefix: What the names begin with there: `"backbone."`.
         only: Beginnings of names to take, `("features.",)`, where the others are to stay as they are; all by default.
+        function: Who complains.
 
     Raises:
         ValueError: When names are missing or left over, or shapes differ; all of them are listed.
@@ -59,7 +62,7 @@ def from_state_dict(
     own = {**params, **(buffers or {})}
     wanted = {n for n in own if not _is_key(n) and (only is None or n.startswith(only))}
     hold = f"be the beginning of one of {_some(list(own))}"
-    require(len(wanted) > 0, "nets.from_state_dict", "only", hold, only)
+    require(len(wanted) > 0, function, "only", hold, only)
     given = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if only is not None:
         given = {name: value for name, value in given.items() if name.startswith(only)}
@@ -75,7 +78,7 @@ def from_state_dict(
     if any(differences.values()):
         listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in differences.items() if names)
         raise ValueError(
-            f"nets.from_state_dict: state_dict must hold the network's names and shapes, got {listed}. "
+            f"{function}: state_dict must hold the network's names and shapes, got {listed}. "
             "Write prefix= or only= to take a part."
         )
     new = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,34 +17,10 @@ from funcrl.core import random
 from funcrl.core.checks import require
 from funcrl.core.untraced import untraced
 from funcrl.nets.functional import draw
+from funcrl.nets.layers import KEY, Dropout, replaced
 from funcrl.nets.templates import Params, Pure
 
 Buffers = dict[str, Tensor]
-
-KEY = "key"
-"""the buffer in which a `Dropout` finds what it draws from"""
-
-
-class Dropout(nn.Module):
-    """Keeps each element with probability 1 - p, divided by it, while one trains; drawn from a key, not from torch's state.
-
-    Source: Srivastava et al. 2014, JMLR 15. In any network that is run by `nets.run` it takes the place of `nn.Dropout`.
-    """
-
-    key: Tensor
-
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
-        require(0 <= p < 1, "nets.Dropout", "p", "lie in [0, 1)", p)
-        self.p = p
-        self.register_buffer(KEY, torch.zeros(2, dtype=torch.int32, device="meta"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to itself."""
-        if not self.training or self.p == 0:
-            return x
-        kept = random.uniform(self.key, x.shape) >= self.p
-        return torch.where(kept, x / (1 - self.p), 0.0)
 
 
 @functools.cache
@@ -58,7 +33,7 @@ def pure(network: nn.Module) -> Pure:
     >>> pure(nn.Dropout(0.1)).training
     Dropout()
     """
-    copies = lambda: [_with_keys(copy.deepcopy(network)).train(training) for training in (True, False)]
+    copies = lambda: [replaced(copy.deepcopy(network)).train(training) for training in (True, False)]
     training, evaluating = untraced(copies)
     return Pure(training, evaluating)
 
@@ -66,7 +41,8 @@ def pure(network: nn.Module) -> Pure:
 def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:
     """Draw a network's parameters, see `nets.init`, and return them with what it keeps beside them before any step.
 
-    Running means and variances begin at 0 and 1; any other buffer begins as it is in the module.
+    Running means and variances begin at 0 and 1; any other buffer begins as it is in the module. A module's `initialisers`
+    may name its buffers too.
 
     Args:
         network: From `pure`.
@@ -83,7 +59,11 @@ def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:
     for prefix, module in network.training.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
             path = f"{prefix}.{name}" if prefix else name
-            begun[path] = _begun(module, path, name, buffer).to(key.device)
+            given = getattr(module, "initialisers", {}).get(name)
+            if given is not None:
+                begun[path] = given(key, tuple(buffer.shape))
+            else:
+                begun[path] = _begun(module, path, name, buffer).to(key.device)
     return draw(network.training, key), begun
 
 
@@ -134,9 +114,11 @@ def run(
             )
         for number, name in enumerate(dropping):
             after[name] = random.fold_in(key, number)
-    output = torch.func.functional_call(module, (params, after), inputs)
+    # What layers keep anew is put into the dict that is handed over.
+    numbers = {**params, **after}
+    output = torch.func.functional_call(module, numbers, inputs)
     # The key belongs to the call, not to what is kept.
-    return output, after | {name: buffers[name] for name in dropping}
+    return output, {name: buffers[name] if name in dropping else numbers[name] for name in buffers}
 
 
 def keys_of(network: Pure) -> list[str]:
@@ -146,18 +128,3 @@ def keys_of(network: Pure) -> list[str]:
         if isinstance(module, Dropout):
             found.append(f"{prefix}.{KEY}" if prefix else KEY)
     return found
-
-
-def _with_keys(network: nn.Module) -> nn.Module:
-    if isinstance(network, nn.Dropout):
-        return Dropout(network.p)
-    for parent, name, child in list(_children(network)):
-        if isinstance(child, nn.Dropout):
-            setattr(parent, name, Dropout(child.p))
-    return network
-
-
-def _children(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    for module in network.modules():
-        for name, child in module.named_children():
-            yield module, name, child

@@ -105,8 +105,10 @@ def observed(network: Network, params: Params, *inputs: Any) -> Params:
         return {}
     # A key belongs to a step, and is not what is kept.
     keys = keys_of(network)
-    names = [name for name in buffers_of(network) if name not in keys]
-    after = {name: params[name].clone() for name in names}
-    if after:
-        torch.func.functional_call(network.training, params | after, inputs)
-    return after
+    kept = {name: params[name].clone() for name in buffers_of(network) if name not in keys}
+    if not kept:
+        return {}
+    names = [*keys, *(name for name, _ in network.training.named_parameters())]
+    numbers = {name: params[name] for name in names} | kept
+    torch.func.functional_call(network.training, numbers, inputs)
+    return {name: numbers[name] for name in kept}

@@ -140,3 +140,38 @@ def test_sizes_are_found_by_running_on_the_meta_device():
     assert [tuple(p.shape) for p in network.parameters()] == [(4, 3, 3, 3), (4,), (2, 36), (2,)]
     params, _ = nets.begin(nets.pure(network), KEY)
     assert params["2.weight"].shape == (2, 36)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm1d(3, eps=0.1), (5, 3)),
+        (nn.BatchNorm1d(3, momentum=None), (5, 3, 2)),
+        (nn.BatchNorm2d(3, momentum=0.3, affine=False), (4, 3, 2, 2)),
+        (nn.BatchNorm3d(3, track_running_stats=False), (2, 3, 2, 2, 2)),
+    ],
+)
+def test_batch_normalisation_of_our_own_is_torchs(layer, shape):
+    layer = copy.deepcopy(layer).double()
+    network = nets.pure(layer)
+    params, buffers = tree.map(lambda x: x.double() if x.is_floating_point() else x, nets.begin(network, KEY))
+    for seed in range(3):
+        x = random.normal(random.key(seed), shape).double() * 2 + seed
+        y = x.clone().requires_grad_()
+        expected = layer.train()(y)
+        expected.pow(3).sum().backward()
+
+        def loss(x, params, buffers=buffers):
+            output, after = nets.run(network, params, buffers, x, train=True)
+            return output.pow(3).sum(), (output, after)
+
+        slope, (output, buffers) = torch.func.grad(loss, has_aux=True)(x, params)
+        assert torch.allclose(slope, y.grad, atol=1e-10)
+        assert torch.allclose(output, expected, atol=1e-10)
+    for name, value in layer.state_dict().items():
+        if name in buffers:
+            assert torch.allclose(buffers[name], value), name
+    assert torch.allclose(nets.run(network, params, buffers, x, train=False)[0], layer.eval()(x), atol=1e-10)
+    if layer.track_running_stats:
+        with pytest.raises(ValueError, match=r"BatchNorm: input must be \[B, 3, \.\.\.\], got"):
+            nets.run(network, params, buffers, torch.ones(2, 4), train=False)

@@ -173,7 +173,8 @@ def observed(learner: State, batch: Any) -> Params:
 
 def _own(state: State) -> dict[str, nets.Network]:
     """Return the networks that may be a person's own, those that are not the same while they train."""
-    return {name: own for name in ("actor", "critic") if isinstance(own := getattr(state, name), nets.Pure)}
+    both = {"actor": state.actor, "critic": state.critic}
+    return {name: network for name, network in both.items() if isinstance(network, nets.Pure)}
 
 
 def act(state: State, obs: Any, key: Tensor, carry: Any = ()) -> tuple[Any, dict[str, Tensor]]:

@@ -1,0 +1,105 @@
+"""Layers that take the place of torch's where a network is a pure function: their chance is a key, what they keep is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from funcrl.core import random
+from funcrl.core.checks import require
+
+KEY = "key"
+"""the buffer in which a `Dropout` finds what it draws from"""
+
+
+class Dropout(nn.Module):
+    """Keeps each element with probability 1 - p, divided by it, while one trains; drawn from a key, not from torch's state.
+
+    Source: Srivastava et al. 2014, JMLR 15. In any network that is run by `nets.run` it takes the place of `nn.Dropout`.
+    """
+
+    key: Tensor
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        require(0 <= p < 1, "nets.Dropout", "p", "lie in [0, 1)", p)
+        self.p = p
+        self.register_buffer(KEY, torch.zeros(2, dtype=torch.int32, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to itself."""
+        if not self.training or self.p == 0:
+            return x
+        kept = random.uniform(self.key, x.shape) >= self.p
+        return torch.where(kept, x / (1 - self.p), 0.0)
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """torch's batch normalisation from plain operations, which `vmap` maps within one another and compilers fuse.
+
+    Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2. In any network that is run by `nets.run`, or is an
+    agent's own, it takes the place of `nn.BatchNorm1d` to `nn.BatchNorm3d`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, ...]` to itself."""
+        fits = x.ndim >= 2 and x.shape[1] == self.num_features
+        require(fits, "BatchNorm", "input", f"be [B, {self.num_features}, ...]", tuple(x.shape))
+        others = [axis for axis in range(x.ndim) if axis != 1]
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None:
+            mean, variance = x.mean(others), x.var(others, correction=0)
+            self._follow(mean.detach(), variance.detach(), x.numel() // self.num_features)
+        row = [1, -1, *[1] * (x.ndim - 2)]
+        y = (x - mean.reshape(row)) * torch.rsqrt(variance + self.eps).reshape(row)
+        return y * self.weight.reshape(row) + self.bias.reshape(row) if self.affine else y
+
+    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Let the running moments go a part of the way; what is kept is a new tensor, never written into."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked = self.num_batches_tracked + 1
+        part = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
+        unbiased = variance * (count / max(count - 1, 1))
+        self.running_mean = (1 - part) * self.running_mean + part * mean
+        self.running_var = (1 - part) * self.running_var + part * unbiased
+
+    def _check_input_dim(self, x: Tensor) -> None: ...
+
+
+def replaced(network: nn.Module) -> nn.Module:
+    """Put these layers into a network, in the place of those of exactly torch's classes; it is changed.
+
+    >>> replaced(nn.Sequential(nn.Dropout(0.1)))
+    Sequential(
+      (0): Dropout()
+    )
+    """
+    own = _own(network)
+    if own is not None:
+        return own
+    for parent, name, child in list(_children(network)):
+        own = _own(child)
+        if own is not None:
+            setattr(parent, name, own)
+    return network
+
+
+def _own(layer: nn.Module) -> nn.Module | None:
+    if type(layer) is nn.Dropout:
+        return Dropout(layer.p)
+    if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        return None
+    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    shape = (layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    own = BatchNorm(*shape, device="meta")
+    own.__dict__["initialisers"] = getattr(layer, "initialisers", {})
+    return own
+
+
+def _children(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for module in network.modules():
+        for name, child in module.named_children():
+            yield module, name, child
