@@ -23,7 +23,7 @@ Carry = tuple[Tensor, ...]
 
 
 class Cell(nn.Module):
-    """What GRU and LSTM share: parameters with torch's names and layout, on the meta device.
+    """What RNN, GRU and LSTM share: parameters with torch's names and layout, on the meta device.
 
     Orthogonal weights and zero biases (Huang et al. 2022, "The 37 implementation details of PPO", LSTM, 1).
     """
@@ -80,6 +80,21 @@ class Cell(nn.Module):
         raise NotImplementedError
 
 
+class RNN(Cell):
+    """The plain recurrent cell; equal to `torch.nn.RNN` with tanh.
+
+    Source: Elman 1990, "Finding structure in time".
+
+        h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+    """
+
+    num_gates, num_carries = 1, 1
+
+    def advance(self, given: Tensor, recalled: Tensor, carry: Carry) -> Carry:
+        """Return `(h',)`."""
+        return (torch.tanh(given + recalled),)
+
+
 class GRU(Cell):
     """Gated recurrent unit; equal to `torch.nn.GRU`.
 
@@ -121,7 +136,7 @@ class LSTM(Cell):
         return torch.sigmoid(out) * torch.tanh(cell), cell
 
 
-CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM}
+CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM, "rnn": RNN}
 
 
 class Recurrent(nn.Module):
