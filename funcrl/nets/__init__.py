@@ -15,6 +15,7 @@ from funcrl.nets.functional import (
 from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.recurrent import Recurrent, recurrent
+from funcrl.nets.sequences import reader
 from funcrl.nets.state_dicts import from_state_dict, to_state_dict
 from funcrl.nets.stateful import Buffers, Dropout, Pure, begin, pure, run
 
@@ -44,6 +45,7 @@ __all__ = [
     "observations_in_words",
     "output_on_zeros",
     "pure",
+    "reader",
     "recurrent",
     "run",
     "to_state_dict",

@@ -19,11 +19,15 @@ from funcrl import nets, optim
 from funcrl.core import checks, random, tree
 from funcrl.data import LabelledImages
 from funcrl.nets import images
+from funcrl.nets.recurrent import CELLS
 
 METRICS = ("loss", "accuracy", "grad_norm")
 
-NETWORKS = ("alexnet", "cnn", "densenet", "googlenet", "lenet", "mlp", "nin", "resnet18", "vgg11")
-"""by name, those of `nets.images`, and two small ones"""
+NETWORKS = (
+    *("alexnet", "cnn", "densenet", "googlenet", "lenet", "mlp", "nin", "resnet18", "vgg11"),
+    *("gru", "lstm", "rnn"),
+)
+"""by name, those of `nets.images`, two small ones, and cells that read an image row by row"""
 
 
 @tree.struct
@@ -37,9 +41,9 @@ class Config:
     label_smoothing: float = 0.0
     """share of the target that goes to all classes alike, in [0, 1] (Szegedy et al. 2016, section 7)"""
     net: str = tree.static(default="lenet")
-    """alexnet, cnn, densenet, googlenet, lenet, mlp, nin, resnet18 or vgg11"""
+    """alexnet, cnn, densenet, googlenet, lenet, mlp, nin, resnet18 or vgg11; gru, lstm or rnn, which read row by row"""
     width: int = tree.static(default=0)
-    """of the network named above, see there; 0: as in the paper, for cnn and mlp 32 channels and 64 features"""
+    """of the network named above, see there; 0: as in the paper, for cnn 32 channels, for mlp and cells 64 features"""
     network: nn.Module | None = tree.static(default=None)
     """your own, from `[B, C, H, W]` to `[B, classes]`, instead of net and width: a template, its numbers are not used"""
     frozen: tuple[str, ...] = tree.static(default=())
@@ -204,6 +208,8 @@ def augmented(x: Tensor, key: Tensor, shift: int, flip: bool) -> Tensor:
 
 def named(net: str, width: int, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """Return the network of a name for images of one shape."""
+    if net in CELLS:
+        return nets.reader(shape, num_classes, cell=net, width=width or 64)
     if net == "mlp":
         return nets.mlp(shape, (width or 64,), num_classes, activation="relu")
     if net == "cnn":
