@@ -1,6 +1,7 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
 from funcrl.nets import ensemble, images, initialisers, inputs, noisy
+from funcrl.nets.autoencoders import autoencoder
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
@@ -28,6 +29,7 @@ __all__ = [
     "Recurrent",
     "activated",
     "apply",
+    "autoencoder",
     "begin",
     "check_output",
     "cnn",
