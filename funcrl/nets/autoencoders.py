@@ -19,7 +19,7 @@ from funcrl.nets.mlp import Linear, mlp
 AUTOENCODERS = ("cnn", "mlp")
 
 LEAST = 8
-"""side of the smallest image for which there are convolutions: two of stride 2 leave 2 x 2"""
+"""side of the smallest image for which there are convolutions: two of stride 2 leave 2 x 2 of it"""
 
 
 class Autoencoder(nn.Module):
@@ -45,9 +45,8 @@ def autoencoder(
 ) -> nn.Module:
     """Return the template of an encoder and a decoder, whose images lie in (0, 1).
 
-    With convolutions: two of 3 x 3 and stride 2, and a linear layer; back, a linear layer, and twice nearest neighbours
-    to the size before and a convolution of 3 x 3, which leaves no pattern of tiles as transposed ones do (Odena et al.
-    2016, "Deconvolution and checkerboard artifacts", doi 10.23915/distill.00003). Dense: one hidden layer each.
+    With convolutions: two of 3 x 3 and stride 2, and a linear layer; back, a linear layer and two transposed convolutions.
+    Dense: one hidden layer each.
 
     Args:
         input_shape: `(C, H, W)` of one image.
@@ -91,18 +90,26 @@ def _dense(shape: tuple[int, int, int], latent: int, width: int, code: int) -> t
 def _convolutional(
     shape: tuple[int, int, int], latent: int, width: int, code: int
 ) -> tuple[nn.Module, nn.Module]:
-    channels, height, columns = shape
-    half = (-(-height // 2), -(-columns // 2))
-    quarter = (-(-half[0] // 2), -(-half[1] // 2))
+    # Each size is half of the one before, rounded up, as the encoder's; what rounding added is left out on the way back.
+    whole, channels = (shape[1], shape[2]), (2 * width, width, shape[0])
+    half = _halved(whole)
+    quarter = _halved(half)
+
+    def doubled(before: int, after: int, size: tuple[int, int]) -> nn.Module:
+        even = (1 - size[0] % 2, 1 - size[1] % 2)
+        return nn.ConvTranspose2d(before, after, 3, 2, padding=1, output_padding=even, device="meta")
+
     decoder = nn.Sequential(
-        Linear(latent, 2 * width * math.prod(quarter), math.sqrt(2.0)),
+        Linear(latent, channels[0] * math.prod(quarter), math.sqrt(2.0)),
         nn.ReLU(),
-        nn.Unflatten(-1, (2 * width, *quarter)),
-        nn.Upsample(half),
-        nn.Conv2d(2 * width, width, 3, padding=1, device="meta"),
+        nn.Unflatten(-1, (channels[0], *quarter)),
+        doubled(channels[0], channels[1], half),
         nn.ReLU(),
-        nn.Upsample((height, columns)),
-        nn.Conv2d(width, channels, 3, padding=1, device="meta"),
+        doubled(channels[1], channels[2], whole),
         nn.Sigmoid(),
     )
     return cnn(shape, (width, 2 * width), (), code), decoder
+
+
+def _halved(size: tuple[int, int]) -> tuple[int, int]:
+    return -(-size[0] // 2), -(-size[1] // 2)

@@ -124,6 +124,8 @@ def augmented(x: Tensor, key: Tensor, shift: int, flip: bool) -> Tensor:
         shift: Pixels by which they are moved at most, in each direction; zeros come in.
         flip: Whether one of two is mirrored, left and right.
     """
+    if not (flip or shift):
+        return x
     k_flip, k_shift = random.split(key, 2)
     count, _, height, width = x.shape
     if flip:

@@ -41,7 +41,7 @@ NETWORKS = AUTOENCODERS
 class Config(Settings):
     """Settings of an autoencoder. Every float may differ between lanes; integers, names and networks belong to the program."""
 
-    kl_weight: float = 1e-3
+    kl_weight: float = 3e-4
     """β: weight of the divergence, summed over the latent numbers, beside the mean over pixels; where variational"""
     variational: bool = tree.static(default=False)
     """whether the encoder puts out a normal distribution, from which is drawn while one trains"""
