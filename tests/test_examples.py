@@ -11,6 +11,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TESTED_ELSEWHERE = {"pictures.py"}
 QUICK = ["--backend", "eager", "--seeds", "2", "--steps", "40"]
 SMALL = {
+    "autoencoder.py": (
+        ["--backend", "eager", "--seeds", "2", "--epochs", "1"],
+        "the mean image: 0.0744",
+        "autoencoder.png",
+    ),
     "bandits.py": (QUICK, "Lai & Robbins: 2.252 ln t", "bandits.png"),
     "cliff_walking.py": (QUICK, "value_iteration    V(start) = -13.000000", "cliff_walking.png"),
     "grid_navigation.py": (

@@ -1,4 +1,4 @@
-"""Images with labels, checked once and kept on each device once."""
+"""Images, with labels or without, checked once and kept on each device once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class LabelledImages:
     ((1, 8, 8), 2, 3)
     """
 
-    def __init__(self, images: Any, labels: Any, num_classes: int | None = None) -> None:
+    def __init__(self, images: Any, labels: Any = None, num_classes: int | None = None) -> None:
         """Check and copy.
 
         Args:
             images: `[M, C, H, W]` in [0, 1], tensor or array.
-            labels: `[M]` integers from 0 on.
+            labels: `[M]` integers from 0 on; by default none, `num_classes` is 0 then.
             num_classes: A; one more than the largest label by default.
 
         Raises:
@@ -34,7 +34,6 @@ class LabelledImages:
         """
         name = "LabelledImages"
         images = torch.as_tensor(images, dtype=torch.float32, device="cpu").detach().clone()
-        labels = torch.as_tensor(labels, device="cpu").detach().clone()
         hold = "be [M, C, H, W] with at least one image and one pixel"
         shape = tuple(images.shape)
         instead = "Grey images need an axis: images[:, None]." if images.ndim == 3 else ""
@@ -43,28 +42,25 @@ class LabelledImages:
         span = (float(images.min()), float(images.max()))
         instead = "Divide by the largest value, images / 255 for bytes."
         checks.require(inside, name, "images", "lie in [0, 1]", span, instead)
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise TypeError(f"{name}: labels must be integers, got {labels.dtype}. Write labels.long().")
-        checks.require(labels.shape == (len(images),), name, "labels", "be one an image", tuple(labels.shape))
-        largest = int(labels.max())
-        if num_classes is None:
-            num_classes = largest + 1
-        checks.integer(name, "num_classes", num_classes, 1)
-        span = (int(labels.min()), largest)
-        inside = span[0] >= 0 and largest < num_classes
-        checks.require(inside, name, "labels", f"lie in [0, {num_classes - 1}]", span)
-        self.num_classes = int(num_classes)
         self.shape: tuple[int, int, int] = shape[1:]
+        self.num_classes = 0
+        if labels is None:
+            checks.require(num_classes in (None, 0), name, "num_classes", "be 0 without labels", num_classes)
+            labels = torch.zeros(len(images), dtype=torch.int64, device="cpu")
+        else:
+            labels = torch.as_tensor(labels, device="cpu").detach().clone()
+            self.num_classes = _checked_classes(labels, len(images), num_classes)
         self._copies = {torch.device("cpu"): (images, labels.to(torch.int64))}
 
     def __len__(self) -> int:
         return len(self._copies[torch.device("cpu")][1])
 
     def __repr__(self) -> str:
-        return f"LabelledImages({len(self)} of {self.shape}, {self.num_classes} classes)"
+        classes = f"{self.num_classes} classes" if self.num_classes else "no labels"
+        return f"LabelledImages({len(self)} of {self.shape}, {classes})"
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the images `[M, C, H, W]` and the labels `[M]` int64 on a device, copied there once.
+        """Return the images `[M, C, H, W]` and the labels `[M]` int64 (zeros without) on a device, copied there once.
 
         A program that is traced meanwhile takes the copy as a constant, shared by all lanes.
         """
@@ -90,7 +86,7 @@ class LabelledImages:
         order = random.permutation(key.to("cpu"), len(self))
         images, labels = self.on(torch.device("cpu"))
         parts = (order[:count], order[count:])
-        first, second = (LabelledImages(images[part], labels[part], self.num_classes) for part in parts)
+        first, second = (self._with(images[part], labels[part]) for part in parts)
         return first, second
 
     def resized(self, height: int, width: int) -> LabelledImages:
@@ -103,4 +99,23 @@ class LabelledImages:
             checks.integer("LabelledImages.resized", "size", side, 1)
         images, labels = self.on(torch.device("cpu"))
         larger = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
-        return LabelledImages(larger.clamp(0.0, 1.0), labels, self.num_classes)
+        return self._with(larger.clamp(0.0, 1.0), labels)
+
+    def _with(self, images: Tensor, labels: Tensor) -> LabelledImages:
+        return LabelledImages(images, labels if self.num_classes else None, self.num_classes)
+
+
+def _checked_classes(labels: Tensor, count: int, num_classes: int | None) -> int:
+    """Return the number of classes, if the labels are such."""
+    name = "LabelledImages"
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{name}: labels must be integers, got {labels.dtype}. Write labels.long().")
+    checks.require(labels.shape == (count,), name, "labels", "be one an image", tuple(labels.shape))
+    largest = int(labels.max())
+    if num_classes is None:
+        num_classes = largest + 1
+    checks.integer(name, "num_classes", num_classes, 1)
+    span = (int(labels.min()), largest)
+    inside = span[0] >= 0 and largest < num_classes
+    checks.require(inside, name, "labels", f"lie in [0, {num_classes - 1}]", span)
+    return int(num_classes)

@@ -61,6 +61,9 @@ class ClassificationBandit:
                 f"ClassificationBandit: data must be LabelledImages or None, got {type(self.data).__name__}. "
                 "Write envs.LabelledImages(images, labels)."
             )
+        if self.data is not None:
+            name, hold = "ClassificationBandit", "have labels"
+            checks.require(self.data.num_classes > 0, name, "data", hold, self.data)
         checks.time_limit("ClassificationBandit", self.max_episode_steps)
 
     @property

@@ -1,6 +1,7 @@
 """Networks as pure functions: a module on the meta device is the template, parameters are data."""
 
 from funcrl.nets import ensemble, images, initialisers, inputs, noisy
+from funcrl.nets.autoencoders import autoencoder
 from funcrl.nets.convolution import cnn
 from funcrl.nets.dueling import AGGREGATIONS, dueling
 from funcrl.nets.functional import (
@@ -16,6 +17,7 @@ from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
 from funcrl.nets.pretrained import pretrained
 from funcrl.nets.recurrent import Recurrent, recurrent
+from funcrl.nets.sequences import reader
 from funcrl.nets.state_dicts import from_state_dict, to_state_dict
 from funcrl.nets.stateful import Buffers, begin, pure, run
 from funcrl.nets.templates import Network, Params, Pure
@@ -32,6 +34,7 @@ __all__ = [
     "Recurrent",
     "activated",
     "apply",
+    "autoencoder",
     "begin",
     "begin_whole",
     "buffers_of",
@@ -55,6 +58,7 @@ __all__ = [
     "own",
     "pretrained",
     "pure",
+    "reader",
     "recurrent",
     "run",
     "to_state_dict",

@@ -23,7 +23,7 @@ Carry = tuple[Tensor, ...]
 
 
 class Cell(nn.Module):
-    """What GRU and LSTM share: parameters with torch's names and layout, on the meta device.
+    """What RNN, GRU and LSTM share: parameters with torch's names and layout, on the meta device.
 
     Orthogonal weights and zero biases (Huang et al. 2022, "The 37 implementation details of PPO", LSTM, 1).
     """
@@ -47,13 +47,14 @@ class Cell(nn.Module):
         self.bias_ih = nn.Parameter(empty(rows))
         self.bias_hh = nn.Parameter(empty(rows))
 
-    def forward(self, x: Tensor, carry: Carry, begins: Tensor) -> Carry:
+    def forward(self, x: Tensor, carry: Carry, begins: Tensor | None = None) -> Carry:
         """Go through L steps of B sequences.
 
         Args:
             x: `[B, L, X]` what comes in.
             carry: `[B, H]` each, before the first step.
-            begins: `[B, L]` boolean; True where an episode begins, and nothing of before is remembered.
+            begins: `[B, L]` boolean; True where an episode begins, and nothing of before is remembered. By default all
+                goes on from the carry.
 
         Returns:
             `[B, L, H]` each, after every step.
@@ -61,10 +62,10 @@ class Cell(nn.Module):
         # What does not depend on the step before is one product for all steps. Each step is traced and compiled, so
         # it is written with as few operations as there can be: slices, for one, have costly gradients.
         given = (x.flatten(0, 1) @ self.weight_ih.T + self.bias_ih).reshape(*x.shape[:2], -1)
-        kept = (~begins).to(x.dtype).unsqueeze(-1)
+        kept = None if begins is None else (~begins).to(x.dtype).unsqueeze(-1).unbind(1)
         weight, after = self.weight_hh.T, []
-        for now, keep in zip(given.unbind(1), kept.unbind(1), strict=True):
-            carry = tuple(each * keep for each in carry)
+        for step, now in enumerate(given.unbind(1)):
+            carry = carry if kept is None else tuple(each * kept[step] for each in carry)
             carry = self.advance(now, carry[0] @ weight + self.bias_hh, carry)
             after.append(carry)
         return tuple(torch.stack(each, dim=1) for each in zip(*after, strict=True))
@@ -78,6 +79,21 @@ class Cell(nn.Module):
             carry: `[B, H]` each, before.
         """
         raise NotImplementedError
+
+
+class RNN(Cell):
+    """The plain recurrent cell; equal to `torch.nn.RNN` with tanh.
+
+    Source: Elman 1990, "Finding structure in time".
+
+        h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+    """
+
+    num_gates, num_carries = 1, 1
+
+    def advance(self, given: Tensor, recalled: Tensor, carry: Carry) -> Carry:
+        """Return `(h',)`."""
+        return (torch.tanh(given + recalled),)
 
 
 class GRU(Cell):
@@ -121,7 +137,7 @@ class LSTM(Cell):
         return torch.sigmoid(out) * torch.tanh(cell), cell
 
 
-CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM}
+CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM, "rnn": RNN}
 
 
 class Recurrent(nn.Module):

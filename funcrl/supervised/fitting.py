@@ -15,6 +15,7 @@ from funcrl.core import checks, jit, random, tree
 from funcrl.core.checks import require
 from funcrl.data import LabelledImages
 from funcrl.supervised import classifier
+from funcrl.supervised.agent import Batch
 
 EVALUATED_AT_ONCE = 256
 """images of a lane in one call"""
@@ -56,8 +57,9 @@ def fit(
     Args:
         data: What to learn from.
         test: What to judge by; nothing by default.
-        algorithm: A module with `Config`, `METRICS`, `init(key, config, data)`, `update(state, batch)` and
-            `evaluate(state, batch)`.
+        algorithm: A module with `Config`, `METRICS`, `init(key, config, data)`, `update(state, batch)`,
+            `evaluate(state, batch)`, which returns figures of each image, `[B]` by name, and `JUDGED`, which says as
+            what the mean of each of them is reported.
         config: Its settings; the defaults without.
         seeds: One a lane.
         num_epochs: At least 1.
@@ -130,7 +132,7 @@ class Work:
         self._first = torch.zeros((), dtype=torch.int64, device=device)
         zero = torch.zeros(len(seeds), dtype=torch.float32, device=device)
         self._sums = {name: zero.clone() for name in algorithm.METRICS}
-        judged = ("loss", "right") if test is not None else ()
+        judged = () if test is None else algorithm.JUDGED
         self._judged = {name: zero.clone() for name in judged}
 
     def compile(self) -> None:
@@ -143,14 +145,14 @@ class Work:
         def step(written: Any, order: Tensor, images: Tensor, labels: Tensor, first: Tensor) -> Any:
             state, sums = written
             rows = order[first + torch.arange(size, device=order.device)]
-            state = algorithm.update(state, classifier.Batch(images[rows], labels[rows]))
+            state = algorithm.update(state, Batch(images[rows], labels[rows]))
             return state, {name: total + state.metrics[name] for name, total in sums.items()}
 
         def judge(totals: Any, state: Any, images: Tensor, labels: Tensor, first: Tensor) -> Any:
             rows = first + torch.arange(EVALUATED_AT_ONCE, device=labels.device)
             inside = rows < len(labels)
             rows = torch.where(inside, rows, 0)
-            found = algorithm.evaluate(state, classifier.Batch(images[rows], labels[rows]))
+            found = algorithm.evaluate(state, Batch(images[rows], labels[rows]))
             return {name: totals[name] + (found[name] * inside).sum() for name in totals}
 
         shared = (None, None, None)
@@ -186,5 +188,5 @@ class Work:
         for first in range(0, count, EVALUATED_AT_ONCE):
             self._first.fill_(first)
             self._judge()
-        means = {name: total / count for name, total in self._judged.items()}
-        return found | {"test_loss": means["loss"], "test_accuracy": means["right"]}
+        names = self._algorithm.JUDGED
+        return found | {f"test_{names[name]}": total / count for name, total in self._judged.items()}

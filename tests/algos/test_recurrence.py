@@ -97,7 +97,7 @@ def test_rows_are_sequences_with_what_was_remembered_when_they_began(cell, lengt
     assert float(figures["clip_fraction"]) == 0.0
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 @pytest.mark.parametrize("algorithm", [ppo, a2c])
 def test_the_gradient_of_whole_windows_is_that_of_the_loop(algorithm, cell):
     state, window = collected(algorithm, config(algorithm, cell, sequence=LENGTH, entropy_weight=0.0))
@@ -189,7 +189,7 @@ def test_an_agent_without_a_memory_remembers_nothing():
         ),
         (
             {"cell": "gruu"},
-            "recurrent_cell must be one of 'gru', 'lstm', 'none', got 'gruu'. Did you mean 'gru'",
+            "recurrent_cell must be one of 'gru', 'lstm', 'none', 'rnn', got 'gruu'. Did you mean 'gru'",
         ),
         ({"sequence": 24}, r"sequence_length must divide window_length = 12, got 24\. Write 12\."),
         ({"num_minibatches": 64}, r"num_minibatches must divide .* = 9, got 64\. Write 9\."),

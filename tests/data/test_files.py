@@ -132,3 +132,14 @@ def test_resized_images_keep_their_labels_and_lie_within_bounds():
     assert torch.equal(larger.on(CPU)[1], data.digits().on(CPU)[1])
     with pytest.raises(ValueError, match="size must be"):
         larger.resized(0, 3)
+
+
+def test_images_without_labels_stay_without():
+    unlabelled = data.LabelledImages(torch.ones(5, 1, 4, 4))
+    first, second = unlabelled.split(3, random.key(0))
+    for part in (unlabelled, first, second, unlabelled.resized(8, 8)):
+        assert part.num_classes == 0
+        assert repr(part).endswith("no labels)")
+        assert part.on(CPU)[1].tolist() == [0] * len(part)
+    with pytest.raises(ValueError, match=r"num_classes must be 0 without labels, got 3"):
+        data.LabelledImages(torch.ones(5, 1, 4, 4), num_classes=3)

@@ -220,5 +220,9 @@ def test_impossible_data_are_refused(arguments, error, message):
 def test_impossible_parameters_are_refused():
     with pytest.raises(TypeError, match=r"ClassificationBandit: data must be .*Write envs.LabelledImages"):
         ClassificationBandit(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(
+        ValueError, match=r"ClassificationBandit: data must have labels, got LabelledImages\(1 of"
+    ):
+        ClassificationBandit(LabelledImages(torch.zeros(1, 1, 8, 8)))
     with pytest.raises(ValueError, match="max_episode_steps"):
         ClassificationBandit(max_episode_steps=0)

@@ -14,7 +14,7 @@ from funcrl import nets
 from funcrl.core import random, tree
 from funcrl.nets.recurrent import CELLS
 
-KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
+KINDS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 cells = pytest.mark.parametrize("name", CELLS)
 
 
@@ -159,5 +159,7 @@ def test_what_cannot_be_is_refused():
             ValueError, match=r"remember: carry must hold \(2, 6\) and \(2, 6\).*initial_carry"
         ):
             nets.apply(network, params, obs, carry)
-    with pytest.raises(ValueError, match=r"nets\.recurrent: cell must be one of 'gru', 'lstm', got 'gruu'"):
+    with pytest.raises(
+        ValueError, match=r"nets\.recurrent: cell must be one of 'gru', 'lstm', 'rnn', got 'gruu'"
+    ):
         nets.recurrent(BOXES["vector"], "gruu", 6, (), 1, "tanh")

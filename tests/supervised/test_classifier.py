@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from funcrl import data, nets
 from funcrl.core import jit, random, tree
-from funcrl.supervised import classifier, fit, fitting
+from funcrl.supervised import agent, classifier, fit, fitting
 
 IMAGES = data.LabelledImages(random.uniform(random.key(4), (40, 1, 6, 6)), torch.arange(40) % 3)
 TRAIN, TEST = IMAGES.split(30, random.key(0))
@@ -155,14 +155,14 @@ def test_digits_are_learnt():
 def test_augmented_images_are_moved_and_mirrored():
     x = torch.zeros(400, 1, 5, 5)
     x[:, :, 2, 1] = 1.0
-    moved = classifier.augmented(x, random.key(0), 2, False)
+    moved = agent.augmented(x, random.key(0), 2, False)
     places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
     assert places <= {(row, column) for row in range(5) for column in range(4)}  # 1 ± 2, seen from 0 on
     assert len(places) == 20
-    mirrored = classifier.augmented(x, random.key(0), 0, True).nonzero()[:, 3]
+    mirrored = agent.augmented(x, random.key(0), 0, True).nonzero()[:, 3]
     assert set(mirrored.tolist()) == {1, 3}
     assert 150 < int((mirrored == 3).sum()) < 250
-    assert torch.equal(classifier.augmented(x, random.key(0), 0, False), x)
+    assert torch.equal(agent.augmented(x, random.key(0), 0, False), x)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,17 @@ def test_what_does_not_fit_is_refused():
         classifier.update(state, tree.replace(batch(), labels=torch.zeros(8)))
     with pytest.raises(ValueError, match=r"batch.labels must be one an image"):
         classifier.update(state, tree.replace(batch(), labels=torch.zeros(7, dtype=torch.int64)))
+    with pytest.raises(ValueError, match=r"batch.labels must be one an image, \[B\], got \(\)"):
+        classifier.update(state, classifier.Batch(batch().images))
+    with pytest.raises(
+        ValueError, match=r"data must have labels, got LabelledImages\(2 of \(1, 6, 6\), no labels"
+    ):
+        classifier.init(random.key(0), CONFIG, data.LabelledImages(torch.zeros(2, 1, 6, 6)))
 
 
 def test_nets_of_any_name_are_made():
     large = data.LabelledImages(torch.zeros(2, 3, 67, 67), [0, 1])
     # Those of `nets.images` have tests of their own, so here is one that is made as all of them are.
-    for name in ("cnn", "googlenet", "mlp", "resnet18"):
+    for name in ("cnn", "googlenet", "gru", "mlp", "resnet18"):
         config = classifier.Config(net=name, width=2)
         assert isinstance(classifier.init(random.key(0), config, large).network, nets.Pure)

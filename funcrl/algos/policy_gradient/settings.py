@@ -120,7 +120,8 @@ class RecurrentSettings(WindowSettings):
     """Settings of those that can remember within an episode, see `recurrence`."""
 
     recurrent_cell: str = tree.static(default="none")
-    """gru or lstm, to remember what was seen before in the episode; none: an action depends on the present observation"""
+    """gru, lstm or rnn, to remember what was seen before in the episode; none: an action depends on the present
+    observation"""
     recurrent_size: int = tree.static(default=64)
     """numbers that the cell holds, and that actor and critic see"""
     sequence_length: int = tree.static(default=8)

@@ -1,0 +1,189 @@
+"""What those share that learn from batches of images: a state, augmentation, a gradient step.
+
+An algorithm's own file says what its network puts out and what its loss is, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from funcrl import nets, optim
+from funcrl.core import checks, random, tree
+
+
+@tree.struct
+class Batch:
+    """Rows to learn from."""
+
+    images: Tensor
+    """`[B, C, H, W]` in [0, 1]"""
+    labels: Any = ()
+    """`[B]` int64; may be left out where nothing looks at them"""
+
+
+@tree.struct
+class State:
+    """A network that is trained."""
+
+    params: nets.Params
+    buffers: nets.Buffers
+    """what the network keeps beside its parameters: running means and variances"""
+    optimizer: tuple[Any, ...]
+    step: Tensor
+    """`[]` int32, number of gradient steps so far"""
+    key: Tensor
+    """`[2]` int32, from which updates draw by their number"""
+    config: Any
+    """the algorithm's settings; their floats are 0-d tensors here"""
+    metrics: dict[str, Tensor]
+    """0-d figures of the last update; NaN before the first"""
+    network: nets.Pure = tree.static()
+
+
+S = TypeVar("S", bound=State)
+
+Loss = Callable[[nets.Params, S, Batch, Tensor], tuple[Tensor, tuple[Any, nets.Buffers]]]
+"""from parameters, the state, an augmented batch and a key to L(θ), and beside it what is to be known and what the network
+keeps after"""
+
+
+def begin(
+    kind: type[S], key: Tensor, config: Any, network: nn.Module, metrics: Iterable[str], **fixed: Any
+) -> S:
+    """Make a state that has learnt nothing.
+
+    Args:
+        kind: Of state.
+        key: `[2]` int32.
+        config: Settings; floats may be numbers or 0-d tensors.
+        network: What is trained.
+        metrics: Names of its figures.
+        **fixed: What this kind of state holds beyond others.
+
+    Raises:
+        ValueError: When a pattern of `frozen` describes nothing, or all.
+    """
+    config = tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
+    pure = nets.pure(network)
+    k_params, k_steps = random.split(key, 2)
+    params, buffers = nets.begin(pure, k_params)
+    return kind(
+        params=params,
+        buffers=buffers,
+        optimizer=_optimizer(config).init(_partition(params, buffers, config)[0]),
+        step=torch.zeros((), dtype=torch.int32, device=key.device),
+        key=k_steps,
+        config=config,
+        metrics=dict.fromkeys(metrics, torch.full((), torch.nan, dtype=torch.float32, device=key.device)),
+        network=pure,
+        **fixed,
+    )
+
+
+def descend(state: S, batch: Batch, loss: Loss[S]) -> tuple[S, dict[str, Tensor], Any]:
+    """Take one gradient step.
+
+    Args:
+        state: As it was.
+        batch: What to learn from, before augmentation.
+        loss: What is to be made small.
+
+    Returns:
+        The state, but for its figures; those that all have, `loss` and `grad_norm`; and what the loss said beside.
+    """
+    config = state.config
+    k_augment, k_loss = random.split(random.fold_in(state.key, state.step), 2)
+    batch = tree.replace(batch, images=augmented(batch.images, k_augment, config.shift, config.flip))
+    free, kept = _partition(state.params, state.buffers, config)
+    function = torch.func.grad_and_value(
+        lambda free: loss(state.params | free, state, batch, k_loss), has_aux=True
+    )
+    grads, (value, (beside, buffers)) = function(free)
+    updates, optimizer = _optimizer(config).update(grads, state.optimizer, free)
+    after = tree.replace(
+        state,
+        params=state.params | optim.apply(free, updates),
+        buffers={name: kept.get(name, buffer) for name, buffer in buffers.items()},
+        optimizer=optimizer,
+        step=state.step + 1,
+    )
+    return after, {"loss": value, "grad_norm": optim.global_norm(grads)}, beside
+
+
+def augmented(x: Tensor, key: Tensor, shift: int, flip: bool) -> Tensor:
+    """Return images `[B, C, H, W]`, each moved and mirrored by chance.
+
+    Args:
+        x: The images.
+        key: `[2]` int32.
+        shift: Pixels by which they are moved at most, in each direction; zeros come in.
+        flip: Whether one of two is mirrored, left and right.
+    """
+    if not (flip or shift):
+        return x
+    k_flip, k_shift = random.split(key, 2)
+    count, _, height, width = x.shape
+    if flip:
+        mirrored = random.bernoulli(k_flip, 0.5, (count, 1, 1, 1))
+        x = torch.where(mirrored, x.flip(-1), x)
+    if shift:
+        padded = F.pad(x, (shift, shift, shift, shift))
+        down, right = random.randint(k_shift, (2, count, 1), 0, 2 * shift + 1)
+        rows = (down + torch.arange(height, device=x.device))[:, None, :, None]
+        columns = (right + torch.arange(width, device=x.device))[:, None, None, :]
+        x = padded.take_along_dim(rows, dim=2).take_along_dim(columns, dim=3)
+    return x
+
+
+def output(state: State, hold: str, *inputs: Any) -> Any:
+    """Return what a network that has just been made puts out as it is used.
+
+    Args:
+        state: Of which it is the network.
+        hold: What it has to do, in the words of an error.
+        *inputs: What it is given.
+
+    Raises:
+        ValueError: When it cannot take them.
+    """
+    try:
+        return nets.run(state.network, state.params, state.buffers, *inputs, train=False)[0]
+    except Exception as error:  # whatever a user's forward raises
+        reason = str(error).splitlines()[0]
+        name = f"{_name(state.config)}.init"
+        raise ValueError(f"{name}: config.network must {hold}, got an error: {reason}.") from error
+
+
+def check_images(function: str, batch: Batch) -> None:
+    """Check that a batch holds images.
+
+    Raises:
+        ValueError: When it does not.
+    """
+    shape = tuple(batch.images.shape)
+    checks.require(batch.images.ndim == 4, function, "batch.images", "be [B, C, H, W]", shape)
+
+
+def _partition(
+    params: nets.Params, buffers: nets.Buffers, config: Any
+) -> tuple[nets.Params, dict[str, Tensor]]:
+    """Return the parameters that are trained, and by name all parameters and buffers that stay as they are."""
+    name = _name(config)
+    kept = optim.matching(name, {**params, **buffers}, config.frozen)
+    free = {name: value for name, value in params.items() if name not in kept}
+    checks.require(len(free) > 0, name, "config.frozen", "leave something to train", config.frozen)
+    return free, {name: value for name, value in {**params, **buffers}.items() if name in kept}
+
+
+def _optimizer(config: Any) -> optim.Optimizer:
+    clipped = optim.clip_by_global_norm(config.max_grad_norm)
+    return optim.chain(clipped, optim.adam(config.learning_rate))
+
+
+def _name(config: Any) -> str:
+    return checks.name_of(config).partition(".")[0]
