@@ -71,14 +71,14 @@ def test_every_package_is_in_the_rule():
     assert packages == set(ALLOWED)
 
 
-def readme_python():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def python_of(path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
     assert blocks
     return blocks
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("block", readme_python())
+@pytest.mark.parametrize("block", python_of("README.md"))
 def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # PPO is traced only, and for less long, which takes seconds, not minutes; other tests compile it.
@@ -94,6 +94,11 @@ def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
         small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
         assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
     exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("block", python_of("docs/networks.md"))
+def test_the_python_of_pages_runs(block):
+    exec(compile(block, "docs", "exec"), {})
 
 
 # What a call that makes a tensor must name; otherwise torch's global settings, which belong to the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,17 @@ from torch import Tensor
 from funcrl import nets, optim
 from funcrl.core import checks
 
-Rates = tuple[tuple[str, float], ...]
-"""Names of numbers, and by what their learning rates are multiplied; 0 of those that stay."""
+
+@dataclass(frozen=True)
+class Rates:
+    """Which of an agent's numbers learn at another rate than its settings say, or not at all, by name."""
+
+    frozen: tuple[str, ...] = ()
+    """those that stay as they are"""
+    buffers: tuple[str, ...] = ()
+    """those that networks keep themselves, in which nothing descends"""
+    factors: tuple[tuple[str, float], ...] = ()
+    """by what the learning rates of others are multiplied"""
 
 
 def check_settings(name: str, config: Any) -> None:
@@ -48,21 +58,19 @@ def rates(
     pairs = [_factor(function, word) for word in config.rate_factors]
     for pattern in (*config.frozen, *(pattern for pattern, _ in pairs)):
         optim.matching(function, names, [pattern])
-    kept = {
+    buffers = [
         f"{name}.{path}" if name else path
         for name, network in networks.items()
         for path in nets.buffers_of(network)
-    }
-    kept |= optim.matching(function, names, config.frozen)
-    found = [(name, 0.0) for name in names if name in kept]
-    for name in names:
-        factor = next((factor for pattern, factor in pairs if fnmatch.fnmatchcase(name, pattern)), 1.0)
-        if name not in kept and factor != 1.0:
-            found.append((name, factor))
-    hold = "leave something to learn"
-    free = len([name for name, factor in found if factor == 0.0]) < len(names)
-    checks.require(free, function, "config.frozen", hold, config.frozen)
-    return tuple(found)
+    ]
+    frozen = optim.matching(function, names, config.frozen)
+    free = [name for name in names if name not in frozen and name not in buffers]
+    checks.require(len(free) > 0, function, "config.frozen", "leave something to learn", config.frozen)
+    factors = []
+    for name in free:
+        fitting = [factor for pattern, factor in pairs if fnmatch.fnmatchcase(name, pattern)]
+        factors += [(name, fitting[0])] if fitting else []
+    return Rates(tuple(sorted(frozen)), tuple(buffers), tuple(factors))
 
 
 def begin(optimizer: optim.Optimizer, params: Mapping[str, Any], rates: Rates, prefix: str = "") -> Any:
@@ -115,9 +123,8 @@ def step(
     of_free = loss if whole else lambda free: loss(optim.merge(params, free))
     grads, (value, beside) = torch.func.grad_and_value(of_free, has_aux=True)(free)
     updates, optimizer_state = optimizer.update(grads, optimizer_state, free)
-    factors = {name: factor for name, factor in rates if factor != 0.0}
-    if factors:
-        updates = _scaled(updates, factors, prefix)
+    if rates.factors:
+        updates = _scaled(updates, dict(rates.factors), prefix)
     after = optim.apply(free, updates)
     return Step(
         after if whole else optim.merge(params, after),
@@ -128,8 +135,22 @@ def step(
     )
 
 
+def having_seen(
+    params: Mapping[str, Any], observed: Mapping[str, Any], rates: Rates, prefix: str = ""
+) -> dict[str, Any]:
+    """Return the numbers after a step with what networks keep of the batch, but for what is frozen.
+
+    Args:
+        params: After the step.
+        observed: From `nets.observed`, under the same names.
+        rates: From `rates`.
+        prefix: What stands before the names there.
+    """
+    return optim.merge(params, optim.without(observed, rates.frozen, prefix))
+
+
 def _free(params: Mapping[str, Any], rates: Rates, prefix: str) -> Any:
-    kept = [name for name, factor in rates if factor == 0.0]
+    kept = (*rates.frozen, *rates.buffers)
     return optim.without(params, kept, prefix) if kept else params
 
 

@@ -77,7 +77,7 @@ class ReplaySettings:
     """elu, gelu, relu, silu or tanh"""
     frozen: tuple[str, ...] = tree.static(default=())
     """patterns of parameters that stay as they are, "features.*": no gradient, no state of the optimiser; what a network keeps
-    beside its parameters goes on to follow what it sees"""
+    beside its parameters under these names stays too"""
     rate_factors: tuple[str, ...] = tree.static(default=())
     """by what the step size of some parameters is multiplied, "features.*=0.1"; the first pattern that fits counts"""
 

@@ -231,7 +231,8 @@ def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params, nets.Ne
     rate, before = learning_rate(state), nets.with_new_keys(state.network, state.params)
     optimizer = replayed.optimizer(state.config, rate)
     after = descending.step(loss, before, optimizer, state.optimizer, state.rates)
-    params = after.params | nets.observed(state.network, before, batch.obs)
+    seen = nets.observed(state.network, before, batch.obs)
+    params = descending.having_seen(after.params, seen, state.rates)
     rows: Errors = after.beside
     step = state.step + 1
     due = step % torch.full_like(step, state.config.target_period) == 0

@@ -85,7 +85,7 @@ class Config:
     not used"""
     frozen: tuple[str, ...] = tree.static(default=())
     """patterns of parameters that stay as they are, "features.*": no gradient, no state of the optimiser; what a network keeps
-    beside its parameters goes on to follow what it sees"""
+    beside its parameters under these names stays too"""
     rate_factors: tuple[str, ...] = tree.static(default=())
     """by what the step size of some parameters is multiplied, "features.*=0.1"; the first pattern that fits counts"""
 
@@ -240,6 +240,7 @@ def update(state: State, batch: Batch) -> State:
     optimizer = _optimizer(state.config, learning_rate)
     params = nets.with_new_keys(state.network, state.params)
     after = descending.step(of, params, optimizer, state.optimizer, state.rates)
+    seen = nets.observed(state.network, params, batch.obs)
     figures = {
         "loss": after.value,
         "td_error": (batch.target - after.beside).abs().mean(),
@@ -250,7 +251,7 @@ def update(state: State, batch: Batch) -> State:
     }
     return tree.replace(
         state,
-        params=after.params | nets.observed(state.network, params, batch.obs),
+        params=descending.having_seen(after.params, seen, state.rates),
         optimizer=after.optimizer,
         step=state.step + 1,
         metrics=figures,

@@ -325,7 +325,7 @@ def descend(
     params = step.params
     if isinstance(network, nets.Pure):
         observed = nets.ensemble.observed if name == "critics" else nets.observed
-        params = params | observed(network, before, seen)
+        params = descending.having_seen(params, observed(network, before, seen), state.rates, f"{name}.")
     after = tree.replace(
         state,
         params=state.params | {name: params},

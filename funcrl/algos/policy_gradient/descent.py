@@ -92,7 +92,7 @@ def descend(
     )
     return tree.replace(
         state,
-        params=optim.merge(after.params, agent.observed(learner, batch)),
+        params=descending.having_seen(after.params, agent.observed(learner, batch), state.rates),
         optimizer=after.optimizer,
         step=state.step + 1,
         metrics=after.beside | {"grad_norm": after.grad_norm, "learning_rate": rate},

@@ -60,7 +60,7 @@ class Settings:
     """your own network from observations to one value, likewise"""
     frozen: tuple[str, ...] = tree.static(default=())
     """patterns of parameters that stay as they are, "actor.features.*": no gradient, no state of the optimiser; what a network keeps
-    beside its parameters goes on to follow what it sees"""
+    beside its parameters under these names stays too"""
     rate_factors: tuple[str, ...] = tree.static(default=())
     """by what the step size of some parameters is multiplied, "actor.features.*=0.1"; the first pattern that fits counts"""
 
