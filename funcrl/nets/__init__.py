@@ -12,6 +12,7 @@ from funcrl.nets.functional import (
     observations_in_words,
     output_on_zeros,
 )
+from funcrl.nets.lanes import check_lanes
 from funcrl.nets.layers import BatchNorm, Dropout
 from funcrl.nets.mlp import activated, mlp
 from funcrl.nets.observations import for_observations
@@ -38,6 +39,7 @@ __all__ = [
     "begin",
     "begin_whole",
     "buffers_of",
+    "check_lanes",
     "check_output",
     "cnn",
     "device_of",

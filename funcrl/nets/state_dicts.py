@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from funcrl.core.checks import require
+from funcrl import optim
 from funcrl.nets.layers import KEY
 from funcrl.nets.stateful import Buffers
 from funcrl.nets.templates import Params
 
-_LISTED = 8
-"""names of each kind in an error"""
 
-
-def to_state_dict(params: Params, buffers: Buffers | None = None) -> dict[str, Tensor]:
+def to_state_dict(
+    params: Params, buffers: Buffers | None = None, *, only: tuple[str, ...] | None = None
+) -> dict[str, Tensor]:
     """Return a copy of one lane's numbers under the names of the module's own `state_dict`.
 
     Dropout's keys are left out, for torch's modules have none. A tied parameter stands there once, as in `params`;
@@ -26,12 +26,18 @@ def to_state_dict(params: Params, buffers: Buffers | None = None) -> dict[str, T
     Args:
         params: By name.
         buffers: What a network keeps beside them.
+        only: Patterns of names to take, `("features.*",)`; all by default.
+
+    Raises:
+        ValueError: When a pattern describes no name.
 
     >>> to_state_dict({"weight": torch.ones(2)})
     {'weight': tensor([1., 1.])}
     """
     kept = {name: buffer for name, buffer in (buffers or {}).items() if not _is_key(name)}
-    return {name: value.detach().clone() for name, value in {**params, **kept}.items()}
+    taken = {**params, **kept}
+    names = set(taken) if only is None else optim.matching("nets.to_state_dict", taken, only)
+    return {name: value.detach().clone() for name, value in taken.items() if name in names}
 
 
 def from_state_dict(
@@ -50,7 +56,7 @@ def from_state_dict(
         params: Of one lane, which say names, shapes, dtypes and device.
         buffers: Likewise.
         prefix: What the names begin with there: `"backbone."`.
-        only: Beginnings of names to take, `("features.",)`, where the others are to stay as they are; all by default.
+        only: Patterns of names to take, `("features.*",)`, where the others are to stay as they are; all by default.
         function: Who complains.
 
     Raises:
@@ -60,12 +66,12 @@ def from_state_dict(
     ({'weight': tensor([1., 1.])}, {})
     """
     own = {**params, **(buffers or {})}
-    wanted = {n for n in own if not _is_key(n) and (only is None or n.startswith(only))}
-    hold = f"be the beginning of one of {_some(list(own))}"
-    require(len(wanted) > 0, function, "only", hold, only)
+    wanted = {name for name in own if not _is_key(name)}
+    if only is not None:
+        wanted &= optim.matching(function, sorted(wanted), only)
     given = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if only is not None:
-        given = {name: value for name, value in given.items() if name.startswith(only)}
+        given = {name: given[name] for pattern in only for name in fnmatch.filter(given, pattern)}
     differences = {
         "missing": sorted(wanted - given.keys()),
         "left over": sorted(given.keys() - wanted),
@@ -76,7 +82,7 @@ def from_state_dict(
         ],
     }
     if any(differences.values()):
-        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in differences.items() if names)
+        listed = "; ".join(f"{kind}: {optim.listed(names)}" for kind, names in differences.items() if names)
         raise ValueError(
             f"{function}: state_dict must hold the network's names and shapes, got {listed}. "
             "Write prefix= or only= to take a part."
@@ -92,8 +98,3 @@ def from_state_dict(
 
 def _is_key(name: str) -> bool:
     return name.rpartition(".")[2] == KEY
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

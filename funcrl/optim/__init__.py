@@ -5,7 +5,7 @@
 learning rate can differ between lanes and change from step to step without a new program.
 """
 
-from funcrl.optim.paths import matching, merge, partition, paths, scale_by_path, without
+from funcrl.optim.paths import listed, matching, merge, partition, paths, scale_by_path, without
 from funcrl.optim.transforms import (
     Optimizer,
     adam,
@@ -26,6 +26,7 @@ __all__ = [
     "chain",
     "clip_by_global_norm",
     "global_norm",
+    "listed",
     "matching",
     "merge",
     "partition",

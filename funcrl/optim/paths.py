@@ -29,9 +29,20 @@ def matching(function: str, names: Iterable[str], patterns: Iterable[str]) -> se
     names, found = list(names), set()
     for pattern in patterns:
         described = fnmatch.filter(names, pattern)
-        require(len(described) > 0, function, "pattern", f"describe one of {', '.join(names)}", pattern)
+        require(len(described) > 0, function, "pattern", f"describe one of {listed(names)}", pattern)
         found |= set(described)
     return found
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Return names for an error, the first of many.
+
+    >>> listed(["conv.weight", "conv.bias", "fc.bias"], most=2)
+    'conv.weight, conv.bias and 1 more'
+    """
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def partition(params: Mapping[str, Any], frozen: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -151,12 +151,15 @@ def output(state: State, hold: str, *inputs: Any) -> Any:
     Raises:
         ValueError: When it cannot take them.
     """
+    numbers, name = {**state.params, **state.buffers}, f"{_name(state.config)}.init"
     try:
-        return nets.run(state.network, state.params, state.buffers, *inputs, train=False)[0]
+        made = nets.run(state.network, state.params, state.buffers, *inputs, train=False)[0]
     except Exception as error:  # whatever a user's forward raises
         reason = str(error).splitlines()[0]
-        name = f"{_name(state.config)}.init"
         raise ValueError(f"{name}: config.network must {hold}, got an error: {reason}.") from error
+    if state.config.network is not None:
+        nets.check_lanes(name, "config.network", state.network, numbers, *inputs)
+    return made
 
 
 def check_images(function: str, batch: Batch) -> None:

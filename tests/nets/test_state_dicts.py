@@ -34,11 +34,11 @@ def test_there_and_back_and_what_was_given_stays():
     assert new_params["0.weight"].any()
 
 
-def test_a_part_by_prefix_and_beginning():
+def test_a_part_by_prefix_and_pattern():
     params, buffers = begun()
     other = {f"backbone.{name}": value for name, value in nets.to_state_dict(*begun(1)).items()}
     other["head.weight"] = torch.zeros(1)
-    new, kept = nets.from_state_dict(other, params, buffers, prefix="backbone.", only=("0.",))
+    new, kept = nets.from_state_dict(other, params, buffers, prefix="backbone.", only=("0.*",))
     assert torch.equal(new["0.weight"], other["backbone.0.weight"])
     assert torch.equal(new["3.weight"], params["3.weight"])
     assert torch.equal(kept["1.running_mean"], buffers["1.running_mean"])
@@ -52,5 +52,8 @@ def test_all_differences_are_listed():
     message = r"missing: 0\.bias; left over: 4\.weight; of another shape: 3\.weight \(4, 2\) for \(2, 4\)\. Write prefix="
     with pytest.raises(ValueError, match=message):
         nets.from_state_dict(given, params, buffers)
-    with pytest.raises(ValueError, match=r"only must be the beginning of one of 0\.weight"):
-        nets.from_state_dict(given, params, buffers, only=("features.",))
+    with pytest.raises(ValueError, match=r"from_state_dict: pattern must describe one of .*0\.weight"):
+        nets.from_state_dict(given, params, buffers, only=("features.*",))
+    with pytest.raises(ValueError, match=r"to_state_dict: pattern must describe one of .*0\.weight"):
+        nets.to_state_dict(params, buffers, only=("features.*",))
+    assert list(nets.to_state_dict(params, buffers, only=("1.run*",))) == ["1.running_mean", "1.running_var"]
