@@ -29,6 +29,24 @@ SMALL = {
         "memory.png",
     ),
     "own_environment.py": (["--backend", "eager", "--steps", "512"], "interquartile mean", None),
+    "transfer.py": (
+        [
+            "--backend",
+            "eager",
+            "--seeds",
+            "2",
+            "--steps",
+            "1024",
+            "--images",
+            "300",
+            "--epochs",
+            "1",
+            "--episodes",
+            "5",
+        ],
+        "from scratch: success",
+        "transfer.png",
+    ),
     "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }
 
