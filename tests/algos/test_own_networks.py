@@ -10,6 +10,7 @@ from torch import nn
 from funcrl import envs, nets, optim
 from funcrl.algos import REGISTRY, dqn, ppo, sac
 from funcrl.core import random, tree
+from funcrl.io import load, save
 from funcrl.train import train
 from tests.algos.table import OffPolicy, OnPolicy
 
@@ -98,7 +99,7 @@ def test_it_acts_with_the_moments_so_far_and_without_dropout(name):
 
 
 def test_lanes_are_alone_and_it_compiles_whole():
-    case = CASES["sac"]
+    case = CASES["dqn"]
     states = tree.stack([case.init(seed) for seed in (0, 1)])
     batches = tree.stack([case.batch(seed) for seed in (0, 1)])
     update = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend="aot_eager")
@@ -241,3 +242,34 @@ def test_patterns_are_checked(settings, message):
 def test_whole_numbers_are_copied_by_slow_averages():
     slow, fast = {"n": torch.tensor(1)}, {"n": torch.tensor(5)}
     assert optim.polyak(slow, fast, 0.5)["n"] == 5
+
+
+class Tied(nn.Module):
+    """A layer that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def test_tied_parameters_stay_tied_through_learning_saving_and_loading(tmp_path):
+    case = off_policy("dqn", CARTPOLE, network=Tied(), learning_rate=0.1)
+    state = case.init()
+    for _ in range(3):
+        state = dqn.update(state, case.batch())
+    assert sorted(state.params) == ["first.weight", "out.bias", "out.weight"]
+    save(tmp_path / "agent.safetensors", state)
+    again = load(tmp_path / "agent.safetensors", like=case.init(9))
+    module = Tied()
+    module.load_state_dict(nets.to_state_dict(again.params), strict=False)
+    assert module.first.weight is module.second.weight
+    seen = case.observations(3)
+    assert not torch.equal(case.init().params["first.weight"], module.first.weight)
+    for values in (nets.apply(again.network, again.params, seen), module(seen)):
+        assert torch.allclose(values, nets.apply(state.network, state.params, seen), atol=1e-6)
