@@ -21,7 +21,7 @@ from torch import Tensor
 from funcrl import envs, nets
 from funcrl.buffers import Replay, check_storage, prioritised, uniform
 from funcrl.buffers import memory as space
-from funcrl.core import ReplayBatch, Transition, lanes, random, tree
+from funcrl.core import ReplayBatch, Transition, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
 from funcrl.train import empty_masks
@@ -31,6 +31,13 @@ from funcrl.train.stages import Binding, Call, Stage
 
 STEPS_PER_ITERATION = 1000
 """Environment steps of a lane in one iteration, about: what lies between two reports."""
+
+LARGE_AGENT = 2**20
+"""Bytes of one agent, from which on a CPU a gradient step of all lanes at once is slower than of two after two: what a step of
+sixteen lanes writes is long out of the cache when it is read."""
+
+LANES_AT_ONCE = 2
+"""Not one: a single lane is another program, which rounds otherwise."""
 
 CYCLE = "num_envs · window_length"
 """What a cycle is made of, in environment steps."""
@@ -154,9 +161,10 @@ def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
     replay, priorities = _apart(carry.memory.buffer)
     learn = binding.compile(torch.vmap(_learner(step, keep_batch=bool(others))))
     batch = _example_batch(binding) if others else ()
-    every_time = learn.bind((carry.agent, priorities, batch), replay, carry.learn_key)
+    every_time = _in_groups(binding, learn, (carry.agent, priorities, batch), replay, carry.learn_key)
     sometimes = [
-        (binding.compile(torch.vmap(part)).bind(carry.agent, batch), every) for part, every in others
+        (_in_groups(binding, binding.compile(torch.vmap(part)), carry.agent, batch), every)
+        for part, every in others
     ]
     period = math.lcm(*[every for _, every in others])
 
@@ -178,6 +186,23 @@ def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
     kinds = {numbers(rounds, share) for rounds in range(period) for share in range(num_shares)}
     rows = {kind: row(*kind) for kind in sorted(kinds) if kind[1]}
     return learn_share
+
+
+def _in_groups(binding: Binding, program: jit.Jit, *given: Any) -> Call:
+    """Return a call of a program for all lanes: for a few of them after the other where agents are too large for the cache."""
+    count = len(binding.seeds)
+    sizes = [x.numel() * x.element_size() for x in tree.leaves(binding.carry.agent)]
+    large = sum(sizes) >= count * LARGE_AGENT and binding.device.type == "cpu"
+    if not large or count % LANES_AT_ONCE:
+        return program.bind(*given)
+    firsts = range(0, count, LANES_AT_ONCE)
+    calls = [program.bind(*tree.index(given, slice(i, i + LANES_AT_ONCE))) for i in firsts]
+
+    def call() -> None:
+        for one in calls:
+            one()
+
+    return call
 
 
 def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any], Any], int], ...]:

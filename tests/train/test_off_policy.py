@@ -14,7 +14,7 @@ from funcrl.buffers import uniform
 from funcrl.core import Transition, jit, random, tree
 from funcrl.envs.host_checks import HostError
 from funcrl.envs.host_vector import HostVector
-from funcrl.train import Run, acting, evaluate, make_plan, train
+from funcrl.train import Run, acting, evaluate, make_plan, off_policy, train
 from funcrl.train.collect import act_and_step
 from tests.probes import Choice, Counter, Delayed, Truncating
 
@@ -120,6 +120,31 @@ def test_lanes_do_not_know_of_each_other():
         together.iterate()
         alone.iterate()
     assert same(tree.index(alone.agent.params, 0), tree.index(together.agent.params, 2))
+
+
+@pytest.mark.parametrize(("algorithm", "env"), [(dqn, "CartPole-v1"), (td3, "Pendulum-v1")])
+def test_large_agents_learn_two_after_two_and_the_same(algorithm, env, monkeypatch):
+    settings = SMALL | {"replay": "prioritised"}
+    config = algorithm.Config(**{n: x for n, x in settings.items() if hasattr(algorithm.Config, n)})
+    bound = []
+    monkeypatch.setattr(
+        jit.Jit, "bind", lambda *given, bind=jit.Jit.bind: bound.append(given) or bind(*given)
+    )
+
+    def run(seeds, bytes_of_a_large_one):
+        monkeypatch.setattr(off_policy, "LARGE_AGENT", bytes_of_a_large_one)
+        bound.clear()
+        made = Run(algorithm, envs.make(env), config, seeds, backend="eager", num_cycles=4)
+        for _ in range(2):
+            made.iterate()
+        return made.carry, len(bound)
+
+    (together, once), (apart, more) = run(range(4), 2**20), run(range(4), 1)
+    assert same(together, apart)
+    assert int(together.agent.step.min()) > 0
+    # Each program of an update twice.
+    assert more == once + (2 if algorithm is td3 else 1)
+    assert run(range(3), 1)[1] == once
 
 
 def test_a_run_continues_from_its_carry_with_the_same_bits():
