@@ -237,6 +237,7 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
     torch asks in another way, it asks as it likes.
     """
     try:
+        from torch._inductor import config
         from torch._inductor.cpu_vec_isa import VecISA, _get_isa_dry_compile_fingerprint
 
         ask = VecISA.check_build
@@ -251,7 +252,9 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
             return True
         question = _get_isa_dry_compile_fingerprint(isa.build_arch_flags()) + code
         path = folder / f"processor-{hashlib.sha256(question.encode()).hexdigest()[:16]}" if folder else None
-        answer = (path is not None and path.exists()) or ask(isa, code)
+        # What it builds is loaded in a process without torch: it has to be linked with torch.
+        with config.patch(_known({"aot_inductor.link_libtorch": True})):
+            answer = (path is not None and path.exists()) or ask(isa, code)
         if answer:
             widest.update(instructions)
             if path:

@@ -122,14 +122,32 @@ def test_narrower_instructions_are_not_asked_about_and_a_no_is_not_remembered(tm
 
 
 def test_avx2_is_not_asked_about_where_the_compiler_can_do_wider(tmp_path, monkeypatch):
+    from torch._inductor import config
     from torch._inductor.cpu_vec_isa import VecAVX2, VecAVX512, VecISA
 
     asked = []
-    monkeypatch.setattr(VecISA, "check_build", lambda isa, code: asked.append(str(isa)) or True)
-    with internals._quick_checks(tmp_path):
+
+    def check_build(isa, code):
+        asked.append((str(isa), config.aot_inductor.link_libtorch))
+        return True
+
+    monkeypatch.setattr(VecISA, "check_build", check_build)
+    with config.patch({"aot_inductor.link_libtorch": False}), internals._quick_checks(tmp_path):
         assert VecAVX512().check_build("code")
         assert VecAVX2().check_build("code")
-    assert asked == ["avx512"]
+        assert not config.aot_inductor.link_libtorch
+    # What is built to answer is loaded in a process without torch.
+    assert asked == [("avx512", True)]
+
+
+@pytest.mark.compiled
+def test_programs_have_the_vectors_of_this_processor():
+    written = []
+    with internals.watch_compiler(), internals._replaced(GraphLowering, "save_output_code", written.append):
+        internals._compile_directly(*traced(lambda x: [x * 2 + 1], torch.ones(100)))
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        pytest.skip("has no vectors that this test knows")
+    assert "at::vec::Vectorized" in written[0]
 
 
 def test_where_a_header_is_compiled_is_remembered_until_it_is_gone(tmp_path, monkeypatch):
