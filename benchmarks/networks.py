@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from funcrl import data, ops
+from funcrl import data, nets, ops
 from funcrl.core import random, tree
 from funcrl.supervised import autoencoder, classifier, fit
 from funcrl.supervised.agent import Batch
@@ -68,6 +68,9 @@ def whole(name: str, algorithm: ModuleType = classifier) -> dict[str, Any]:
     side = SMALLEST.get(name, 12)
     images = data.LabelledImages(random.uniform(random.key(4), (8, 1, side, side)), torch.arange(8) % 3)
     config = algorithm.Config(net=name, width=WIDTHS.get(name, 4), batch_size=4)
+    if name == "densenet":  # 121 layers take minutes to trace
+        short = nets.images.densenet(images.shape, 3, width=4, layers=(2, 2, 2))
+        config = algorithm.Config(network=short, batch_size=4)
     keys = torch.stack([random.key(seed) for seed in range(2)])
     states = torch.vmap(lambda key: algorithm.init(key, config, images))(keys)
     states = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), states)
