@@ -1,6 +1,12 @@
 """Learning from labelled batches, in the form of the other algorithms: `init`, `update(state, batch) -> state`."""
 
+from types import ModuleType
+
 from funcrl.supervised import classifier
 from funcrl.supervised.fitting import Fit, fit
+from funcrl.supervised.images import images_for
 
-__all__ = ["Fit", "classifier", "fit"]
+ALGORITHMS: dict[str, ModuleType] = {"classifier": classifier}
+"""by the names that the command line takes"""
+
+__all__ = ["ALGORITHMS", "Fit", "classifier", "fit", "images_for"]
