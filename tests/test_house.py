@@ -28,9 +28,9 @@ ALLOWED = {
     "buffers": {"core", "ops"},
     "supervised": {"core", "ops", "optim", "nets", "data"},
     "train": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers"},
-    "io": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers", "train"},
-    "cli": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers", "train", "io"},
 }
+ALLOWED["io"] = {*ALLOWED} - {"io"}
+ALLOWED["cli"] = {*ALLOWED} - {"cli"}
 
 
 def imports(path):

@@ -14,10 +14,11 @@ from funcrl import __version__
 _USAGE = """\
 usage: funcrl COMMAND ...
 
-Reinforcement learning with many seeds at once.
+Reinforcement learning, and learning from images, with many seeds at once.
 
 commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
+  train classifier DATA         likewise, of what learns from images
   sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
   resume DIR                    go on with a run that was cut off, or beyond its end
   evaluate DIR                  let the agents of a run play, and print what they earn
@@ -33,6 +34,7 @@ examples:
   funcrl train ppo CartPole-v1 --seeds 16 --steps 500000
   funcrl sweep ppo CartPole-v1 --over learning_rate=1e-4,3e-4,1e-3 --seeds 16
   funcrl train ucb bernoulli --seeds 1000
+  funcrl train classifier digits --seeds 8
   funcrl plan value_iteration CliffWalking-v1
 """
 
@@ -44,6 +46,7 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "PIL": "render",
+    "sklearn": "digits",
     "imageio_ffmpeg": "video",
 }
 """What brings a module that may be missing."""

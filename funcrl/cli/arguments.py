@@ -16,7 +16,13 @@ from funcrl.train.resolve import resolve_env
 
 
 def parse(
-    command: str, described: str, environments: str, config: Any, options: Any, words: list[str]
+    command: str,
+    described: str,
+    environments: str,
+    config: Any,
+    options: Any,
+    words: list[str],
+    place: str = "ENVIRONMENT",
 ) -> tuple[str, Any, Any]:
     """Return environment, settings and options that a person wrote; ends the process where it cannot.
 
@@ -27,12 +33,11 @@ def parse(
         config: The algorithm's settings where nothing else is said.
         options: What the command takes beside them where nothing else is said; a dataclass.
         words: What stands after the command.
+        place: What stands in the place of an environment.
     """
     import tyro
 
-    environment = Annotated[
-        tyro.conf.Positional[str], tyro.conf.arg(metavar="ENVIRONMENT", help=environments)
-    ]
+    environment = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar=place, help=environments)]
     arguments = dataclasses.make_dataclass(
         "Arguments",
         [

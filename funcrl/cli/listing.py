@@ -7,7 +7,7 @@ from typing import Any
 
 from gymnasium.spaces import Box
 
-from funcrl import algos, envs
+from funcrl import algos, data, envs, supervised
 from funcrl.algos import planning
 from funcrl.core.checks import require
 
@@ -15,14 +15,26 @@ from funcrl.core.checks import require
 def list_command(words: list[str]) -> int:
     """Print the algorithms and environments, a line each."""
     if words in (["-h"], ["--help"]):
-        print("usage: funcrl list\n\nName the algorithms and environments that funcrl train and plan take.")
+        print("usage: funcrl list\n\nName algorithms, environments and data that funcrl train and plan take.")
         return 0
     require(not words, "list", "arguments", "be absent", " ".join(words), "Write funcrl list.")
-    for title, registry in (("train", algos.REGISTRY), ("plan", planning.REGISTRY)):
+    kinds = {
+        "train": algos.REGISTRY,
+        "plan": planning.REGISTRY,
+        "train, that learn from images": supervised.ALGORITHMS,
+    }
+    for title, registry in kinds.items():
         print(f"algorithms for funcrl {title}")
         for name, module in sorted(registry.items()):
             print(f"  {name:<26}{_first_sentence(module.__doc__)}")
         print()
+    print("images to learn from")
+    for name, function in data.NAMES.items():
+        print(f"  {name:<26}{_first_sentence(function.__doc__).removeprefix('Return ')}")
+    print("  or a folder, told by what lies in it")
+    for name, what in data.FORMATS.items():
+        print(f"  {name:<26}{what}")
+    print()
     short = {full: f", {short}" for short, full in envs.ALIASES.items()}
     print("environments on the device")
     for name, entry in sorted(envs.REGISTRY.items()):

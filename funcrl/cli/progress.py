@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from torch import Tensor
@@ -14,7 +15,12 @@ from funcrl.core import random
 from funcrl.train import Plan, Progress, Result
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """Return a large number as people read it.
+
+    >>> short(61_706)
+    '61.7k'
+    """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{letter}"
@@ -103,8 +109,8 @@ class ProgressBar:
         rate = (self.done - steps) / max(now - since, 1e-9)
         left = (self.total - self.done) / rate if rate else float("nan")
         say(
-            f"{self.label}: {self.done / self.total:4.0%}, {_short(self.done)} of {_short(self.total)} steps, "
-            f"{_short(rate)} steps/s, mean return {self._mean(progress.report.returns)}, {left:.0f} s left",
+            f"{self.label}: {self.done / self.total:4.0%}, {short(self.done)} of {short(self.total)} steps, "
+            f"{short(rate)} steps/s, mean return {self._mean(progress.report.returns)}, {left:.0f} s left",
             self.stream,
         )
 
@@ -134,31 +140,58 @@ def summary(label: str, plan: Plan, result: Result) -> str:
     is_bandit = "cumulative_regret" in result.metrics
     finals = result.metrics["cumulative_regret"][:, -1] if is_bandit else result.final_returns()
     statistic, its_name = (ops.mean, "mean") if is_bandit else (ops.iqm, "interquartile mean")
-    known = finals[finals.isfinite()]
     what = "cumulative regret" if is_bandit else "mean return of the last 100 training episodes"
     lines = [f"{label}: {len(result.seeds)} seeds × {steps:,} steps, {what}", ""]
     if steps < plan.num_steps or len(result.seeds) + len(result.lost_seeds) < len(plan.seeds):
         lines.insert(1, f"  stopped early: {len(plan.seeds)} seeds × {plan.num_steps:,} steps were planned")
-    if len(known):
-        low, high = ops.bootstrap_interval(random.key(0, known.device), known, statistic=statistic)
-        best, worst = (known.min(), known.max()) if is_bandit else (known.max(), known.min())
-        lines += [
-            f"  {its_name:<20}{float(statistic(known)):>9.2f}   95 % interval [{float(low):.2f}, {float(high):.2f}]",
-            f"  best                {float(best):>9.2f}   {_holders(result.seeds, finals, best)}",
-            f"  worst               {float(worst):>9.2f}   {_holders(result.seeds, finals, worst)}",
-        ]
-    if len(known) < len(finals):
+    lines += reached(result.seeds, finals, statistic, its_name, lower_is_better=is_bandit)
+    if not finals.isfinite().all():
         silent = [seed for seed, final in zip(result.seeds, finals.tolist(), strict=True) if final != final]
-        lines.append(f"  no episode ended    {_listed(silent)}")
+        lines.append(f"  no episode ended    {listed_seeds(silent)}")
     lines += [
-        f"  not finite          {_listed(result.nonfinite_seeds)}",
-        *([f"  lost                {_listed(list(result.lost_seeds))}"] if result.lost_seeds else []),
+        f"  not finite          {listed_seeds(result.nonfinite_seeds)}",
+        *([f"  lost                {listed_seeds(list(result.lost_seeds))}"] if result.lost_seeds else []),
         "",
-        f"  {_short(result.steps_per_second)} steps/s over all seeds, learning included; "
+        f"  {short(result.steps_per_second)} steps/s over all seeds, learning included; "
         f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
         *_bound(plan, result),
     ]
     return "\n".join(lines)
+
+
+def reached(
+    seeds: tuple[int, ...],
+    finals: Tensor,
+    statistic: Callable[..., Tensor] = ops.iqm,
+    its_name: str = "interquartile mean",
+    *,
+    lower_is_better: bool = False,
+    form: str = ".2f",
+) -> list[str]:
+    """Return what the seeds reached, and how sure that is, in three lines; none where no number is finite.
+
+    Args:
+        seeds: One a lane.
+        finals: `[S]`.
+        statistic: Over the finite ones.
+        its_name: What it is called.
+        lower_is_better: Whether the best seed is the one with the lowest number.
+        form: How to write the numbers.
+    """
+    known = finals[finals.isfinite()]
+    if not len(known):
+        return []
+    low, high = ops.bootstrap_interval(random.key(0, known.device), known, statistic=statistic)
+    best, worst = (known.min(), known.max()) if lower_is_better else (known.max(), known.min())
+
+    def text(number: Tensor) -> str:
+        return format(float(number), form)
+
+    return [
+        f"  {its_name:<20}{text(statistic(known)):>9}   95 % interval [{text(low)}, {text(high)}]",
+        f"  best                {text(best):>9}   {_holders(seeds, finals, best)}",
+        f"  worst               {text(worst):>9}   {_holders(seeds, finals, worst)}",
+    ]
 
 
 def _bound(plan: Plan, result: Result) -> list[str]:
@@ -170,7 +203,7 @@ def _bound(plan: Plan, result: Result) -> list[str]:
     rest = f"{1 - share:.0%} acting and learning"
     # Where they step while the agent learns, nobody waits for all of their time.
     whole = not getattr(plan.config, "overlap", False)
-    alone = f" ({_short(result.timed_steps / waited)} steps/s by themselves)" if whole else ""
+    alone = f" ({short(result.timed_steps / waited)} steps/s by themselves)" if whole else ""
     return [f"  of that {share:.0%} waiting for the environments{alone}, {rest}"]
 
 
@@ -182,7 +215,8 @@ def _holders(seeds: tuple[int, ...], finals: Tensor, value: Tensor) -> str:
     return f"seed {holders[0]}" + (f" and {len(holders) - 1} more" if len(holders) > 1 else "")
 
 
-def _listed(seeds: list[int]) -> str:
+def listed_seeds(seeds: list[int]) -> str:
+    """Return how many seeds, and which."""
     if not seeds:
         return "     none"
     shown = ", ".join(map(str, seeds[:20]))

@@ -48,8 +48,13 @@ class Interrupt:
     TOGETHER = 1.0
     """seconds"""
 
-    def __init__(self) -> None:
-        """Begin with nothing asked."""
+    def __init__(self, promise: str = "saving, then stopping") -> None:
+        """Begin with nothing asked.
+
+        Args:
+            promise: What is said to be done when it is asked.
+        """
+        self._promise = promise
         self.number: int | None = None
         """the signal, once there was one"""
         self.measured = False
@@ -73,7 +78,7 @@ class Interrupt:
         self._first = now
         if again or not self.measured:
             raise KeyboardInterrupt
-        say("\nsaving, then stopping; once more stops at once")
+        say(f"\n{self._promise}; once more stops at once")
 
     @property
     def status(self) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from funcrl import algos, envs
+from funcrl import algos, data, envs, supervised
+from funcrl.algos import planning
 from funcrl.algos.presets import preset
 from funcrl.cli.arguments import (
     default_folder,
@@ -18,11 +19,13 @@ from funcrl.cli.arguments import (
     parse_seeds,
     take_env_fields,
 )
+from funcrl.cli.fit import fit_command
 from funcrl.cli.progress import say
 from funcrl.cli.running import check_saving, make_saver, train_into
+from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.io import Recorder, SavedRun, check_folder, make_tracker, only_writer, open_run
-from funcrl.io.settings import describe
+from funcrl.io.settings import describe, read_json, run_folder
 from funcrl.train import Plan, make_plan, with_evaluations
 from funcrl.train.learnt import Agents
 from funcrl.train.resolve import resolve_algorithm
@@ -84,17 +87,24 @@ def train_command(words: list[str]) -> int:
         Exit status.
     """
     if not words or words[0] in ("-h", "--help"):
-        names = ", ".join(sorted(algos.REGISTRY))
+        names, others = (", ".join(sorted(table)) for table in (algos.REGISTRY, supervised.ALGORITHMS))
         print(
             "usage: funcrl train ALGORITHM ENVIRONMENT [options]\n"
+            "       funcrl train ALGORITHM DATA [options]             of those that learn from images\n"
             "       funcrl train --config DIR/config.json [options]   an earlier run once more\n\n"
             "Train one independent agent a seed, all of them in one compiled program.\n\n"
             f"algorithms:   {names}\n"
             f"environments: {', '.join(sorted({*envs.REGISTRY, *envs.ALIASES}))}\n"
             "              and, on the host, every name that Gymnasium knows\n\n"
+            f"algorithms that learn from images: {others}\n"
+            f"data: {', '.join(data.NAMES)}, or a folder with\n{_formats()}\n\n"
             f"funcrl train {names.split(',')[0]} --help   every option and setting, with its meaning and default"
         )
         return 0 if words else 2
+    if words[0] in supervised.ALGORITHMS or _is_fit(words):
+        return fit_command(words)
+    if words[0] != "--config" and words[0] not in planning.REGISTRY:
+        checks.known("train", "algorithm", words[0], {*algos.REGISTRY, *supervised.ALGORITHMS})
     asked = _read(words)
     plan, options = _plan(asked), asked.options
     check_saving("train", options)
@@ -112,6 +122,18 @@ def train_command(words: list[str]) -> int:
         recorder = Recorder(folder, settings, trackers=trackers, learnt=plan.learnt)
         saver = make_saver(recorder, plan, options)
         return train_into(label, plan, recorder, saver)
+
+
+def _formats() -> str:
+    return "\n".join(f"  {name}: {what}" for name, what in data.FORMATS.items())
+
+
+def _is_fit(words: list[str]) -> bool:
+    """Return whether what is to be repeated has learnt from images."""
+    if words[0] != "--config" or len(words) < 2:
+        return False
+    folder = run_folder(Path(words[1]))
+    return (folder / "config.json").is_file() and "data" in read_json(folder, "train")
 
 
 @dataclasses.dataclass(frozen=True)

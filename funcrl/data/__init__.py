@@ -3,5 +3,6 @@
 from funcrl.data.digits import digits
 from funcrl.data.files import cifar10, folder, idx
 from funcrl.data.labelled import LabelledImages
+from funcrl.data.reading import FORMATS, NAMES, Split, read
 
-__all__ = ["LabelledImages", "cifar10", "digits", "folder", "idx"]
+__all__ = ["FORMATS", "NAMES", "LabelledImages", "Split", "cifar10", "digits", "folder", "idx", "read"]

@@ -120,7 +120,10 @@ def folder(root: str | Path, *, size: Sequence[int] | None = None, grey: bool = 
         for path in files:
             image = _image(path, size, grey)
             first = pixels[0].shape if pixels else image.shape
-            hold, instead = f"have the shape {first} of the first image", "Write size=(height, width)."
+            hold, instead = (
+                f"have the shape {first} of the first image",
+                "Write size=(height, width), or --resize.",
+            )
             require(image.shape == first, "data.folder", str(path), hold, image.shape, instead)
             pixels.append(image)
             labels.append(label)

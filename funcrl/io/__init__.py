@@ -3,6 +3,7 @@
 from funcrl.io.checkpoint import load, save
 from funcrl.io.checkpoints import Checkpoints
 from funcrl.io.extracting import extract
+from funcrl.io.fits import SavedFit, fit_into, open_fit
 from funcrl.io.folders import check_folder, free_folder
 from funcrl.io.grids import draw_grid, grid_picture, grid_text, is_grid
 from funcrl.io.heads import has_checkpoint
@@ -19,11 +20,13 @@ __all__ = [
     "Checkpoint",
     "Checkpoints",
     "Recorder",
+    "SavedFit",
     "SavedRun",
     "Tracker",
     "check_folder",
     "draw_grid",
     "extract",
+    "fit_into",
     "free_folder",
     "grid_picture",
     "grid_text",
@@ -34,6 +37,7 @@ __all__ = [
     "load",
     "make_tracker",
     "only_writer",
+    "open_fit",
     "open_run",
     "picture",
     "regret_curve",

@@ -54,17 +54,43 @@ def describe(
         "lanes_per_group": plan.lanes_per_group,
         "processes": plan.processes,
         "device": str(plan.device),
-        "versions": {
-            "funcrl": funcrl.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return what a run was made with."""
+    return {
+        "funcrl": funcrl.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
 
 
 def run_folder(path: Path) -> Path:
     """Return the folder of a run from itself, or from its `config.json`."""
     return path.parent if path.name == "config.json" and path.is_file() else path
+
+
+def read_json(folder: Path, function: str = "open_run") -> dict[str, Any]:
+    """Return what the `config.json` in a folder says, whatever that is.
+
+    Raises:
+        FileNotFoundError: When there is none.
+        ValueError: When it is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{function}: {folder} must be the folder of a run, got one without config.json."
+        )
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        settings = None
+    hold = "be the settings of a run of funcrl train"
+    require(isinstance(settings, dict), function, str(path), hold, "no JSON object")
+    return settings  # type: ignore[no-any-return]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -74,15 +100,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         FileNotFoundError: When there is none.
         ValueError: When it is damaged, or no run's.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"open_run: {folder} must be the folder of a run, got one without config.json."
-        )
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        settings = None
+    path, settings = folder / "config.json", read_json(folder)
+    if "data" in settings:
+        hold, instead = "hold agents of an environment", "Write funcrl.io.open_fit(folder), in Python."
+        require(False, "open_run", str(folder), hold, f"what {settings.get('algorithm')} learnt", instead)
     names = {
         "algorithm": str,
         "environment": str,
@@ -95,7 +116,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
         "processes": int,
     }
     hold = "be the settings of a run of funcrl train"
-    require(isinstance(settings, dict), "open_run", str(path), hold, "no JSON object")
     wrong = [name for name, kind in names.items() if not isinstance(settings.get(name), kind)]
     wrappers = settings.get("wrappers", [])
     words = isinstance(wrappers, list) and all(isinstance(word, str) for word in wrappers)
@@ -105,7 +125,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     wrong += [] if whole or "seeds" in wrong else ["seeds"]
     wrong += [] if isinstance(settings.get("env", {}), dict) else ["env"]
     require(not wrong, "open_run", str(path), hold, f"no good value of {', '.join(wrong)}")
-    return settings  # type: ignore[no-any-return]
+    return settings
 
 
 def check_is_one_run(function: str, folder: Path, settings: dict[str, Any]) -> None:

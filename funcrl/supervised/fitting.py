@@ -47,7 +47,7 @@ def fit(
     num_epochs: int = 10,
     device: torch.device | str = "cpu",
     backend: str = "inductor",
-    on_epoch: Callable[[int, dict[str, Tensor]], None] | None = None,
+    on_epoch: Callable[[int, dict[str, Tensor]], bool | None] | None = None,
 ) -> Fit:
     """Fit one independent agent a seed, all of them in one program.
 
@@ -65,7 +65,8 @@ def fit(
         num_epochs: At least 1.
         device: Where to compute.
         backend: See `core.jit`.
-        on_epoch: Called with the number of the epoch, from 1 on, and its figures, `[S]` by name.
+        on_epoch: Called with the number of the epoch, from 1 on, and its figures, `[S]` by name; ends fitting with this
+            epoch where it returns True.
 
     Raises:
         ValueError: When the two data sets are not of one kind, or there are fewer images than a batch has.
@@ -78,15 +79,8 @@ def fit(
     torch.Size([2, 1])
     """
     device = checks.device("fit", device)
-    checks.integer("fit", "num_epochs", num_epochs, 1)
-    require(len(seeds) > 0, "fit", "seeds", "hold at least one integer", seeds)
     config = algorithm.Config() if config is None else config
-    hold = f"be at most the number of images, {len(data)}"
-    require(config.batch_size <= len(data), "fit", "config.batch_size", hold, config.batch_size, "Lower it.")
-    if test is not None:
-        kind, other = (data.shape, data.num_classes), (test.shape, test.num_classes)
-        hold = f"have images and classes like those that are learnt from, {kind}"
-        require(kind == other, "fit", "test", hold, other, "Write data.split(count, key), or num_classes=.")
+    check(data, test, config, seeds, num_epochs)
     work = Work(algorithm, config, data, test, seeds, device, backend)
     began = time.perf_counter()
     work.compile()
@@ -94,16 +88,33 @@ def fit(
     rows: list[dict[str, Tensor]] = []
     for epoch in range(num_epochs):
         rows.append(work.epoch(epoch))
-        if on_epoch is not None:
-            on_epoch(epoch + 1, rows[-1])
+        if on_epoch is not None and on_epoch(epoch + 1, rows[-1]):
+            break
     seconds = time.perf_counter() - compiled
     return Fit(
         states=tree.map(torch.clone, work.states),
         metrics={name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]},
         compile_seconds=compiled - began,
         run_seconds=seconds,
-        images_per_second=len(seeds) * num_epochs * work.num_batches * config.batch_size / seconds,
+        images_per_second=len(seeds) * len(rows) * work.num_batches * config.batch_size / seconds,
     )
+
+
+def check(
+    data: LabelledImages, test: LabelledImages | None, config: Any, seeds: Sequence[int], num_epochs: int
+) -> None:
+    """Check what `fit` takes, without starting anything.
+
+    Args, Raises: see `fit`.
+    """
+    checks.integer("fit", "num_epochs", num_epochs, 1)
+    require(len(seeds) > 0, "fit", "seeds", "hold at least one integer", seeds)
+    hold = f"be at most the number of images, {len(data)}"
+    require(config.batch_size <= len(data), "fit", "config.batch_size", hold, config.batch_size, "Lower it.")
+    if test is not None:
+        kind, other = (data.shape, data.num_classes), (test.shape, test.num_classes)
+        hold = f"have images and classes like those that are learnt from, {kind}"
+        require(kind == other, "fit", "test", hold, other, "Write data.split(count, key), or num_classes=.")
 
 
 class Work:

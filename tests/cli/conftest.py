@@ -5,9 +5,14 @@ import pytest
 from funcrl.core import jit
 
 
+def run_eagerly(patch, folder):
+    """Work in a folder, with programs that run eagerly: commands are about what is around them."""
+    compile_before = jit._compile
+    patch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "eager"))
+    patch.chdir(folder)
+
+
 @pytest.fixture
 def uncompiled(monkeypatch, tmp_path):
-    """A folder of its own to work in, and programs that run eagerly: commands are about what is around them."""
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "eager"))
-    monkeypatch.chdir(tmp_path)
+    """A folder of its own to work in, and programs that run eagerly."""
+    run_eagerly(monkeypatch, tmp_path)
