@@ -19,13 +19,13 @@ import torch
 
 from funcrl import data, nets, ops
 from funcrl.core import random, tree
-from funcrl.supervised import autoencoder, classifier, fit
+from funcrl.supervised import autoencoder, classifier, fit, images_for
 from funcrl.supervised.agent import Batch
 
 ROWS: dict[str, tuple[ModuleType, dict[str, Any], int]] = {
-    "lenet": (classifier, {"net": "lenet", "learning_rate": 3e-3, "shift": 1}, 40),
-    "resnet18": (classifier, {"net": "resnet18", "width": 8, "learning_rate": 3e-3, "shift": 1}, 20),
-    "gru": (classifier, {"net": "gru", "width": 64, "learning_rate": 3e-3}, 30),
+    "lenet": (classifier, {"net": "lenet"}, 40),
+    "resnet18": (classifier, {"net": "resnet18", "width": 8, "learning_rate": 3e-3}, 20),
+    "gru": (classifier, {"net": "gru", "width": 64, "learning_rate": 3e-3, "shift": 0}, 40),
     "autoencoder": (autoencoder, {"net": "mlp", "width": 256, "latent_size": 16, "learning_rate": 3e-3}, 60),
 }
 """by name: what learns, settings, epochs"""
@@ -38,9 +38,10 @@ WIDTHS = {"lenet": 2, "alexnet": 4, "vgg11": 4, "nin": 6, "googlenet": 16, "dens
 def learn(name: str, seeds: range) -> dict[str, Any]:
     """Train a row, and return its figures."""
     algorithm, settings, epochs = ROWS[name]
-    digits = data.digits()
-    train, test = digits.split(len(digits) * 4 // 5, random.key(0))
     config = algorithm.Config(**settings)
+    images = images_for(algorithm, config, "digits")
+    train, test = images.train, images.test
+    assert test is not None
     found = fit(train, test=test, algorithm=algorithm, config=config, seeds=seeds, num_epochs=epochs)
     judged = "test_accuracy" if "test_accuracy" in found.metrics else "test_error"
     last = found.metrics[judged][:, -1]
@@ -51,7 +52,7 @@ def learn(name: str, seeds: range) -> dict[str, Any]:
         "settings": settings,
         "epochs": epochs,
         "seeds": list(seeds),
-        "images": [len(train), len(test)],
+        "images": [len(train), len(test), *train.shape],
         judged: {
             "iqm": round(float(ops.iqm(last)), 4),
             "interval_95": [round(float(low), 4), round(float(high), 4)],

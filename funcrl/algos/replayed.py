@@ -10,9 +10,9 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, optim
-from funcrl.algos import descending
 from funcrl.core import ReplayBatch, checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
+from funcrl.optim import descending
 
 REPLAY = ("uniform", "prioritised")
 

@@ -22,7 +22,15 @@ from funcrl.nets.sequences import reader
 from funcrl.nets.state_dicts import from_state_dict, to_state_dict
 from funcrl.nets.stateful import Buffers, begin, pure, run
 from funcrl.nets.templates import Network, Params, Pure
-from funcrl.nets.within_agents import begin_whole, buffers_of, learning, observed, own, with_new_keys
+from funcrl.nets.within_agents import (
+    all_buffers,
+    begin_whole,
+    buffers_of,
+    learning,
+    observed,
+    own,
+    with_new_keys,
+)
 
 __all__ = [
     "AGGREGATIONS",
@@ -34,6 +42,7 @@ __all__ = [
     "Pure",
     "Recurrent",
     "activated",
+    "all_buffers",
     "apply",
     "autoencoder",
     "begin",

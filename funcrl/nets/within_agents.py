@@ -2,12 +2,13 @@
 
 An agent acts, and looks at what lies ahead, with its networks as they are used: batch normalisation by the moments so far,
 no dropout. In its losses they are as they train. What they keep beside parameters stands in the agent's `params` too, under
-the module's own names; nothing descends there, see `algos.descending`.
+the module's own names; nothing descends there, see `optim.descending`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -65,6 +66,21 @@ def buffers_of(network: Network) -> tuple[str, ...]:
     ('key',)
     """
     return tuple(name for name, _ in network.training.named_buffers()) if isinstance(network, Pure) else ()
+
+
+def all_buffers(networks: Mapping[str, Network]) -> tuple[str, ...]:
+    """Return the names of what several networks keep beside their parameters, each behind its network's own.
+
+    Args:
+        networks: By the name that their numbers have in an agent's `params`, `""` where they are all that is there.
+
+    >>> all_buffers({"actor": pure(nn.Dropout()), "critic": nn.Linear(1, 1)})
+    ('actor.key',)
+    """
+    found = []
+    for name, network in networks.items():
+        found += [f"{name}.{path}" if name else path for path in buffers_of(network)]
+    return tuple(found)
 
 
 def learning(network: Network) -> Network:

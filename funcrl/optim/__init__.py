@@ -5,7 +5,8 @@
 learning rate can differ between lanes and change from step to step without a new program.
 """
 
-from funcrl.optim.paths import listed, matching, merge, partition, paths, scale_by_path, without
+from funcrl.optim import descending
+from funcrl.optim.paths import factor, listed, matching, merge, names_of, partition, scale_by_path, without
 from funcrl.optim.transforms import (
     Optimizer,
     adam,
@@ -25,12 +26,14 @@ __all__ = [
     "apply",
     "chain",
     "clip_by_global_norm",
+    "descending",
+    "factor",
     "global_norm",
     "listed",
     "matching",
     "merge",
+    "names_of",
     "partition",
-    "paths",
     "polyak",
     "radam",
     "rmsprop",

@@ -61,20 +61,20 @@ def partition(params: Mapping[str, Any], frozen: Iterable[str]) -> tuple[dict[st
     >>> partition({"conv.weight": 1, "fc.weight": 2}, ["conv.*"])
     ({'fc.weight': 2}, {'conv.weight': 1})
     """
-    names = list(paths(params))
+    names = list(names_of(params))
     kept = matching("optim.partition", names, frozen)
     return without(params, kept), without(params, set(names) - kept)
 
 
-def paths(params: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def names_of(params: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Return the names of all parameters, those of a dict within behind its own.
 
-    >>> list(paths({"actor": {"weight": 1}, "scale": 2}))
+    >>> list(names_of({"actor": {"weight": 1}, "scale": 2}))
     ['actor.weight', 'scale']
     """
     for name, value in params.items():
         if isinstance(value, Mapping):
-            yield from paths(value, f"{prefix}{name}.")
+            yield from names_of(value, f"{prefix}{name}.")
         else:
             yield prefix + name
 
@@ -109,6 +109,30 @@ def merge(params: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
         name: merge(value, part.get(name, {})) if isinstance(value, Mapping) else part.get(name, value)
         for name, value in params.items()
     }
+
+
+def factor(name: str, word: str) -> tuple[str, float]:
+    """Return a pattern and by what the learning rate of all that it describes is multiplied.
+
+    Args:
+        name: Who complains, `"ppo.Config"`.
+        word: `"features.*=0.1"`.
+
+    Raises:
+        ValueError: When it is something else, or the factor is below 0.
+
+    >>> factor("ppo.Config", "actor.0.*=0.1")
+    ('actor.0.*', 0.1)
+    """
+    pattern, equals, text = word.rpartition("=")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    hold, instead = "be PATTERN=FACTOR with a factor of 0 or more", 'Write ("features.*=0.1",).'
+    fine = bool(equals) and bool(pattern) and 0.0 <= value < float("inf")
+    require(fine, name, "rate_factors", hold, word, instead)
+    return pattern, value
 
 
 def scale_by_path(factors: Mapping[str, Number]) -> Optimizer:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from funcrl import nets, optim
 from funcrl.core import checks, random, tree
+from funcrl.optim import descending
 
 
 @tree.struct
@@ -43,6 +44,8 @@ class State:
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
     network: nets.Pure = tree.static()
+    rates: descending.Rates = tree.static()
+    """which numbers learn at another rate, or not at all"""
 
 
 S = TypeVar("S", bound=State)
@@ -68,19 +71,22 @@ def begin(
     Raises:
         ValueError: When a pattern of `frozen` describes nothing, or all.
     """
+    name = _name(config)
     config = tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
     pure = nets.pure(network)
     k_params, k_steps = random.split(key, 2)
     params, buffers = nets.begin(pure, k_params)
+    rates = descending.rates(name, config, {**params, **buffers}, buffers)
     return kind(
         params=params,
         buffers=buffers,
-        optimizer=_optimizer(config).init(_partition(params, buffers, config)[0]),
+        optimizer=descending.begin(_optimizer(config), params, rates),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_steps,
         config=config,
         metrics=dict.fromkeys(metrics, torch.full((), torch.nan, dtype=torch.float32, device=key.device)),
         network=pure,
+        rates=rates,
         **fixed,
     )
 
@@ -99,20 +105,22 @@ def descend(state: S, batch: Batch, loss: Loss[S]) -> tuple[S, dict[str, Tensor]
     config = state.config
     k_augment, k_loss = random.split(random.fold_in(state.key, state.step), 2)
     batch = tree.replace(batch, images=augmented(batch.images, k_augment, config.shift, config.flip))
-    free, kept = _partition(state.params, state.buffers, config)
-    function = torch.func.grad_and_value(
-        lambda free: loss(state.params | free, state, batch, k_loss), has_aux=True
+    step = descending.step(
+        lambda params: loss(params, state, batch, k_loss),
+        state.params,
+        _optimizer(config),
+        state.optimizer,
+        state.rates,
     )
-    grads, (value, (beside, buffers)) = function(free)
-    updates, optimizer = _optimizer(config).update(grads, state.optimizer, free)
+    beside, buffers = step.beside
     after = tree.replace(
         state,
-        params=state.params | optim.apply(free, updates),
-        buffers={name: kept.get(name, buffer) for name, buffer in buffers.items()},
-        optimizer=optimizer,
+        params=step.params,
+        buffers=descending.having_seen(state.buffers, buffers, state.rates),
+        optimizer=step.optimizer,
         step=state.step + 1,
     )
-    return after, {"loss": value, "grad_norm": optim.global_norm(grads)}, beside
+    return after, {"loss": step.value, "grad_norm": step.grad_norm}, beside
 
 
 def augmented(x: Tensor, key: Tensor, shift: int, flip: bool) -> Tensor:
@@ -170,17 +178,6 @@ def check_images(function: str, batch: Batch) -> None:
     """
     shape = tuple(batch.images.shape)
     checks.require(batch.images.ndim == 4, function, "batch.images", "be [B, C, H, W]", shape)
-
-
-def _partition(
-    params: nets.Params, buffers: nets.Buffers, config: Any
-) -> tuple[nets.Params, dict[str, Tensor]]:
-    """Return the parameters that are trained, and by name all parameters and buffers that stay as they are."""
-    name = _name(config)
-    kept = optim.matching(name, {**params, **buffers}, config.frozen)
-    free = {name: value for name, value in params.items() if name not in kept}
-    checks.require(len(free) > 0, name, "config.frozen", "leave something to train", config.frozen)
-    return free, {name: value for name, value in {**params, **buffers}.items() if name in kept}
 
 
 def _optimizer(config: Any) -> optim.Optimizer:

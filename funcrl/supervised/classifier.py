@@ -46,6 +46,9 @@ class Config(Settings):
     network: nn.Module | None = tree.static(default=None)
     """your own, from `[B, C, H, W]` to `[B, classes]`, instead of net and width: a template, its numbers are not used"""
 
+    shift: int = tree.static(default=1)
+    """augmentation: pixels by which an image is moved at most, in each direction, zeros coming in"""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         name = "classifier.Config"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from funcrl.core import checks, tree
+from funcrl.optim import descending
 
 
 @tree.struct
@@ -18,6 +19,8 @@ class Settings:
     frozen: tuple[str, ...] = tree.static(default=())
     """patterns of parameters that are not trained, "features.*"; what a network keeps beside them under these names stays
     as it is too"""
+    rate_factors: tuple[str, ...] = tree.static(default=())
+    """by what the step size of some parameters is multiplied, "features.*=0.1"; the first pattern that fits counts"""
     batch_size: int = tree.static(default=64)
     """B: images in a gradient step"""
     shift: int = tree.static(default=0)
@@ -36,3 +39,4 @@ class Settings:
             flags=("flip",),
         )
         checks.integer(name, "shift", self.shift, 0)
+        descending.check_settings(name, self)

@@ -22,7 +22,7 @@ NORMALISED = nn.Sequential(
     nn.Dropout(0.0),
     nn.Linear(144, 3),
 )
-CONFIG = classifier.Config(network=NORMALISED, batch_size=8, learning_rate=0.01)
+CONFIG = classifier.Config(network=NORMALISED, batch_size=8, learning_rate=0.01, shift=0)
 CPU = torch.device("cpu")
 
 
@@ -140,13 +140,13 @@ def test_what_is_frozen_does_not_move_by_a_bit_in_a_hundred_updates():
     }
     with pytest.raises(ValueError, match=r"pattern must describe one of 0.weight, .*, got 'features\.\*'"):
         classifier.init(random.key(1), tree.replace(CONFIG, frozen=("features.*",)), TRAIN)
-    with pytest.raises(ValueError, match=r"config.frozen must leave something to train"):
+    with pytest.raises(ValueError, match=r"config.frozen must leave something to learn"):
         classifier.init(random.key(1), tree.replace(CONFIG, frozen=("*",)), TRAIN)
 
 
 def test_digits_are_learnt():
     train, test = data.digits().split(1500, random.key(0))
-    config = classifier.Config(net="mlp", width=64, learning_rate=3e-3)
+    config = classifier.Config(net="mlp", width=64, learning_rate=3e-3, shift=0)
     found = fit(train, test=test, config=config, seeds=[0, 1], num_epochs=3, backend="aot_eager")
     assert found.metrics["test_accuracy"][:, -1].min() > 0.85
     assert (found.metrics["loss"][:, -1] < found.metrics["loss"][:, 0] / 2).all()

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning, behaviour, descending, replayed
+from funcrl.algos import beginning, behaviour, replayed
 from funcrl.core import ReplayBatch, masks, tree
 from funcrl.ops import exploration, schedules
+from funcrl.optim import descending
 
 LEARNT = ("params", "target_params")
 
@@ -95,7 +96,7 @@ def begin(
         network = describe(config, space, size)
     params = nets.begin_whole(network, key)
     nets.check_output(function, "config.network", network, params, space, size)
-    rates = descending.rates(function, config, params, {"": network})
+    rates = descending.rates(function, config, params, nets.all_buffers({"": network}))
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     return State(
@@ -120,7 +121,7 @@ def with_params(function: str, state: S, params: nets.Params) -> S:
         state: The agent.
         params: For its network.
     """
-    rates = descending.rates(function, state.config, params, {"": state.network})
+    rates = descending.rates(function, state.config, params, nets.all_buffers({"": state.network}))
     optimizer = replayed.optimizer(state.config, state.config.learning_rate)
     return tree.replace(
         state,

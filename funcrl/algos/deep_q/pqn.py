@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
-from funcrl.algos import beginning, descending, progress
+from funcrl.algos import beginning, progress
 from funcrl.core import Transition, checks, masks, tree
 from funcrl.nets.mlp import ACTIVATIONS, NORMALIZATIONS
 from funcrl.ops import exploration, schedules
+from funcrl.optim import descending
 
 METRICS = ("loss", "td_error", "q", "grad_norm", "learning_rate", "exploration")
 
@@ -177,7 +178,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         )
     params = nets.begin_whole(network, key)
     nets.check_output("pqn.init", "config.network", network, params, space, num_actions)
-    rates = descending.rates("pqn.init", config, params, {"": network})
+    rates = descending.rates("pqn.init", config, params, nets.all_buffers({"": network}))
     config = beginning.settings(config, key)
     return State(
         params=params,

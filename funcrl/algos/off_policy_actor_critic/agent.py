@@ -15,9 +15,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import nets, optim, policies
-from funcrl.algos import beginning, descending, replayed
+from funcrl.algos import beginning, replayed
 from funcrl.core import ReplayBatch, checks, random, tree
 from funcrl.ops import schedules
+from funcrl.optim import descending
 
 LEARNT = ("params", "target_params")
 
@@ -136,7 +137,7 @@ def assemble(
         "actor": nets.begin_whole(actor, k_actor),
         "critics": nets.ensemble.init(critic, k_critics, num_critics),
     }
-    rates = descending.rates(function, config, params, {"actor": actor, "critics": critic})
+    rates = descending.rates(function, config, params, nets.all_buffers({"actor": actor, "critics": critic}))
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     state = State(

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from funcrl import nets, ops, optim, policies
-from funcrl.algos import beginning, descending
+from funcrl.algos import beginning
 from funcrl.algos.policy_gradient import networks, normalisation, recurrence
 from funcrl.core import Transition, checks, masks, random, tree
+from funcrl.optim import descending
 
 LEARNT = ("params", "known")
 
@@ -101,7 +102,7 @@ def begin(
     }
     if recurrent is not None:
         params["recurrent"] = nets.init(recurrent, random.fold_in(key, 2))
-    rates = descending.rates(function, config, params, {"actor": actor, "critic": critic})
+    rates = descending.rates(function, config, params, nets.all_buffers({"actor": actor, "critic": critic}))
     config = beginning.settings(config, key)
     return State(
         params=params,

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from funcrl import optim
-from funcrl.algos import descending, progress
+from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import Figures, Params, State
 from funcrl.core import checks, tree
+from funcrl.optim import descending
 
 S = TypeVar("S", bound=State)
 

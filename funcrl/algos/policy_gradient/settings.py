@@ -6,10 +6,10 @@ import math
 
 from torch import nn
 
-from funcrl.algos import descending
 from funcrl.core import checks, tree
 from funcrl.nets.mlp import ACTIVATIONS
 from funcrl.nets.recurrent import CELLS
+from funcrl.optim import descending
 
 ACTION_NOISE = ("independent", "state_dependent", "smooth")
 

@@ -1,22 +1,26 @@
-"""One gradient step of an agent's numbers, but for those that stay: what settings freeze, and what networks keep themselves."""
+"""One gradient step of a learner's numbers, but for those that stay: what settings freeze, and what networks keep themselves.
+
+Which they are is found once, where a learner is made, and is part of the program from then on.
+"""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from funcrl import nets, optim
 from funcrl.core import checks
+from funcrl.optim import paths, transforms
+from funcrl.optim.transforms import Optimizer
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Which of an agent's numbers learn at another rate than its settings say, or not at all, by name."""
+    """Which of a learner's numbers learn at another rate than its settings say, or not at all, by name."""
 
     frozen: tuple[str, ...] = ()
     """those that stay as they are"""
@@ -37,33 +41,26 @@ def check_settings(name: str, config: Any) -> None:
         strings = isinstance(value, tuple) and all(isinstance(word, str) for word in value)
         checks.require(strings, name, setting, "be a tuple of strings", value, 'Write ("actor.0.*",).')
     for word in config.rate_factors:
-        _factor(name, word)
+        paths.factor(name, word)
 
 
-def rates(
-    function: str, config: Any, params: Mapping[str, Any], networks: Mapping[str, nets.Network]
-) -> Rates:
-    """Return which of an agent's numbers learn at another rate than the settings', or not at all.
+def rates(function: str, config: Any, params: Mapping[str, Any], buffers: Collection[str] = ()) -> Rates:
+    """Return which of a learner's numbers learn at another rate than the settings', or not at all.
 
     Args:
         function: Who complains, `"ppo.init"`.
         config: Settings with `frozen` and `rate_factors`.
-        params: All numbers of the agent.
-        networks: By the name that their numbers have in `params`, `""` for an agent with one.
+        params: All of its numbers.
+        buffers: Names of those that networks keep themselves.
 
     Raises:
         ValueError: When a pattern describes no number, or nothing is left to learn.
     """
-    names = list(optim.paths(params))
-    pairs = [_factor(function, word) for word in config.rate_factors]
+    names = list(paths.names_of(params))
+    pairs = [paths.factor(function, word) for word in config.rate_factors]
     for pattern in (*config.frozen, *(pattern for pattern, _ in pairs)):
-        optim.matching(function, names, [pattern])
-    buffers = [
-        f"{name}.{path}" if name else path
-        for name, network in networks.items()
-        for path in nets.buffers_of(network)
-    ]
-    frozen = optim.matching(function, names, config.frozen)
+        paths.matching(function, names, [pattern])
+    frozen = paths.matching(function, names, config.frozen)
     free = [name for name in names if name not in frozen and name not in buffers]
     checks.require(len(free) > 0, function, "config.frozen", "leave something to learn", config.frozen)
     factors = []
@@ -73,12 +70,12 @@ def rates(
     return Rates(tuple(sorted(frozen)), tuple(buffers), tuple(factors))
 
 
-def begin(optimizer: optim.Optimizer, params: Mapping[str, Any], rates: Rates, prefix: str = "") -> Any:
+def begin(optimizer: Optimizer, params: Mapping[str, Any], rates: Rates, prefix: str = "") -> Any:
     """Return the state of an optimiser that has taken no step; what stays has no part in it.
 
     Args:
         optimizer: What will descend.
-        params: Numbers of the agent.
+        params: Numbers of the learner.
         rates: From `rates`.
         prefix: What stands before their names in `rates`: `"actor."`.
     """
@@ -103,7 +100,7 @@ class Step(NamedTuple):
 def step(
     loss: Callable[[Any], tuple[Tensor, Any]],
     params: Mapping[str, Any],
-    optimizer: optim.Optimizer,
+    optimizer: Optimizer,
     optimizer_state: Any,
     rates: Rates,
     prefix: str = "",
@@ -112,7 +109,7 @@ def step(
 
     Args:
         loss: From all of `params` to what is to be made small, `[]`, and anything beside.
-        params: Numbers of the agent.
+        params: Numbers of the learner.
         optimizer: What descends.
         optimizer_state: From `begin`, or from the step before.
         rates: From `rates`.
@@ -120,18 +117,18 @@ def step(
     """
     free = _free(params, rates, prefix)
     whole = free is params
-    of_free = loss if whole else lambda free: loss(optim.merge(params, free))
+    of_free = loss if whole else lambda free: loss(paths.merge(params, free))
     grads, (value, beside) = torch.func.grad_and_value(of_free, has_aux=True)(free)
     updates, optimizer_state = optimizer.update(grads, optimizer_state, free)
     if rates.factors:
         updates = _scaled(updates, dict(rates.factors), prefix)
-    after = optim.apply(free, updates)
+    after = transforms.apply(free, updates)
     return Step(
-        after if whole else optim.merge(params, after),
+        after if whole else paths.merge(params, after),
         optimizer_state,
         value,
         beside,
-        optim.global_norm(grads),
+        transforms.global_norm(grads),
     )
 
 
@@ -146,12 +143,12 @@ def having_seen(
         rates: From `rates`.
         prefix: What stands before the names there.
     """
-    return optim.merge(params, optim.without(observed, rates.frozen, prefix))
+    return paths.merge(params, paths.without(observed, rates.frozen, prefix))
 
 
 def _free(params: Mapping[str, Any], rates: Rates, prefix: str) -> Any:
     kept = (*rates.frozen, *rates.buffers)
-    return optim.without(params, kept, prefix) if kept else params
+    return paths.without(params, kept, prefix) if kept else params
 
 
 def _scaled(updates: Mapping[str, Any], factors: Mapping[str, float], prefix: str) -> dict[str, Any]:
@@ -163,15 +160,3 @@ def _scaled(updates: Mapping[str, Any], factors: Mapping[str, float], prefix: st
         else:
             scaled[name] = value * factors[path] if path in factors else value
     return scaled
-
-
-def _factor(name: str, word: str) -> tuple[str, float]:
-    pattern, equals, text = word.rpartition("=")
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = -1.0
-    hold, instead = "be PATTERN=FACTOR with a factor of 0 or more", 'Write ("actor.0.*=0.1",).'
-    fine = bool(equals) and bool(pattern) and 0.0 <= factor < float("inf")
-    checks.require(fine, name, "rate_factors", hold, word, instead)
-    return pattern, factor
