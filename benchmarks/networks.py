@@ -30,7 +30,7 @@ ROWS: dict[str, tuple[ModuleType, dict[str, Any], int]] = {
 }
 """by name: what learns, settings, epochs"""
 
-SMALLEST = {"alexnet": 64, "vgg11": 32, "nin": 64, "googlenet": 32, "densenet": 32, "resnet18": 8}
+SMALLEST = {"alexnet": 64, "vgg11": 32, "nin": 67, "googlenet": 32, "densenet": 32, "resnet18": 8}
 """sides of images; 12 for others"""
 WIDTHS = {"lenet": 2, "alexnet": 4, "vgg11": 4, "nin": 6, "googlenet": 16, "densenet": 4, "resnet18": 4}
 
