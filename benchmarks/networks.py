@@ -2,25 +2,37 @@
 
     python benchmarks/networks.py [lenet resnet18] [--first-seed 100]     # 8 seeds each
     python benchmarks/networks.py --whole                                 # every network, a few steps
+    python benchmarks/networks.py --speed [lenet]                         # updates against lanes, one core
+    python benchmarks/networks.py --compile [lenet]                       # seconds to compile all of a run
 
 A fifth of the 1797 digits is held back, drawn by one key for all seeds. Settings were chosen on seeds 100 to 107. With
 `--whole` each network trains for three steps under `torch.compile(torch.vmap(update), fullgraph=True)`, small, two lanes.
+With `--speed` a compiled update of 1, 8 and 32 lanes stands beside the same module trained by torch's own loop, one lane after
+the other; CPU milliseconds of 64 images, one thread. With `--compile` an empty compiler cache is filled with all programs of a
+run of eight seeds: CPU seconds and wall seconds, the one-time build of the compiler's header not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from funcrl import data, nets, ops
-from funcrl.core import random, tree
+from funcrl.core import jit, random, tree
 from funcrl.supervised import autoencoder, classifier, fit, images_for
 from funcrl.supervised.agent import Batch
+from funcrl.supervised.fitting import Work
 
 ROWS: dict[str, tuple[ModuleType, dict[str, Any], int]] = {
     "lenet": (classifier, {"net": "lenet"}, 40),
@@ -33,6 +45,9 @@ ROWS: dict[str, tuple[ModuleType, dict[str, Any], int]] = {
 SMALLEST = {"alexnet": 64, "vgg11": 32, "nin": 67, "googlenet": 32, "densenet": 32, "resnet18": 8}
 """sides of images; 12 for others"""
 WIDTHS = {"lenet": 2, "alexnet": 4, "vgg11": 4, "nin": 6, "googlenet": 16, "densenet": 4, "resnet18": 4}
+
+SPEED = {"mlp": 64, "lenet": 0, "resnet18": 8}
+"""widths, of images of 8 x 8 pixels, LeNet's of 32 x 32"""
 
 
 def learn(name: str, seeds: range) -> dict[str, Any]:
@@ -92,6 +107,91 @@ def whole(name: str, algorithm: ModuleType = classifier) -> dict[str, Any]:
     }
 
 
+def speed(name: str, lanes: tuple[int, ...] = (1, 8, 32)) -> dict[str, Any]:
+    """Return the milliseconds of an update of all lanes, compiled, and of one lane in torch's own loop."""
+    torch.set_num_threads(1)
+    config = classifier.Config(net=name, width=SPEED[name], shift=0)
+    images = images_for(classifier, config, "digits").train
+    pixels, labels = images.on(torch.device("cpu"))
+    milliseconds = {}
+    for count in lanes:
+        keys = torch.stack([random.key(seed) for seed in range(count)])
+        states = torch.vmap(lambda key: classifier.init(key, config, images))(keys)
+        states = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), states)
+        rows = [slice(5 * lane, 5 * lane + 64) for lane in range(count)]
+        batch = Batch(torch.stack([pixels[row] for row in rows]), torch.stack([labels[row] for row in rows]))
+        update = jit.jit(torch.vmap(classifier.update), donate=(0,)).bind(states, batch)
+        milliseconds[count] = least(update, max(2, 64 // count))
+
+    module = classifier.named(name, SPEED[name], images.shape, images.num_classes).to_empty(device="cpu")
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    optimizer = torch.optim.Adam(module.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(module(pixels[:64]), labels[:64]).backward()
+        optimizer.step()
+
+    eager = least(step, 30)
+    return {
+        "row": name,
+        "width": SPEED[name],
+        "image": list(images.shape),
+        "milliseconds, all lanes": {count: round(x, 2) for count, x in milliseconds.items()},
+        "milliseconds, one lane of torch's own loop": round(eager, 2),
+        "times as fast": {count: round(eager * count / x, 2) for count, x in milliseconds.items()},
+    }
+
+
+def least(call: Callable[[], Any], count: int) -> float:
+    """Return the CPU milliseconds of a call, the least of five means."""
+    means = []
+    for _ in range(6):
+        began = time.process_time()
+        for _ in range(count):
+            call()
+        means.append((time.process_time() - began) / count * 1e3)
+    return min(means[1:])
+
+
+def cold(name: str) -> dict[str, Any]:
+    """Compile all programs of a run in a process of its own, whose compiler cache is empty."""
+    words = [sys.executable, __file__, "--compile-here", name]
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def compile_here(name: str) -> dict[str, Any]:
+    """Compile all programs of a run of eight seeds in this process."""
+    jit.jit(lambda x: x + 1)(torch.ones(4))
+    algorithm = autoencoder if name == "autoencoder" else classifier
+    if name in ROWS:
+        config, images = algorithm.Config(**ROWS[name][1]), None
+    else:
+        config = algorithm.Config(net=name, width=WIDTHS.get(name, 0))
+        side = SMALLEST.get(name)
+        images = side and data.digits().resized(side, side)
+    train = images or images_for(algorithm, config, "digits").train
+    work = Work(algorithm, config, train, train, range(8), torch.device("cpu"), "inductor")
+    seconds, began = cpu_seconds(), time.perf_counter()
+    work.compile()
+    return {
+        "row": name,
+        "image": list(train.shape),
+        "cpu_seconds": round(cpu_seconds() - seconds, 1),
+        "wall_seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def cpu_seconds() -> float:
+    """Return what this process and its children have taken of processors."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
 def main() -> None:
     """Print a line of JSON a row."""
     parser = argparse.ArgumentParser(
@@ -100,7 +200,19 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; all by default")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true", help="compile every network whole instead")
+    parser.add_argument("--speed", action="store_true", help="time updates instead")
+    parser.add_argument("--compile", action="store_true", help="time compiling instead")
+    parser.add_argument("--compile-here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    for asked, measure, names in (
+        (given.speed, speed, tuple(SPEED)),
+        (given.compile, cold, (*classifier.NETWORKS, "autoencoder")),
+        (given.compile_here, compile_here, ()),
+    ):
+        if asked:
+            for name in given.rows or names:
+                print(json.dumps(measure(name)), flush=True)
+            return
     if given.whole:
         for name in given.rows or classifier.NETWORKS:
             print(json.dumps(whole(name)), flush=True)

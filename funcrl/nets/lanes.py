@@ -26,6 +26,8 @@ def check_lanes(function: str, argument: str, network: Pure, params: Params, *in
     Raises:
         ValueError: When it does not; the layer is named, and what to write instead of it.
     """
+    if not params:
+        return  # the same for all lanes
     # Of zeros, for `init` may be mapped itself, and so may the numbers be.
     two = {name: torch.zeros((2, *x.shape), dtype=x.dtype, device=x.device) for name, x in params.items()}
     for module in (network.evaluating, network.training):

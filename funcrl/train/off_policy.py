@@ -195,14 +195,7 @@ def _in_groups(binding: Binding, program: jit.Jit, *given: Any) -> Call:
     large = sum(sizes) >= count * LARGE_AGENT and binding.device.type == "cpu"
     if not large or count % LANES_AT_ONCE:
         return program.bind(*given)
-    firsts = range(0, count, LANES_AT_ONCE)
-    calls = [program.bind(*tree.index(given, slice(i, i + LANES_AT_ONCE))) for i in firsts]
-
-    def call() -> None:
-        for one in calls:
-            one()
-
-    return call
+    return program.bind_in_turns(LANES_AT_ONCE, given)
 
 
 def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any], Any], int], ...]:

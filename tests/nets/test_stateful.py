@@ -175,3 +175,20 @@ def test_batch_normalisation_of_our_own_is_torchs(layer, shape):
     if layer.track_running_stats:
         with pytest.raises(ValueError, match=r"BatchNorm: input must be \[B, 3, \.\.\.\], got"):
             nets.run(network, params, buffers, torch.ones(2, 4), train=False)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.AvgPool2d(2), nn.AvgPool2d((3, 2)), nn.AvgPool2d(3, 2), nn.AvgPool2d(2, padding=1)]
+)
+def test_averages_of_tiles_are_torchs_with_their_gradients(layer):
+    network = nets.pure(nn.Sequential(layer))
+    x = random.normal(KEY, (2, 3, 7, 8)).double()
+    average = lambda x: nets.run(network, {}, {}, x, train=True)[0]
+    assert torch.allclose(average(x), layer(x), atol=1e-12)
+    slopes = [torch.func.grad(lambda x, f=f: f(x).pow(2).sum())(x) for f in (average, layer)]
+    assert torch.allclose(*slopes, atol=1e-12)
+    tiles = layer.kernel_size == layer.stride and layer.padding == 0
+    assert isinstance(network.training[0], nets.layers.TilesAverage) == tiles
+    if tiles:
+        with pytest.raises(ValueError, match=r"AvgPool2d: input must be at least \d x 2, got"):
+            average(x[..., :1])

@@ -74,6 +74,21 @@ def test_a_lane_is_the_seed_alone_and_keys_alone_decide():
     assert not torch.equal(both.states.params["0.weight"][0], both.states.params["0.weight"][1])
 
 
+def test_large_images_are_learnt_from_two_lanes_after_two_and_the_same(monkeypatch):
+    calls = []
+    bind_in_turns = jit.Jit.bind_in_turns
+    monkeypatch.setattr(
+        jit.Jit, "bind_in_turns", lambda *given: calls.append(given[1]) or bind_in_turns(*given)
+    )
+    together = fitted([0, 1, 2, 3], shift=1)
+    monkeypatch.setattr(fitting, "LARGE_BATCH", 1)
+    apart, odd = fitted([0, 1, 2, 3], shift=1), fitted([0, 1, 2], shift=1)
+    assert calls == [2]
+    for name, leaf in tree.named_leaves(together.states).items():
+        assert torch.equal(leaf.nan_to_num(), tree.named_leaves(apart.states)[name].nan_to_num()), name
+    assert odd.metrics["loss"].isfinite().all()
+
+
 @pytest.mark.compiled
 def test_compiled_in_three_programs_it_is_what_it_is_uncompiled():
     before = jit.stats().num_graphs

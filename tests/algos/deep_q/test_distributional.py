@@ -20,7 +20,7 @@ WEIGHT = torch.linspace(0.2, 1.0, 6)
 def make(module, **settings):
     """An agent whose target network is not its own."""
     state = module.init(random.key(3), module.Config(**SMALL | SIZES[module] | settings), CARTPOLE)
-    return tree.replace(state, target_params=nets.init(state.network, random.key(77)))
+    return tree.replace(state, target_params=nets.begin_whole(state.network, random.key(77)))
 
 
 def make_batch(size=6):
