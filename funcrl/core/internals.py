@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ _CPU_OPTIONS: dict[str, Any] = {
     # Debugging symbols, which nobody reads and the compiler writes for a tenth of its time.
     "aot_inductor.enable_frame_pointer": False,
     "aot_inductor.enable_line_tables": False,
+    # `_torch_for_all`: to read the names of all that torch has was four fifths of the linker's time.
+    "aot_inductor.link_libtorch": False,
     # `store` keeps them, under a name that says which functions of `native.cpp` they call.
     "fx_graph_cache": False,
 }
@@ -172,12 +175,28 @@ def handles(tensors: Sequence[Tensor]) -> list[int]:
     return [address(x, None) for x in torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(tensors))]
 
 
+@functools.cache
+def _torch_for_all() -> bool:
+    """Let libraries that are loaded from now on find torch's functions by their names; return whether they do.
+
+    Then a program needs not be linked with torch's libraries, all of whose names the linker would read.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
 def load_library(path: Path) -> Program:
     """Load a compiled program from its C++ library, without the compiler.
 
     Raises:
         ImportError: When it is not one, or one for another torch or Python.
     """
+    _torch_for_all()
     handles_of = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors
     tensors_of = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs
     address = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]
@@ -214,10 +233,11 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
     """Remember in a folder what the C++ compiler can do for this processor, which is asked in every process.
 
     The compiler is asked about each set of vector instructions, by a program a question, the widest
-    set first; one that can do that can do the narrower ones. Where this torch asks in another way,
-    it asks as it likes.
+    set first; one that can do that can do the narrower ones, AVX2 too where it is AVX-512. Where this
+    torch asks in another way, it asks as it likes.
     """
     try:
+        from torch._inductor import config
         from torch._inductor.cpu_vec_isa import VecISA, _get_isa_dry_compile_fingerprint
 
         ask = VecISA.check_build
@@ -228,11 +248,13 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
 
     def check_build(isa: VecISA, code: str) -> bool:
         instructions = set(str(isa).split())
-        if instructions < widest:
+        if instructions < widest or (instructions == {"avx2"} and "avx512" in widest):
             return True
         question = _get_isa_dry_compile_fingerprint(isa.build_arch_flags()) + code
         path = folder / f"processor-{hashlib.sha256(question.encode()).hexdigest()[:16]}" if folder else None
-        answer = (path is not None and path.exists()) or ask(isa, code)
+        # What it builds is loaded in a process without torch: it has to be linked with torch.
+        with config.patch(_known({"aot_inductor.link_libtorch": True})):
+            answer = (path is not None and path.exists()) or ask(isa, code)
         if answer:
             widest.update(instructions)
             if path:
@@ -242,6 +264,43 @@ def _quick_checks(folder: Path | None) -> Iterator[None]:
         return answer
 
     with _replaced(VecISA, "check_build", check_build):
+        yield
+
+
+@contextlib.contextmanager
+def _quick_headers(folder: Path | None) -> Iterator[None]:
+    """Remember in a folder where torch's precompiled headers are, which it looks for in every process.
+
+    For that it lets the compiler read each header with all that it includes, a quarter of the time that
+    a small program takes. Here they are those of this torch and this compiler, until they are gone.
+    Where this torch has none, nothing is remembered.
+    """
+    try:
+        from torch._inductor import codecache
+        from torch._inductor.cpu_vec_isa import _get_isa_dry_compile_fingerprint
+
+        precompile = codecache._precompile_header
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def precompile_header(header: str, hashable_cmd_line: str, **command: Any) -> str:
+        if folder is None:
+            return precompile(header, hashable_cmd_line, **command)
+        compiler = _get_isa_dry_compile_fingerprint(hashable_cmd_line)
+        question = repr((header, compiler, torch.version.git_version, os.stat(torch.__file__).st_mtime_ns))
+        path = folder / f"header-{hashlib.sha256(question.encode()).hexdigest()[:16]}"
+        with contextlib.suppress(OSError):
+            found = path.read_text(encoding="utf-8")
+            if any(os.path.exists(found + ending) for ending in (".gch", ".pch")):
+                return found
+        found = precompile(header, hashable_cmd_line, **command)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found, encoding="utf-8")
+        return found
+
+    with _replaced(codecache, "_precompile_header", precompile_header):
         yield
 
 
@@ -393,11 +452,14 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
     end.meta["user_visible_output_idxs"] = list(range(len(end.args[0])))
     on_cpu = all(value.device.type == "cpu" for value in inputs)
     options = _known(_OPTIONS | (_CPU_OPTIONS if on_cpu else {}))
+    if on_cpu and not _torch_for_all():
+        options.pop("aot_inductor.link_libtorch", None)
     with contextlib.ExitStack() as contexts:
         for context in (torch.no_grad(), tracing(TracingContext(mode)), V.set_fake_mode(mode)):
             contexts.enter_context(context)
         contexts.enter_context(config.patch(options))
         contexts.enter_context(_quick_checks(folder))
+        contexts.enter_context(_quick_headers(folder))
         contexts.enter_context(_writes_wait_for_reads())
         contexts.enter_context(_vectors_to_the_end())
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)

@@ -1,5 +1,7 @@
 """Torch's inside: one test an interface, which names what broke when a new torch moves it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch._inductor.graph import GraphLowering
@@ -119,13 +121,86 @@ def test_narrower_instructions_are_not_asked_about_and_a_no_is_not_remembered(tm
     assert asked == ["avx512 avx512_vnni"] * 2
 
 
+def test_avx2_is_not_asked_about_where_the_compiler_can_do_wider(tmp_path, monkeypatch):
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import VecAVX2, VecAVX512, VecISA
+
+    asked = []
+
+    def check_build(isa, code):
+        asked.append((str(isa), config.aot_inductor.link_libtorch))
+        return True
+
+    monkeypatch.setattr(VecISA, "check_build", check_build)
+    with config.patch({"aot_inductor.link_libtorch": False}), internals._quick_checks(tmp_path):
+        assert VecAVX512().check_build("code")
+        assert VecAVX2().check_build("code")
+        assert not config.aot_inductor.link_libtorch
+    # What is built to answer is loaded in a process without torch.
+    assert asked == [("avx512", True)]
+
+
+@pytest.mark.compiled
+def test_programs_have_the_vectors_of_this_processor():
+    written = []
+    with internals.watch_compiler(), internals._replaced(GraphLowering, "save_output_code", written.append):
+        internals._compile_directly(*traced(lambda x: [x * 2 + 1], torch.ones(100)))
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        pytest.skip("has no vectors that this test knows")
+    assert "at::vec::Vectorized" in written[0]
+
+
+def test_where_a_header_is_compiled_is_remembered_until_it_is_gone(tmp_path, monkeypatch):
+    from torch._inductor import codecache
+
+    asked, compiled = [], tmp_path / "a.h.gch"
+
+    def precompile(header, hashable_cmd_line, **command):
+        asked.append((header, hashable_cmd_line, command))
+        compiled.touch()
+        return str(tmp_path / "a.h")
+
+    monkeypatch.setattr(codecache, "_precompile_header", precompile)
+    question = {"header": "cpu.h", "hashable_cmd_line": "g++ -O1"}
+    with internals._quick_headers(tmp_path / "own"):
+        for _ in range(2):
+            assert codecache._precompile_header(**question, vec_isa=1) == str(tmp_path / "a.h")
+        assert asked == [("cpu.h", "g++ -O1", {"vec_isa": 1})]
+        compiled.unlink()
+        codecache._precompile_header(**question)
+        for other in ({"header": "other.h"}, {"hashable_cmd_line": "g++ -O3"}):
+            codecache._precompile_header(**question | other)
+    assert len(asked) == 4
+    with internals._quick_headers(None):
+        codecache._precompile_header(**question)
+    assert len(asked) == 5
+    assert codecache._precompile_header is precompile
+
+
+@pytest.mark.parametrize("found_by_name", [True, False])
+def test_programs_are_linked_with_torch_where_they_would_not_find_it(found_by_name, monkeypatch):
+    from torch._inductor import compile_fx, config
+
+    linked = []
+
+    def compile_fx_inner(*_, **__):
+        linked.append(config.aot_inductor.link_libtorch)
+        return SimpleNamespace(current_callable=None)
+
+    monkeypatch.setattr(internals, "_torch_for_all", lambda: found_by_name)
+    monkeypatch.setattr(compile_fx, "compile_fx_inner", compile_fx_inner)
+    internals._compile_directly(*traced(lambda x: [x * 2 + 1], torch.ones(3)))
+    assert linked == [not found_by_name]
+
+
 @pytest.mark.compiled
 def test_a_compiled_program_is_a_library_that_loads_without_the_compiler():
-    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    graph, mode = traced(lambda x: [x * 3 - 1], torch.ones(3))
     path = internals.library(internals._compile_directly(graph, mode))
     assert path is not None
+    assert (b"libtorch_cpu.so" in path.read_bytes()) != internals._torch_for_all()
     leaves = [torch.ones(3)]
-    assert internals.load_library(path)(leaves)[0].tolist() == [3.0] * 3
+    assert internals.load_library(path)(leaves)[0].tolist() == [2.0] * 3
     assert leaves == []
     with pytest.raises(ImportError):
         internals.load_library(path.with_suffix(".txt"))
