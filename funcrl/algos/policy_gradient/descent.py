@@ -85,7 +85,9 @@ def descend(
         The agent after; its metrics are the figures, `grad_norm` and `learning_rate`.
     """
     rate = progress.learning_rate(state.step, state.config)
-    grads, (_, figures) = torch.func.grad_and_value(loss, has_aux=True)(state.params, state, batch)
+    # Agent and batch are no arguments here: torch would prepare each of their leaves for a gradient of its own.
+    own = lambda params: loss(params, state, batch)
+    grads, (_, figures) = torch.func.grad_and_value(own, has_aux=True)(state.params)
     updates, optimizer_state = optimizer(state.config, rate).update(grads, state.optimizer, state.params)
     return tree.replace(
         state,
