@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from funcrl.algos import REGISTRY, planning, protocol
 from funcrl.core import random, tree
+from funcrl.core.memory import without_collection
 from funcrl.io import load, save
 from funcrl.train.loops import LOOPS
 from tests.algos.table import CASES, ON_POLICY, lanes
@@ -229,7 +230,8 @@ def test_torch_compile_takes_it_whole_and_once_and_with_other_integers(case, bac
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(torch.vmap(case.algorithm.update), fullgraph=True, backend=counter)
-    with contextlib.nullcontext() if case.id in WALKED_BY_TORCH else quickly_walked():
+    walk = contextlib.nullcontext() if case.id in WALKED_BY_TORCH else quickly_walked()
+    with walk, without_collection():
         states, batches = lanes(case)
         expected = torch.vmap(case.algorithm.update)(states, batches)
         once = compiled(states, batches)
