@@ -11,6 +11,7 @@ from funcrl import nets
 from funcrl.algos import ddpg, discrete_sac, sac, td3, tqc
 from funcrl.algos.off_policy_actor_critic import agent, soft
 from funcrl.core import ReplayBatch, random, tree
+from funcrl.core.jit import jit
 
 ROWS = 5
 SMALL = {"batch_size": ROWS, "hidden": (6, 6), "warmup_steps": 0}
@@ -227,8 +228,10 @@ def test_the_temperature_brings_the_entropy_to_what_is_wanted(name, wanted, star
     state, batch = tree.stack(states), make_batch(name)
     goal = wanted * (math.log(3) if name == "discrete_sac" else 2)
     late = []
+    # Traced once, a step takes two thirds of the time.
+    update = jit(torch.vmap(EVERY[name].update, in_dims=(0, None)), backend="aot_eager")
     for step in range(280):
-        before, state = state, torch.vmap(EVERY[name].update, in_dims=(0, None))(state, batch)
+        before, state = state, update(state, batch)
         rises = state.params["temperature"]["log"] > before.params["temperature"]["log"]
         # Adam's first step has the sign of the gradient; later ones have a memory.
         assert step > 0 or torch.equal(rises, state.metrics["entropy"] < goal)
