@@ -83,10 +83,8 @@ def begin(
     head = networks.head(function, config, env.action_space)  # type: ignore[attr-defined]
     recurrent = recurrence.network(config, space)
     seen = space if recurrent is None else recurrence.space(config)
-    actor, critic = (
-        nets.own(function, "config.actor", config.actor),
-        nets.own(function, "config.critic", config.critic),
-    )
+    actor = nets.own(function, "config.actor", config.actor)
+    critic = nets.own(function, "config.critic", config.critic)
     if actor is None:
         actor = networks.actor(config, seen, head.num_outputs)
     if critic is None:
@@ -163,13 +161,12 @@ def learner(state: S) -> S:
 
 def observed(learner: State, batch: Any) -> Params:
     """Return what actor and critic keep beside their parameters once they have learnt from a batch, see `nets.observed`."""
-    carry = recall(
-        learner, learner.params, batch.obs, getattr(batch, "carry", ()), getattr(batch, "begins", None)
-    )
-    seen = _seen(learner, batch.obs, carry)
-    return {
-        name: nets.observed(network, learner.params[name], seen) for name, network in _own(learner).items()
-    }
+    own = _own(learner)
+    if not own:
+        return {}
+    memory = getattr(batch, "carry", ()), getattr(batch, "begins", None)
+    seen = _seen(learner, batch.obs, recall(learner, learner.params, batch.obs, *memory))
+    return {name: nets.observed(network, learner.params[name], seen) for name, network in own.items()}
 
 
 def _own(state: State) -> dict[str, nets.Network]:
