@@ -39,6 +39,9 @@ from funcrl.core.memory import without_collection
 BACKENDS = ("inductor", "aot_eager", "eager")
 """`inductor` compiles, `aot_eager` traces and runs the graph as it is, `eager` calls the function."""
 
+LANES_AT_ONCE = 2
+"""For `Jit.bind_in_turns`. Not one: a single lane is another program, which rounds otherwise."""
+
 
 @dataclass
 class Stats:

@@ -36,9 +36,6 @@ LARGE_AGENT = 2**20
 """Bytes of one agent, from which on a CPU a gradient step of all lanes at once is slower than of two after two: what a step of
 sixteen lanes writes is long out of the cache when it is read."""
 
-LANES_AT_ONCE = 2
-"""Not one: a single lane is another program, which rounds otherwise."""
-
 CYCLE = "num_envs · window_length"
 """What a cycle is made of, in environment steps."""
 
@@ -193,9 +190,9 @@ def _in_groups(binding: Binding, program: jit.Jit, *given: Any) -> Call:
     count = len(binding.seeds)
     sizes = [x.numel() * x.element_size() for x in tree.leaves(binding.carry.agent)]
     large = sum(sizes) >= count * LARGE_AGENT and binding.device.type == "cpu"
-    if not large or count % LANES_AT_ONCE:
+    if not large or count % jit.LANES_AT_ONCE:
         return program.bind(*given)
-    return program.bind_in_turns(LANES_AT_ONCE, given)
+    return program.bind_in_turns(jit.LANES_AT_ONCE, given)
 
 
 def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any], Any], int], ...]:

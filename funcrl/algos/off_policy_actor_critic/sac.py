@@ -99,13 +99,10 @@ def update(state: State, batch: ReplayBatch) -> State:
     next_unit, next_log_prob = soft.sampled(state, state.params["actor"], batch.next_obs, k_next)
     next_q = agent.critics(state, state.target_params["critics"], batch.next_obs, next_unit).squeeze(-1)
     goal = target(batch.reward, batch.discount, next_q, next_log_prob, soft.temperature(state))
-    state = agent.descend_critics(
+    return soft.descend(
         state,
         batch,
         (batch.obs, unit),
         lambda params, state: critic_loss(params, state, batch.obs, unit, goal),
+        lambda params, state: actor_loss(params, state, batch.obs, k_now),
     )
-    state, entropy = agent.descend_actor(
-        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs, k_now)
-    )
-    return soft.adapt(state, entropy, soft.wanted_entropy(state))

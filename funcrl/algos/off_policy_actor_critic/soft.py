@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from funcrl.algos import replayed
 from funcrl.algos.off_policy_actor_critic import agent, smooth
 from funcrl.algos.off_policy_actor_critic.agent import State
 from funcrl.algos.off_policy_actor_critic.settings import Settings
-from funcrl.core import checks, random, tree
+from funcrl.core import ReplayBatch, checks, random, tree
 
 ACTION_NOISE = ("independent", "smooth")
 
@@ -144,6 +145,27 @@ def wanted_entropy(state: State) -> Tensor:
     """Return H̄, `[]`, of actions with D dimensions."""
     assert state.actions is not None
     return state.config.target_entropy * float(state.actions.size)  # type: ignore[no-any-return]
+
+
+def descend(
+    state: State,
+    batch: ReplayBatch,
+    seen: Any,
+    critic_errors: Callable[[nets.Params, State], agent.Errors],
+    actor_loss: Callable[[nets.Params, State], tuple[Tensor, Tensor]],
+) -> State:
+    """Take one gradient step of the critics, then of the actor, then of the temperature.
+
+    Args:
+        state: The agent before.
+        batch: `[B]` rows.
+        seen: `[B, ...]` what a critic is given of it.
+        critic_errors: See `agent.descend_critics`.
+        actor_loss: See `agent.descend_actor`; beside it the policy's entropy.
+    """
+    state = agent.descend_critics(state, batch, seen, critic_errors)
+    state, entropy = agent.descend_actor(state, batch.obs, actor_loss)
+    return adapt(state, entropy, wanted_entropy(state))
 
 
 def adapt(state: State, entropy: Tensor, target_entropy: Tensor) -> State:

@@ -138,13 +138,10 @@ def update(state: State, batch: ReplayBatch) -> State:
     next_quantiles = agent.critics(state, state.target_params["critics"], batch.next_obs, next_unit)
     soften = (next_log_prob, soft.temperature(state), state.config.num_dropped)
     goal = target(batch.reward, batch.discount, next_quantiles, *soften)
-    state = agent.descend_critics(
+    return soft.descend(
         state,
         batch,
         (batch.obs, unit),
         lambda params, state: critic_loss(params, state, batch.obs, unit, goal),
+        lambda params, state: actor_loss(params, state, batch.obs, k_now),
     )
-    state, entropy = agent.descend_actor(
-        state, batch.obs, lambda params, state: actor_loss(params, state, batch.obs, k_now)
-    )
-    return soft.adapt(state, entropy, soft.wanted_entropy(state))
