@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -220,7 +221,7 @@ def load_library(path: Path) -> Program:
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Let a function of torch's be another one in this context."""
-    before = getattr(owner, name)
+    before = vars(owner)[name]  # as it stands there: getattr would bind it
     setattr(owner, name, function)
     try:
         yield
@@ -369,6 +370,110 @@ def _vectors_to_the_end() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _quick_strides() -> Iterator[None]:
+    """Read off by how much an index moves with a loop's variable, where it is a plain multiple of it.
+
+    The compiler has an algebra system simplify the whole index for each variable, which was a third of the time that a network
+    of convolutions took to compile. Terms without the variable do not move, and a multiple moves by its factor; what is left,
+    quotients and remainders, is the compiler's to simplify.
+    """
+    try:
+        sympy: Any = importlib.import_module("sympy")
+        cpp: Any = importlib.import_module("torch._inductor.codegen.cpp")
+        simplify = cpp.stride_at_vec_range
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def stride(index: Any, variable: Any, *length: Any) -> Any:
+        known, others = sympy.Integer(0), []
+        for term in sympy.Add.make_args(index):
+            if variable not in term.free_symbols:
+                continue
+            factor = term.coeff(variable)
+            if factor.is_Integer and term == factor * variable:
+                known += factor
+            else:
+                others.append(term)
+        return known + simplify(sympy.Add(*others), variable, *length) if others else known
+
+    with _replaced(cpp, "stride_at_vec_range", stride):
+        yield
+
+
+_expressions: dict[str, str] = {}
+"""C++ by the name of an operation, with a place for the argument: what `write_as` was given"""
+
+
+def write_as(name: str, expression: str) -> bool:
+    """Let programs on a CPU take this C++ for an operation on one float32 number, or on a vector of them.
+
+    To the compiler it stays one operation. Spelt out by a decomposition, it would be traced, planned and printed
+    number by number: the Python of a program with four tanh takes a third longer then.
+
+    Args:
+        name: Of a method of the compiler's `OpsHandler`, as `tanh`.
+        expression: Has `{x}` for the argument, a `float` or an `at::vec::Vectorized<float>`.
+
+    Returns:
+        Whether this torch can be told so.
+    """
+    try:
+        from torch._inductor.codegen.cpp import CppOverrides, CppVecOverrides
+
+        known = all(isinstance(vars(way)[name], staticmethod) for way in (CppOverrides, CppVecOverrides))
+    except (ImportError, KeyError):
+        return False
+    if known:
+        _expressions[name] = expression
+    return known
+
+
+def way_of_compiling() -> str:
+    """Return what a compiled program depends on besides its graph, torch and the machine."""
+    return Path(__file__).read_text(encoding="utf-8") + repr(_expressions)
+
+
+@contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """Write operations as `write_as` was told."""
+    if not _expressions:
+        yield
+        return
+    from torch._inductor.codegen.cpp import CppOverrides, CppVecOverrides
+
+    def way(before: Callable[[Any], str], expression: str) -> Any:
+        def write(x: Any) -> str:
+            return expression.format(x=x) if x.dtype == torch.float32 else before(x)
+
+        return staticmethod(write)
+
+    with contextlib.ExitStack() as contexts:
+        for owner in (CppOverrides, CppVecOverrides):
+            for name, expression in _expressions.items():
+                contexts.enter_context(_replaced(owner, name, way(getattr(owner, name), expression)))
+        yield
+
+
+@contextlib.contextmanager
+def _rules_once() -> Iterator[None]:
+    """Let the compiler list the dtypes of its operations once: it does so anew for each operation that it writes."""
+    try:
+        from torch._inductor.dtype_propagation import DtypePropagationOpsHandler as Rules
+    except ImportError:
+        yield
+        return
+    begin = vars(Rules)["__init__"]
+
+    def begin_once(rules: Any) -> None:
+        if not vars(rules):
+            begin(rules)
+
+    with _replaced(Rules, "__init__", begin_once):
+        yield
+
+
 @functools.cache
 def call_natively(names: tuple[str, ...]) -> None:
     """Let programs written in C++ call the functions `aoti_torch_funcrl_<name>` for the operators `funcrl::<name>`.
@@ -462,6 +567,9 @@ def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None)
         contexts.enter_context(_quick_headers(folder))
         contexts.enter_context(_writes_wait_for_reads())
         contexts.enter_context(_vectors_to_the_end())
+        contexts.enter_context(_quick_strides())
+        contexts.enter_context(_as_written())
+        contexts.enter_context(_rules_once())
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     return compiled.current_callable  # type: ignore[no-any-return]
 

@@ -58,6 +58,26 @@ def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     return total
 
 
+def _polynomial_in_cpp(coefficients: tuple[float, ...]) -> str:
+    first, *rest = coefficients
+    total = f"N({first})"
+    for coefficient in rest:
+        total = f"({total} * square + N({coefficient}))"
+    return total
+
+
+_TANH_IN_CPP = f"""[](auto x) {{{{
+    using N = decltype(x);
+    if constexpr (std::is_same_v<N, float>)
+        x = min_propagate_nan(max_propagate_nan(x, N(-{_TANH_CLAMP})), N({_TANH_CLAMP}));
+    else
+        x = at::vec::minimum(at::vec::maximum(x, N(-{_TANH_CLAMP})), N({_TANH_CLAMP}));
+    auto square = x * x;
+    return x * {_polynomial_in_cpp(_TANH_NUMERATOR)} / {_polynomial_in_cpp(_TANH_DENOMINATOR)};
+}}}}({{x}})"""
+"""`tanh` once more, operation by operation, as C++"""
+
+
 def bmm(a: Tensor, b: Tensor) -> Tensor:
     """Return a · b for batches of matrices that are thin or small.
 
@@ -138,8 +158,11 @@ def for_cpu() -> dict[Any, Callable[..., Any]]:
         # to memory what takes too much: here the mask of a ReLU, in bytes, one by one.
         return x if type(factor) is int and factor == 1 else scaled_otherwise(x, factor)
 
+    if internals.write_as("tanh", _TANH_IN_CPP):
+        table.pop(aten.tanh.default, None)
+    else:
+        table[aten.tanh.default] = tanh
     return table | {
-        aten.tanh.default: tanh,
         aten.bmm.default: product,
         aten.mm.default: one_product,
         aten.mul.Scalar: scaled,

@@ -84,7 +84,7 @@ def place(graph: GraphModule, also: str = "") -> Path | None:
             surroundings(),
             also,
             internals.compiler_settings(),
-            _way_of_compiling(),
+            internals.way_of_compiling(),
             str(torch.get_num_threads()),
         ]
     )
@@ -96,12 +96,6 @@ def _layout(node: Node) -> str:
     if not isinstance(value, torch.Tensor):
         return ""
     return f"{node.name} {tuple(value.shape)} {value.stride()} {value.dtype}"
-
-
-@functools.cache
-def _way_of_compiling() -> str:
-    """Return the source of how the compiler is called: another way makes other programs."""
-    return Path(internals.__file__).read_text(encoding="utf-8")
 
 
 @functools.cache

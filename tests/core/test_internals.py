@@ -254,3 +254,56 @@ def test_few_numbers_are_rounded_as_many_are():
     for rows in x:
         several, few = wide(rows), narrow(rows[:2].contiguous())
         assert all(torch.equal(a[:2], b) for a, b in zip(several, few, strict=True))
+
+
+def test_strides_that_are_read_off_are_those_of_the_compiler():
+    import sympy
+    from torch._inductor.codegen import cpp
+    from torch.utils._sympy.functions import FloorDiv, ModularIndexing
+
+    x, y = (sympy.Symbol(name, integer=True, nonnegative=True) for name in ("x0", "x1"))
+    indices = [
+        x,
+        sympy.Integer(7),
+        96 * x + 3 * y + 5,
+        x * y + 2 * x,
+        FloorDiv(x, 16) + 4 * x + y,
+        12 * FloorDiv(x, 2) + 8 * y,
+        ModularIndexing(x, 1, 32) + 64 * FloorDiv(y, 3) + x,
+        FloorDiv(x + 4 * y, 6) + 2 * x,
+    ]
+    theirs = [cpp.stride_at_vec_range(index, variable, 16) for index in indices for variable in (x, y)]
+    with internals._quick_strides():
+        assert cpp.stride_at_vec_range.__module__ == internals.__name__
+        ours = [cpp.stride_at_vec_range(index, variable, 16) for index in indices for variable in (x, y)]
+    assert [sympy.simplify(a - b) for a, b in zip(ours, theirs, strict=True)] == [0] * len(ours)
+    assert [stride.is_number for stride in ours] == [stride.is_number for stride in theirs]
+
+
+def test_the_compiler_lists_its_dtypes_once(monkeypatch):
+    from torch._inductor.dtype_propagation import DtypePropagationOpsHandler as Rules
+
+    listed = []
+    begin = Rules.__init__
+    monkeypatch.setattr(Rules, "_instance", None)
+    monkeypatch.setattr(Rules, "__init__", lambda rules: (listed.append(1), begin(rules))[0])
+    with internals._rules_once():
+        assert Rules() is Rules()
+        assert Rules().return_dtype(dtype=torch.bool) is torch.bool
+    assert len(listed) == 1
+    Rules()
+    assert len(listed) == 2  # as torch does it, once more
+
+
+def test_an_operation_is_written_as_told_while_funcrl_compiles_and_not_in_other_programs():
+    from torch._inductor.codegen.cpp import CppOverrides, CppVecOverrides
+
+    assert internals.write_as("no_such_operation", "{x}") is False
+    before = [way.tanh for way in (CppOverrides, CppVecOverrides)]
+    number = SimpleNamespace(dtype=torch.float32)
+    with internals._as_written():
+        written = [way.tanh(number) for way in (CppOverrides, CppVecOverrides)]
+        assert "tanh" in CppOverrides.tanh(SimpleNamespace(dtype=torch.float64))
+    assert written[0] == written[1]
+    assert "square" in written[0]
+    assert [way.tanh for way in (CppOverrides, CppVecOverrides)] == before

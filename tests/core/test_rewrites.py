@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcrl.core import graphs, native, random, rewrites
+from funcrl.core import graphs, internals, native, random, rewrites
 from funcrl.core.jit import jit
 
 SIZES = st.integers(1, 9)
@@ -67,7 +67,25 @@ def test_the_compiler_is_given_the_rewrites():
     table = rewrites.for_cpu()
     a, b = torch.ones(1, 8, 16), torch.ones(1, 16, 2)
     assert torch.equal(table[torch.ops.aten.bmm.default](a, b), torch.bmm(a, b))
-    assert table[torch.ops.aten.tanh.default] is rewrites.tanh
+    assert torch.ops.aten.tanh.default not in table  # one operation, which `internals.write_as` writes in C++
+
+
+def test_where_the_compiler_cannot_be_told_tanh_is_decomposed(monkeypatch):
+    monkeypatch.setattr(internals, "write_as", lambda name, expression: False)
+    assert rewrites.for_cpu()[torch.ops.aten.tanh.default] is rewrites.tanh
+
+
+@pytest.mark.compiled
+def test_tanh_in_cpp_has_the_bits_of_tanh_in_python_in_vectors_and_number_by_number():
+    special = torch.tensor([torch.inf, -torch.inf, 0.0, -0.0, 1e-30, 1e-42])
+    x = torch.cat([torch.linspace(-12, 12, 100_001), special])
+    strided = x[:90_000].reshape(300, 300).T[::7, ::3]
+    program = jit(lambda x, y, z: (x.tanh(), y.tanh().contiguous(), z.tanh()), backend="inductor")
+    found = program(x, strided, strided.double())
+    for ours, numbers in zip(found, (x, strided), strict=False):
+        assert torch.equal(ours.view(torch.int32), rewrites.tanh(numbers).contiguous().view(torch.int32))
+    torch.testing.assert_close(found[2], torch.tanh(strided.double()), rtol=1e-14, atol=0)
+    assert jit(torch.tanh, backend="inductor")(torch.full((20,), torch.nan)).isnan().all()
 
 
 def test_a_bias_is_added_without_the_factor_of_one_that_vmap_gives_it():
