@@ -23,13 +23,13 @@ from funcrl.nets.state_dicts import from_state_dict, to_state_dict
 from funcrl.nets.stateful import Buffers, begin, pure, run
 from funcrl.nets.templates import Network, Params, Pure
 from funcrl.nets.within_agents import (
-    all_buffers,
     begin_whole,
     buffers_of,
     learning,
     observed,
     own,
     with_new_keys,
+    without_gradient,
 )
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Pure",
     "Recurrent",
     "activated",
-    "all_buffers",
     "apply",
     "autoencoder",
     "begin",
@@ -74,4 +73,5 @@ __all__ = [
     "run",
     "to_state_dict",
     "with_new_keys",
+    "without_gradient",
 ]

@@ -63,7 +63,8 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.initialisers = initialisers.scaled(gain)
+        theirs = initialisers.uniform(1.0 / math.sqrt(in_channels * size**2))  # what nn.Conv2d has
+        self.initialisers = initialisers.scaled(gain) or {"weight": theirs, "bias": theirs}
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels, size, size, dtype=torch.float32, device="meta")
         )

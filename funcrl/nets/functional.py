@@ -14,9 +14,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from funcrl.core import random
+from funcrl.core import random, tree
 from funcrl.core.checks import require
-from funcrl.nets import initialisers, inputs
+from funcrl.core.untraced import untraced
+from funcrl.nets import defaults, initialisers, inputs
 from funcrl.nets.lanes import check_lanes
 from funcrl.nets.templates import Network, Params, Pure
 
@@ -25,12 +26,12 @@ def init(network: nn.Module, key: Tensor) -> Params:
     """Draw the parameters of a network.
 
     A module may carry an attribute `initialisers`, a dict from the names of its own parameters to
-    functions `(key, shape) -> Tensor`. Without one, weights and biases are drawn as `torch.nn`
-    draws them for linear and convolutional layers, U(±1/√fan_in), and the gain and offset of
-    normalisation layers start at 1 and 0.
+    functions `(key, shape) -> Tensor`. Without one, what torch's layers have is drawn as `torch.nn` draws it: weights
+    and biases of linear and convolutional layers from U(±1/√fan_in), gain and offset of normalisation layers 1 and 0.
+    A parameter of a person's own begins as it is in the module, where it has one value everywhere.
 
     Args:
-        network: Any module; on the meta device or not, its own values are not used.
+        network: Any module; on the meta device or not.
         key: `[2]` int32.
 
     Returns:
@@ -38,6 +39,7 @@ def init(network: nn.Module, key: Tensor) -> Params:
 
     Raises:
         ValueError: When the network has buffers (running statistics), which no one would update; `begin` returns them too.
+            When nobody knows what a parameter begins with.
 
     >>> sorted(init(nn.Linear(2, 3, device="meta"), random.key(0)))
     ['bias', 'weight']
@@ -60,19 +62,10 @@ def draw(network: nn.Module, key: Tensor) -> Params:
             if id(template) in seen:
                 continue
             seen.add(id(template))
-            initialise = custom.get(name) or _default(module, name, template)
             path = f"{prefix}.{name}" if prefix else name
+            initialise = custom.get(name) or defaults.of(module, name, template, path)
             params[path] = initialise(random.fold_in(key, len(params)), tuple(template.shape))
     return params
-
-
-def _default(module: nn.Module, name: str, template: Tensor) -> initialisers.Initialiser:
-    weight = getattr(module, "weight", None)
-    if isinstance(weight, Tensor) and weight.ndim >= 2:
-        return initialisers.uniform(1.0 / math.sqrt(math.prod(weight.shape[1:])))
-    if template.ndim >= 2:
-        return initialisers.uniform(1.0 / math.sqrt(math.prod(template.shape[1:])))
-    return initialisers.constant(1.0 if name == "weight" else 0.0)
 
 
 def apply(network: Network, params: Params, *inputs: Any) -> Any:
@@ -81,7 +74,7 @@ def apply(network: Network, params: Params, *inputs: Any) -> Any:
     Args:
         network: The template that `params` was made for; one from `pure` as it is used, unless it is `learning`.
         params: What `init` or `begin_whole` returned.
-        *inputs: What the module's `forward` takes.
+        *inputs: What the module's `forward` takes; a person's own network is given `[B, ...]`, whatever axes stand in front.
 
     >>> layer = nn.Linear(2, 3, device="meta")
     >>> apply(layer, init(layer, random.key(0)), torch.ones(5, 2)).shape
@@ -89,11 +82,36 @@ def apply(network: Network, params: Params, *inputs: Any) -> Any:
     """
     if not isinstance(network, Pure):
         return torch.func.functional_call(network, params, inputs)
+    inputs, leading = in_rows(network, inputs)
     if not network.learns:
-        return torch.func.functional_call(network.evaluating, params, inputs)
+        return with_axes(torch.func.functional_call(network.evaluating, params, inputs), leading)
     # A layer may write into what it keeps, and what was passed in is to stay as it is.
     kept = {name: params[name].clone() for name, _ in network.training.named_buffers()}
-    return torch.func.functional_call(network.training, params | kept, inputs)
+    return with_axes(torch.func.functional_call(network.training, params | kept, inputs), leading)
+
+
+def in_rows(network: Pure, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
+    """Return a network's inputs as `[B, ...]`, and what stood in front of each in the place of B: nothing, or `[T, N]`.
+
+    A module of a person's own may tell rows from features by their place. None where they are rows already.
+    """
+    if network.axes is None:
+        return inputs, None
+    first = tree.leaves(inputs)[0]
+    leading = tuple(first.shape[: first.ndim - network.axes[0]])
+    if len(leading) == 1:
+        return inputs, None
+    axes = iter(network.axes)
+
+    def rows(leaf: Tensor) -> Tensor:
+        return leaf.reshape(math.prod(leading), *leaf.shape[leaf.ndim - next(axes) :])
+
+    return tree.map(rows, inputs), leading
+
+
+def with_axes(output: Any, leading: tuple[int, ...] | None) -> Any:
+    """Return what a network made of `in_rows` with the axes that stood in front of its inputs."""
+    return output if leading is None else tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), output)
 
 
 def device_of(params: Params) -> torch.device:
@@ -146,15 +164,26 @@ def output_on_zeros(
     Raises:
         ValueError: When it cannot take them.
     """
-    zeros = inputs.example(space, (3,), device_of(params))
-    try:
-        output = apply(network, params, zeros)
-    except Exception as error:  # whatever a user's forward raises
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
-    if isinstance(network, Pure):
-        check_lanes(function, argument, network, params, zeros)
-    return output
+    device = device_of(params)
+    shapes = {name: (x.shape, x.dtype) for name, x in params.items()}
+
+    # `init` may be mapped itself, and what a module cannot do in many lanes is to be said in other words than what it
+    # cannot do at all. So it is run on zeros where nothing is mapped.
+    def run() -> Any:
+        numbers = {
+            name: torch.zeros(shape, dtype=dtype, device=device) for name, (shape, dtype) in shapes.items()
+        }
+        zeros = inputs.example(space, (3,), device)
+        try:
+            output = apply(network, numbers, zeros)
+        except Exception as error:  # whatever a user's forward raises
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
+        if isinstance(network, Pure):
+            check_lanes(function, argument, network, numbers, zeros)
+        return output
+
+    return untraced(run)
 
 
 def observations_in_words(space: spaces.Space[Any]) -> str:

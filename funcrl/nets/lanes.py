@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from funcrl.core import tree
 from funcrl.nets.templates import Params, Pure
 
 
@@ -21,20 +22,18 @@ def check_lanes(function: str, argument: str, network: Pure, params: Params, *in
         argument: How the user calls the network: `"config.actor"`.
         network: From `nets.pure`.
         params: All of its numbers, of one lane.
-        *inputs: What the module's `forward` takes, the same for all lanes.
+        *inputs: What the module's `forward` takes, of one lane.
 
     Raises:
         ValueError: When it does not; the layer is named, and what to write instead of it.
     """
-    if not params:
-        return  # the same for all lanes
-    # Of zeros, for `init` may be mapped itself, and so may the numbers be.
-    two = {name: torch.zeros((2, *x.shape), dtype=x.dtype, device=x.device) for name, x in params.items()}
+    two, seen = tree.map(lambda x: torch.stack([x, x]) if isinstance(x, Tensor) else x, ({**params}, inputs))
+    axes = tree.map(lambda x: 0 if isinstance(x, Tensor) else None, seen)
     for module in (network.evaluating, network.training):
         entered: list[tuple[str, nn.Module]] = []
         hooks = _watch(module, entered)
         try:
-            torch.vmap(_runs(module, inputs))(two)
+            torch.vmap(_runs(module), in_dims=(0, axes))(two, seen)
         except Exception as error:  # whatever torch or a user's forward raises
             path, layer = entered[-1] if entered else ("", module)
             reason = str(error).splitlines()[0].rstrip(".")
@@ -48,8 +47,8 @@ def check_lanes(function: str, argument: str, network: Pure, params: Params, *in
                 hook.remove()
 
 
-def _runs(module: nn.Module, inputs: tuple[Any, ...]) -> Callable[[Params], Any]:
-    def run(own: Params) -> Any:
+def _runs(module: nn.Module) -> Callable[[Params, tuple[Any, ...]], Any]:
+    def run(own: Params, inputs: tuple[Any, ...]) -> Any:
         kept = {name: own[name].clone() for name, _ in module.named_buffers()}
         return torch.func.functional_call(module, own | kept, inputs)
 

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from funcrl.core import random
 from funcrl.core.checks import require
 
-KEY = "key"
+KEY = "dropout_key"
 """the buffer in which a `Dropout` finds what it draws from"""
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """Keeps each element with probability 1 - p, divided by it, while one trains; drawn from a key, not from torch's state.
 
     Source: Srivastava et al. 2014, JMLR 15. In any network that is run by `nets.run` it takes the place of `nn.Dropout`.
     """
 
-    key: Tensor
+    dropout_key: Tensor
 
     def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
         require(0 <= p < 1, "nets.Dropout", "p", "lie in [0, 1)", p)
-        self.p = p
+        super().__init__(p)
         self.register_buffer(KEY, torch.zeros(2, dtype=torch.int32, device="meta"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to itself."""
+        """Map any shape to itself; called once more in the same run, it draws anew."""
         if not self.training or self.p == 0:
             return x
-        kept = random.uniform(self.key, x.shape) >= self.p
+        key = self.dropout_key
+        self.dropout_key = random.fold_in(key, 1)
+        kept = random.uniform(key, x.shape) >= self.p
         return torch.where(kept, x / (1 - self.p), 0.0)
 
 
@@ -50,11 +49,22 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         others = [axis for axis in range(x.ndim) if axis != 1]
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
+            several = x.numel() > self.num_features
+            instead = "Take larger batches, or nn.LayerNorm."
+            require(
+                several,
+                "BatchNorm",
+                "input",
+                "have two numbers a channel to learn from",
+                tuple(x.shape),
+                instead,
+            )
             mean, variance = x.mean(others), x.var(others, correction=0)
             self._follow(mean.detach(), variance.detach(), x.numel() // self.num_features)
         row = [1, -1, *[1] * (x.ndim - 2)]
         y = (x - mean.reshape(row)) * torch.rsqrt(variance + self.eps).reshape(row)
-        return y * self.weight.reshape(row) + self.bias.reshape(row) if self.affine else y
+        y = y if self.weight is None else y * self.weight.reshape(row)
+        return y if self.bias is None else y + self.bias.reshape(row)
 
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Let the running moments go a part of the way; what is kept is a new tensor, never written into."""
@@ -69,20 +79,16 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, x: Tensor) -> None: ...
 
 
-class TilesAverage(nn.Module):
+class TilesAverage(nn.AvgPool2d):
     """`nn.AvgPool2d` whose windows neither overlap nor leave gaps, as the mean over two axes.
 
     For the general one's gradient the compiler works out which windows a pixel lies in: three times as long as it takes for
     all the rest of a small network.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., H, W]` to `[..., ⌊H / K⌋, ⌊W / L⌋]`."""
-        (down, across), (height, width) = self.size, x.shape[-2:]
+        (down, across), (height, width) = _pair(self.kernel_size), x.shape[-2:]
         rows, columns = height // down, width // across
         require(
             rows > 0 and columns > 0, "AvgPool2d", "input", f"be at least {down} x {across}", tuple(x.shape)
@@ -94,41 +100,27 @@ class TilesAverage(nn.Module):
 def replaced(network: nn.Module) -> nn.Module:
     """Put these layers into a network, in the place of those of exactly torch's classes; it is changed.
 
+    A layer becomes another one where it stands, so that what is shared, or tied to others, stays so.
+
     >>> replaced(nn.Sequential(nn.Dropout(0.1)))
     Sequential(
-      (0): Dropout()
+      (0): Dropout(p=0.1, inplace=False)
     )
     """
-    own = _own(network)
-    if own is not None:
-        return own
-    for parent, name, child in list(_children(network)):
-        own = _own(child)
-        if own is not None:
-            setattr(parent, name, own)
+    for layer in network.modules():
+        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            layer.__class__ = BatchNorm
+        elif type(layer) is nn.Dropout:
+            layer.__class__ = Dropout
+            layer.register_buffer(KEY, torch.zeros(2, dtype=torch.int32, device="meta"))
+        elif type(layer) is nn.AvgPool2d and _is_of_tiles(layer):
+            layer.__class__ = TilesAverage
     return network
 
 
-def _own(layer: nn.Module) -> nn.Module | None:
-    if type(layer) is nn.Dropout:
-        return Dropout(layer.p)
-    if type(layer) is nn.AvgPool2d:
-        size, stride = _pair(layer.kernel_size), _pair(layer.stride)
-        padded = _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None
-        return None if padded or size != stride else TilesAverage(size)
-    if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-        return None
-    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    shape = (layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    own = BatchNorm(*shape, device="meta")
-    own.__dict__["initialisers"] = getattr(layer, "initialisers", {})
-    return own
-
-
-def _children(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    for module in network.modules():
-        for name, child in module.named_children():
-            yield module, name, child
+def _is_of_tiles(layer: nn.AvgPool2d) -> bool:
+    padded = _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None
+    return not padded and _pair(layer.kernel_size) == _pair(layer.stride)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

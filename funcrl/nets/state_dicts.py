@@ -34,8 +34,7 @@ def to_state_dict(
     >>> to_state_dict({"weight": torch.ones(2)})
     {'weight': tensor([1., 1.])}
     """
-    kept = {name: buffer for name, buffer in (buffers or {}).items() if not _is_key(name)}
-    taken = {**params, **kept}
+    taken = {name: value for name, value in {**params, **(buffers or {})}.items() if not _is_key(name)}
     names = set(taken) if only is None else optim.matching("nets.to_state_dict", taken, only)
     return {name: value.detach().clone() for name, value in taken.items() if name in names}
 
@@ -72,6 +71,10 @@ def from_state_dict(
     given = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if only is not None:
         given = {name: given[name] for pattern in only for name in fnmatch.filter(given, pattern)}
+    # What is tied has several names in torch's own, and files of before torch 1.0 count no batches.
+    places = {_place(given[name]) for name in wanted & given.keys()}
+    given = {name: value for name, value in given.items() if name in wanted or _place(value) not in places}
+    wanted = {name for name in wanted if name in given or not name.endswith("num_batches_tracked")}
     differences = {
         "missing": sorted(wanted - given.keys()),
         "left over": sorted(given.keys() - wanted),
@@ -94,6 +97,12 @@ def from_state_dict(
     return {n: new.get(n, v) for n, v in params.items()}, {
         n: new.get(n, v) for n, v in (buffers or {}).items()
     }
+
+
+def _place(value: Any) -> Any:
+    """Return where a tensor's numbers are, the same for the same numbers; arrays and tensors without any are all their own."""
+    is_somewhere = isinstance(value, Tensor) and value.numel() > 0 and not value.is_meta
+    return (value.data_ptr(), value.shape, value.stride()) if is_somewhere else object()
 
 
 def _is_key(name: str) -> bool:

@@ -23,19 +23,65 @@ from funcrl.nets.templates import Params, Pure
 Buffers = dict[str, Tensor]
 
 
-@functools.cache
 def pure(network: nn.Module) -> Pure:
     """Return what `run` runs, always the same for the same network, whose dropout draws from keys.
 
     Args:
         network: Any module; it is copied. Its own `training` says nothing.
 
+    Raises:
+        ValueError: When a layer does not know its size yet, or changes its parameters while it runs.
+
     >>> pure(nn.Dropout(0.1)).training
-    Dropout()
+    Dropout(p=0.1, inplace=False)
     """
-    copies = lambda: [replaced(copy.deepcopy(network)).train(training) for training in (True, False)]
+    return _pure(network, _looks(network))
+
+
+@functools.cache
+def _pure(network: nn.Module, _: object) -> Pure:
+    _check_layers(network)
+    copies = lambda: [replaced(_copied(network)).train(training) for training in (True, False)]
     training, evaluating = untraced(copies)
     return Pure(training, evaluating)
+
+
+def _looks(network: nn.Module) -> object:
+    """Return what differs once a person has changed a network."""
+    named = network.named_parameters(remove_duplicate=False)
+    return repr(network), tuple((name, id(each), each.requires_grad) for name, each in named)
+
+
+def _check_layers(network: nn.Module) -> None:
+    for path, layer in network.named_modules():
+        called = f"{path} ({type(layer).__name__})" if path else type(layer).__name__
+        require(
+            not any(isinstance(x, nn.UninitializedParameter) for x in layer.parameters(recurse=False)),
+            "nets.pure",
+            "network",
+            "know the sizes of its layers",
+            called,
+            "Run it on an observation first, or write nn.Linear(4, 64).",
+        )
+        require(
+            getattr(layer, "max_norm", None) is None
+            or not isinstance(layer, (nn.Embedding, nn.EmbeddingBag)),
+            "nets.pure",
+            "network",
+            "leave its parameters as they are while it runs",
+            f"max_norm in {called}",
+            "Leave max_norm out.",
+        )
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:  # what torch says of tensors that are computed, as its old weight_norm has
+        raise ValueError(
+            f"nets.pure: network must be one that copy.deepcopy copies, got an error: {error}. "
+            "Write layers whose parameters are not computed from others, without weight_norm."
+        ) from error
 
 
 def begin(network: Pure, key: Tensor) -> tuple[Params, Buffers]:

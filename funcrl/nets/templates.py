@@ -17,6 +17,8 @@ class Pure:
     evaluating: nn.Module
     learns: bool = False
     """as which of them `apply` runs it; see `learning`"""
+    axes: tuple[int, ...] | None = None
+    """of each input of one row, where `apply` is to make rows of what it is given"""
 
 
 Network = nn.Module | Pure

@@ -8,25 +8,29 @@ the module's own names; nothing descends there, see `optim.descending`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
-from funcrl.core import random
-from funcrl.nets.functional import init
+from funcrl.core import random, tree
+from funcrl.nets import inputs
+from funcrl.nets.functional import in_rows, init
 from funcrl.nets.stateful import begin, keys_of, pure
 from funcrl.nets.templates import Network, Params, Pure
 
 
-def own(function: str, argument: str, network: nn.Module | None) -> Network | None:
+def own(function: str, argument: str, network: nn.Module | None, space: spaces.Space[Any]) -> Network | None:
     """Return what an agent holds of a person's own network, always the same for the same network.
 
     Args:
         function: Who complains, `"ppo.init"`.
         argument: How the user calls the network: `"config.actor"`.
         network: The template; None where there is none, and the settings describe one.
+        space: Of one observation; the network is given rows of them, `[B, ...]`, and never more axes in front or fewer.
 
     Raises:
         TypeError: When it is something else.
@@ -35,7 +39,15 @@ def own(function: str, argument: str, network: nn.Module | None) -> Network | No
         raise TypeError(
             f"{function}: {argument} must be an nn.Module, got {network!r}. Write nn.Linear(4, 2)."
         )
-    return None if network is None else pure(network)
+    if network is None:
+        return None
+    one = inputs.example(space, (), torch.device("cpu"))
+    return _with_axes(pure(network), tuple(leaf.ndim for leaf in tree.leaves(one)))
+
+
+@functools.cache
+def _with_axes(network: Pure, axes: tuple[int, ...]) -> Pure:
+    return dataclasses.replace(network, axes=axes)
 
 
 def begin_whole(network: Network, key: Tensor) -> Params:
@@ -49,7 +61,7 @@ def begin_whole(network: Network, key: Tensor) -> Params:
         Parameters and buffers by name; each dropout has a key of its own.
 
     >>> sorted(begin_whole(pure(nn.Sequential(nn.BatchNorm1d(3), nn.Dropout())), random.key(0)))
-    ['0.bias', '0.num_batches_tracked', '0.running_mean', '0.running_var', '0.weight', '1.key']
+    ['0.bias', '0.num_batches_tracked', '0.running_mean', '0.running_var', '0.weight', '1.dropout_key']
     """
     if not isinstance(network, Pure):
         return init(network, key)
@@ -63,23 +75,28 @@ def buffers_of(network: Network) -> tuple[str, ...]:
     """Return the names of what a network keeps beside its parameters.
 
     >>> buffers_of(pure(nn.Dropout()))
-    ('key',)
+    ('dropout_key',)
     """
     return tuple(name for name, _ in network.training.named_buffers()) if isinstance(network, Pure) else ()
 
 
-def all_buffers(networks: Mapping[str, Network]) -> tuple[str, ...]:
-    """Return the names of what several networks keep beside their parameters, each behind its network's own.
+def without_gradient(networks: Mapping[str, Network]) -> tuple[str, ...]:
+    """Return the names of those numbers of several networks that no gradient moves, each behind its network's own name.
+
+    They are what networks keep beside their parameters, and parameters whose `requires_grad` a person has set to False.
 
     Args:
         networks: By the name that their numbers have in an agent's `params`, `""` where they are all that is there.
 
-    >>> all_buffers({"actor": pure(nn.Dropout()), "critic": nn.Linear(1, 1)})
-    ('actor.key',)
+    >>> without_gradient({"actor": pure(nn.Dropout()), "critic": pure(nn.Linear(1, 1).requires_grad_(False))})
+    ('actor.dropout_key', 'critic.weight', 'critic.bias')
     """
     found = []
     for name, network in networks.items():
-        found += [f"{name}.{path}" if name else path for path in buffers_of(network)]
+        if not isinstance(network, Pure):
+            continue
+        still = [path for path, x in network.training.named_parameters() if not x.requires_grad]
+        found += [f"{name}.{path}" if name else path for path in (*buffers_of(network), *still)]
     return tuple(found)
 
 
@@ -104,13 +121,13 @@ def with_new_keys(network: Network, params: Params) -> Params:
     return params | {name: renewed(params[name]) for name in keys_of(network)}
 
 
-def observed(network: Network, params: Params, *inputs: Any) -> Params:
+def observed(network: Network, params: Params, *given: Any) -> Params:
     """Return what a network keeps beside its parameters once it has learnt from a batch: running moments, by name.
 
     Args:
         network: The template.
         params: All of its numbers, before.
-        *inputs: Of the batch, what the module's `forward` takes.
+        *given: Of the batch, what the module's `forward` takes.
 
     >>> network = pure(nn.BatchNorm1d(1))
     >>> params = begin_whole(network, random.key(0))
@@ -126,5 +143,5 @@ def observed(network: Network, params: Params, *inputs: Any) -> Params:
         return {}
     names = [*keys, *(name for name, _ in network.training.named_parameters())]
     numbers = {name: params[name] for name in names} | kept
-    torch.func.functional_call(network.training, numbers, inputs)
+    torch.func.functional_call(network.training, numbers, in_rows(network, given)[0])
     return {name: numbers[name] for name in kept}

@@ -24,8 +24,8 @@ class Rates:
 
     frozen: tuple[str, ...] = ()
     """those that stay as they are"""
-    buffers: tuple[str, ...] = ()
-    """those that networks keep themselves, in which nothing descends"""
+    without_gradient: tuple[str, ...] = ()
+    """those in which nothing descends, but which networks may keep anew themselves"""
     factors: tuple[tuple[str, float], ...] = ()
     """by what the learning rates of others are multiplied"""
 
@@ -44,14 +44,16 @@ def check_settings(name: str, config: Any) -> None:
         paths.factor(name, word)
 
 
-def rates(function: str, config: Any, params: Mapping[str, Any], buffers: Collection[str] = ()) -> Rates:
+def rates(
+    function: str, config: Any, params: Mapping[str, Any], without_gradient: Collection[str] = ()
+) -> Rates:
     """Return which of a learner's numbers learn at another rate than the settings', or not at all.
 
     Args:
         function: Who complains, `"ppo.init"`.
         config: Settings with `frozen` and `rate_factors`.
         params: All of its numbers.
-        buffers: Names of those that networks keep themselves.
+        without_gradient: Names of those in which nothing descends, see `nets.without_gradient`.
 
     Raises:
         ValueError: When a pattern describes no number, or nothing is left to learn.
@@ -61,13 +63,13 @@ def rates(function: str, config: Any, params: Mapping[str, Any], buffers: Collec
     for pattern in (*config.frozen, *(pattern for pattern, _ in pairs)):
         paths.matching(function, names, [pattern])
     frozen = paths.matching(function, names, config.frozen)
-    free = [name for name in names if name not in frozen and name not in buffers]
+    free = [name for name in names if name not in frozen and name not in without_gradient]
     checks.require(len(free) > 0, function, "config.frozen", "leave something to learn", config.frozen)
     factors = []
     for name in free:
         fitting = [factor for pattern, factor in pairs if fnmatch.fnmatchcase(name, pattern)]
         factors += [(name, fitting[0])] if fitting else []
-    return Rates(tuple(sorted(frozen)), tuple(buffers), tuple(factors))
+    return Rates(tuple(sorted(frozen)), tuple(without_gradient), tuple(factors))
 
 
 def begin(optimizer: Optimizer, params: Mapping[str, Any], rates: Rates, prefix: str = "") -> Any:
@@ -147,7 +149,7 @@ def having_seen(
 
 
 def _free(params: Mapping[str, Any], rates: Rates, prefix: str) -> Any:
-    kept = (*rates.frozen, *rates.buffers)
+    kept = (*rates.frozen, *rates.without_gradient)
     return paths.without(params, kept, prefix) if kept else params
 
 

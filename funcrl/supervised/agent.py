@@ -76,7 +76,7 @@ def begin(
     pure = nets.pure(network)
     k_params, k_steps = random.split(key, 2)
     params, buffers = nets.begin(pure, k_params)
-    rates = descending.rates(name, config, {**params, **buffers}, buffers)
+    rates = descending.rates(name, config, {**params, **buffers}, nets.without_gradient({"": pure}))
     return kind(
         params=params,
         buffers=buffers,

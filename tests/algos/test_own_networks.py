@@ -1,6 +1,7 @@
 """A person's own networks in agents: batch normalisation, dropout, constants, frozen and pretrained parts."""
 
 import copy
+import dataclasses
 import fnmatch
 
 import pytest
@@ -29,8 +30,8 @@ class Centred(nn.Module):
         self.out = nn.Linear(5, outputs)
 
     def forward(self, x):
-        rows = x.reshape(-1, x.shape[-1]) - self.shift
-        return self.out(self.features(rows)).reshape(*x.shape[:-1], -1)
+        assert x.ndim == 2  # whatever stands in front of observations
+        return self.out(self.features(x - self.shift))
 
 
 class OfBoth(Centred):
@@ -273,3 +274,90 @@ def test_tied_parameters_stay_tied_through_learning_saving_and_loading(tmp_path)
     assert not torch.equal(case.init().params["first.weight"], module.first.weight)
     for values in (nets.apply(again.network, again.params, seen), module(seen)):
         assert torch.allclose(values, nets.apply(state.network, state.params, seen), atol=1e-6)
+
+
+class Seen(nn.Module):
+    """Remembers the shapes that it was given, outside of any program."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LazyLinear(size))
+        self.layers(torch.zeros(1, 3, 8, 8))
+        self.shapes = SHAPES
+
+    def forward(self, x):
+        self.shapes.append(tuple(x.shape))
+        return self.layers(x)
+
+    def __deepcopy__(self, memo):
+        twin = copy.copy(self)
+        twin._modules = copy.deepcopy(self._modules, memo)
+        return twin
+
+
+SHAPES = []
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "impala", "reinforce", "pqn"])
+def test_networks_are_given_rows_of_observations_and_never_windows(name):
+    env = envs.make("GridNavigation-v0")
+    actions = int(env.action_space.n)
+    own = {"network": Seen(actions)} if name == "pqn" else {"actor": Seen(actions), "critic": Seen(1)}
+    small = {"num_envs": 2, "window_length": 4, "num_minibatches": 1, "num_steps": 8}
+    given = {field.name for field in dataclasses.fields(REGISTRY[name].Config)}
+    config = REGISTRY[name].Config(**own, **{k: v for k, v in small.items() if k in given})
+    SHAPES.clear()
+    case = OnPolicy(name, config, env)
+    state, window = case.init(), case.batch()
+    case.algorithm.update(state, window)
+    case.act(state, tree.index(case.observations(3), 0), random.key(5))
+    assert SHAPES
+    assert {shape[1:] for shape in SHAPES} == {(3, 8, 8)}, set(SHAPES)
+
+
+def test_parameters_that_take_no_gradient_stay_and_have_no_part_in_the_optimiser():
+    network = Centred(4, 2)
+    network.features[0].requires_grad_(False)
+    case = off_policy("dqn", CARTPOLE, network=network)
+    state = case.init()
+    after = state
+    for seed in range(3):
+        after = case.algorithm.update(after, case.batch(seed))
+    assert torch.equal(after.params["features.0.weight"], state.params["features.0.weight"])
+    assert not torch.equal(after.params["out.weight"], state.params["out.weight"])
+    assert not [name for name in named(state.optimizer) if "features.0" in name]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_choice_by_what_is_seen_is_refused_before_anything_is_trained(mapped):
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(x) if x.sum() > 0 else self.out(-x)
+
+    config = dqn.Config(network=Chooses())
+    init = lambda key: dqn.init(key, config, CARTPOLE)
+    with pytest.raises(
+        ValueError, match=r"config\.network must run under torch\.vmap, .* no if or while on values"
+    ):
+        torch.vmap(init)(random.split(random.key(0), 2)) if mapped else init(random.key(0))
+
+
+def test_what_cannot_be_mapped_is_named_where_init_is_mapped_itself():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.memory, self.out = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.out(self.memory(x.unsqueeze(1))[0][:, -1])
+
+    config = ppo.Config(actor=Remembers())
+    init = lambda key: ppo.init(key, config, CARTPOLE)
+    with pytest.raises(
+        ValueError, match=r"got an error in its layer memory \(LSTM\): .* recurrent_cell='gru'"
+    ):
+        torch.vmap(init)(random.split(random.key(0), 2))

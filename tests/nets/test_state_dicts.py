@@ -57,3 +57,45 @@ def test_all_differences_are_listed():
     with pytest.raises(ValueError, match=r"to_state_dict: pattern must describe one of .*0\.weight"):
         nets.to_state_dict(params, buffers, only=("features.*",))
     assert list(nets.to_state_dict(params, buffers, only=("1.run*",))) == ["1.running_mean", "1.running_var"]
+
+
+def test_what_is_tied_may_have_all_its_names_and_must_hold_the_same_under_each():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    network[1].weight = network[0].weight
+    numbers = network.state_dict()
+    params = nets.init(network, random.key(0))
+    found, _ = nets.from_state_dict(numbers, params)
+    assert torch.equal(found["0.weight"], numbers["0.weight"])
+    as_from_a_file = {name: value.clone() for name, value in numbers.items()}
+    begun = nets.init(nets.pretrained(network, as_from_a_file), random.key(1))
+    assert sorted(begun) == ["0.bias", "0.weight", "1.bias"]
+    assert torch.equal(begun["0.weight"], numbers["0.weight"])
+    as_from_a_file["1.weight"] += 1
+    with pytest.raises(ValueError, match=r"same numbers for 0\.weight and 1\.weight, which are tied"):
+        nets.pretrained(network, as_from_a_file)
+
+
+def test_keys_of_dropout_are_left_out_wherever_they_stand_and_a_persons_key_is_not():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    network.register_buffer("key", torch.arange(3.0))
+    numbers = nets.to_state_dict(nets.begin_whole(nets.pure(network), random.key(0)))
+    assert sorted(numbers) == ["0.bias", "0.weight", "key"]
+    network.load_state_dict(numbers)
+    pretrained = nets.begin_whole(nets.pure(nets.pretrained(network, numbers)), random.key(1))
+    assert torch.equal(pretrained["key"], torch.arange(3.0))
+
+
+def test_numbers_of_before_batches_were_counted_are_taken():
+    layer = nn.BatchNorm1d(3)
+    numbers = {name: value for name, value in layer.state_dict().items() if "tracked" not in name}
+    numbers["running_mean"] = torch.arange(3.0)
+    _, buffers = nets.from_state_dict(numbers, *nets.begin(nets.pure(layer), random.key(0)))
+    assert torch.equal(buffers["running_mean"], torch.arange(3.0))
+    assert int(buffers["num_batches_tracked"]) == 0
+
+
+def test_what_is_no_dict_of_tensors_is_refused():
+    with pytest.raises(
+        TypeError, match=r"must be a dict of tensors by name, got Linear\. Write module\.state_dict\(\)"
+    ):
+        nets.pretrained(nn.Linear(3, 2), nn.Linear(3, 2))

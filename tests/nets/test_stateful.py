@@ -21,7 +21,7 @@ def test_running_moments_are_torchs_after_several_steps():
     network = nets.pure(NORMALISED)
     params, buffers = nets.begin(network, KEY)
     module = copy.deepcopy(NORMALISED)
-    module.load_state_dict({**params, **{k: v for k, v in buffers.items() if k != "3.key"}})
+    module.load_state_dict({**params, **{k: v for k, v in buffers.items() if k != "3.dropout_key"}})
     for seed in range(5):
         module(rows(seed))
         _, buffers = nets.run(network, params, buffers, rows(seed), train=True, key=KEY)
@@ -64,7 +64,9 @@ def test_two_dropouts_draw_apart_and_lanes_too():
     network = nets.pure(nn.Sequential(nn.Dropout(0.5), nn.Identity(), nn.Dropout(0.5)))
     params, buffers = nets.begin(network, KEY)
     x = torch.ones(1000)
-    one, _ = nets.run(nets.pure(nn.Sequential(nn.Dropout(0.5))), {}, {"0.key": KEY}, x, train=True, key=KEY)
+    one, _ = nets.run(
+        nets.pure(nn.Sequential(nn.Dropout(0.5))), {}, {"0.dropout_key": KEY}, x, train=True, key=KEY
+    )
     both, _ = nets.run(network, params, buffers, x, train=True, key=KEY)
     assert 0.15 < float((both > 0).float().mean()) < 0.35  # a quarter; a half if they drew alike
     assert 0.4 < float((one > 0).float().mean()) < 0.6
@@ -192,3 +194,89 @@ def test_averages_of_tiles_are_torchs_with_their_gradients(layer):
     if tiles:
         with pytest.raises(ValueError, match=r"AvgPool2d: input must be at least \d x 2, got"):
             average(x[..., :1])
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return torch.stack([self.drop(x), self.drop(x)])
+
+
+def test_a_dropout_that_is_called_twice_draws_twice_and_what_is_shared_draws_from_keys():
+    x = torch.ones(2000)
+    for network, size in ((Twice(), 0.5), (nn.Sequential(*[nn.Dropout(0.5)] * 2), 0.25)):
+        network = nets.pure(network)
+        params, buffers = nets.begin(network, KEY)
+        first, after = nets.run(network, params, buffers, x, train=True, key=KEY)
+        again, _ = nets.run(network, params, after, x, train=True, key=KEY)
+        assert torch.equal(first, again)
+        assert abs(float((first > 0).float().mean()) - size) < 0.05
+        assert len(first) == 2000 or not torch.equal(first[0], first[1])
+        assert all(torch.equal(after[name], buffers[name]) for name in buffers)
+
+
+def test_a_normalisation_that_is_shared_stays_one_and_has_no_offset_where_torchs_has_none():
+    shared = nn.BatchNorm1d(3, bias=False)
+    network = nn.Sequential(shared, nn.Tanh(), shared)
+    pure = nets.pure(network)
+    params, buffers = nets.begin(pure, KEY)
+    assert list(params) == ["0.weight"]
+    module = copy.deepcopy(network)
+    for seed in range(3):
+        theirs = module(rows(seed))
+        ours, buffers = nets.run(pure, params, buffers, rows(seed), train=True)
+        torch.testing.assert_close(ours, theirs)
+    assert int(buffers["0.num_batches_tracked"]) == 6
+    torch.testing.assert_close(buffers["0.running_var"], module[0].running_var)
+    tied = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    tied[1].weight = tied[0].weight
+    assert sorted(nets.begin(nets.pure(tied), KEY)[0]) == ["0.bias", "0.weight", "1.bias"]
+
+
+def test_a_network_that_was_changed_is_another_one():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    first = nets.pure(network)
+    assert nets.pure(network) is first
+    network[1] = nn.Linear(3, 2)
+    assert sorted(nets.begin(nets.pure(network), KEY)[0]) == ["0.bias", "0.weight", "1.bias", "1.weight"]
+    network[0].requires_grad_(False)
+    assert not nets.pure(network).training[0].weight.requires_grad
+
+
+def test_one_row_is_too_few_to_learn_moments_from():
+    network = nets.pure(nn.BatchNorm1d(3))
+    params, buffers = nets.begin(network, KEY)
+    with pytest.raises(
+        ValueError, match=r"BatchNorm: input must have two numbers a channel .* nn\.LayerNorm"
+    ):
+        nets.run(network, params, buffers, rows(size=1), train=True)
+    nets.run(network, params, buffers, rows(size=1), train=False)
+
+
+class Computed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.doubled = self.linear.weight * 2
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Sequential(nn.LazyLinear(3)),
+            r"know the sizes of its layers, got '0 \(LazyLinear\)'\. Run it on an obs",
+        ),
+        (
+            nn.Sequential(nn.Embedding(4, 3, max_norm=1.0)),
+            r"leave its parameters as they are while it runs, got 'max_norm in 0 \(Embedding\)'\. Leave max_norm out",
+        ),
+        (Computed(), r"must be one that copy\.deepcopy copies, got an error: .* without weight_norm"),
+    ],
+)
+def test_layers_that_cannot_be_pure_are_refused_by_name(network, message):
+    with pytest.raises(ValueError, match=message):
+        nets.pure(network)

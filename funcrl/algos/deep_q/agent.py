@@ -91,12 +91,12 @@ def begin(
     )
     space, num_actions = beginning.spaces_of(function, env, instead)
     size = num_actions * outputs
-    network = nets.own(function, "config.network", config.network)
+    network = nets.own(function, "config.network", config.network, space)
     if network is None:
         network = describe(config, space, size)
     params = nets.begin_whole(network, key)
     nets.check_output(function, "config.network", network, params, space, size)
-    rates = descending.rates(function, config, params, nets.all_buffers({"": network}))
+    rates = descending.rates(function, config, params, nets.without_gradient({"": network}))
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     return State(
@@ -121,7 +121,7 @@ def with_params(function: str, state: S, params: nets.Params) -> S:
         state: The agent.
         params: For its network.
     """
-    rates = descending.rates(function, state.config, params, nets.all_buffers({"": state.network}))
+    rates = descending.rates(function, state.config, params, nets.without_gradient({"": state.network}))
     optimizer = replayed.optimizer(state.config, state.config.learning_rate)
     return tree.replace(
         state,

@@ -165,7 +165,7 @@ def loss(value: Tensor, target: Tensor) -> Tensor:
 def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
     space, num_actions = beginning.spaces_of("pqn.init", env, "PQN has one value for each action.")
-    network = nets.own("pqn.init", "config.network", config.network)
+    network = nets.own("pqn.init", "config.network", config.network, space)
     if network is None:
         network = nets.for_observations(
             space,
@@ -178,7 +178,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         )
     params = nets.begin_whole(network, key)
     nets.check_output("pqn.init", "config.network", network, params, space, num_actions)
-    rates = descending.rates("pqn.init", config, params, nets.all_buffers({"": network}))
+    rates = descending.rates("pqn.init", config, params, nets.without_gradient({"": network}))
     config = beginning.settings(config, key)
     return State(
         params=params,

@@ -110,7 +110,7 @@ def begin(
     actions = policies.scaled_actions(function, env.action_space, instead)  # type: ignore[attr-defined]
     both = spaces.Tuple([observed, spaces.Box(-1.0, 1.0, (actions.size,))])
     actor, size = make_actor(config, observed, actions.size)
-    critic = nets.own(function, "config.critic", config.critic) or replayed.network(
+    critic = nets.own(function, "config.critic", config.critic, both) or replayed.network(
         config, both, critic_outputs
     )
     state = assemble(function, key, config, metrics, actor, critic, actions, num_critics, targets)
@@ -137,7 +137,9 @@ def assemble(
         "actor": nets.begin_whole(actor, k_actor),
         "critics": nets.ensemble.init(critic, k_critics, num_critics),
     }
-    rates = descending.rates(function, config, params, nets.all_buffers({"actor": actor, "critics": critic}))
+    rates = descending.rates(
+        function, config, params, nets.without_gradient({"actor": actor, "critics": critic})
+    )
     config = beginning.settings(config, key)
     zero = torch.zeros((), dtype=torch.int32, device=key.device)
     state = State(

@@ -17,7 +17,7 @@ from funcrl.core import checks, random
 
 def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nets.Network, int]:
     """Return the template of an actor for D actions, and how many numbers it puts out."""
-    return nets.own(checks.name_of(config), "config.actor", config.actor) or replayed.network(
+    return nets.own(checks.name_of(config), "config.actor", config.actor, space) or replayed.network(
         config, space, size
     ), size
 

@@ -116,7 +116,8 @@ def init(key: Tensor, config: Config, env: object) -> State:
     instead = "Its actor chooses among numbered actions; for real ones take sac, tqc or td3."
     space, count = beginning.spaces_of(function, env, instead)
     actor, critic = (
-        nets.own(function, f"config.{name}", getattr(config, name)) or replayed.network(config, space, count)
+        nets.own(function, f"config.{name}", getattr(config, name), space)
+        or replayed.network(config, space, count)
         for name in ("actor", "critic")
     )
     made = agent.assemble(function, key, config, METRICS, actor, critic, None, 2, ("critics",))

@@ -66,7 +66,7 @@ def actor(config: Any, space: spaces.Space[Any], size: int) -> tuple[nets.Networ
     """Return the template of an actor for D actions, and how many numbers it puts out."""
     if config.action_noise == "smooth":
         return smooth.actor(config, space, size), 2 * size + config.hidden[-1]
-    return nets.own(checks.name_of(config), "config.actor", config.actor) or replayed.network(
+    return nets.own(checks.name_of(config), "config.actor", config.actor, space) or replayed.network(
         config, space, 2 * size
     ), 2 * size
 

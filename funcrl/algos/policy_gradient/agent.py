@@ -83,8 +83,8 @@ def begin(
     head = networks.head(function, config, env.action_space)  # type: ignore[attr-defined]
     recurrent = recurrence.network(config, space)
     seen = space if recurrent is None else recurrence.space(config)
-    actor = nets.own(function, "config.actor", config.actor)
-    critic = nets.own(function, "config.critic", config.critic)
+    actor = nets.own(function, "config.actor", config.actor, seen)
+    critic = nets.own(function, "config.critic", config.critic, seen)
     if actor is None:
         actor = networks.actor(config, seen, head.num_outputs)
     if critic is None:
@@ -100,7 +100,9 @@ def begin(
     }
     if recurrent is not None:
         params["recurrent"] = nets.init(recurrent, random.fold_in(key, 2))
-    rates = descending.rates(function, config, params, nets.all_buffers({"actor": actor, "critic": critic}))
+    rates = descending.rates(
+        function, config, params, nets.without_gradient({"actor": actor, "critic": critic})
+    )
     config = beginning.settings(config, key)
     return State(
         params=params,
