@@ -112,6 +112,17 @@ def test_a_loaded_seed_gives_the_same_logits_bit_for_bit(tmp_path):
     assert torch.allclose(network.eval()(x), expected, atol=1e-5)
 
 
+def test_one_value_a_seed_is_kept_in_the_folder(uncompiled, tmp_path):
+    config = classifier.Config(net="mlp", width=4, batch_size=512, learning_rate=torch.tensor([0.0, 0.5]))
+    found = fit_into(tmp_path / "run", data.read("digits"), config=config, seeds=[1, 4], num_epochs=1)
+    saved = open_fit(tmp_path / "run")
+    assert saved.config.learning_rate == saved.settings["config"]["learning_rate"] == [0.0, 0.5]
+    for name, leaf in tree.named_leaves(found.states).items():
+        assert torch.equal(leaf, tree.named_leaves(saved.states)[name]), name
+    with pytest.raises(TypeError, match="fit_into: images must be a Split, got a LabelledImages"):
+        fit_into(tmp_path / "other", data.digits())
+
+
 def test_a_run_is_refused_replaced_and_repeated(finished, uncompiled, capsys):
     first, again = str(finished[0]), ["train", "--config", str(finished[0])]
     before = (finished[0] / "metrics.csv").read_bytes()

@@ -74,6 +74,55 @@ def test_a_lane_is_the_seed_alone_and_keys_alone_decide():
     assert not torch.equal(both.states.params["0.weight"][0], both.states.params["0.weight"][1])
 
 
+@pytest.mark.parametrize("rates", [[0.0, 0.01], torch.tensor([0.0, 0.01])])
+def test_a_float_may_hold_one_value_a_seed(rates):
+    both, alone = fitted([5, 6], learning_rate=rates), fitted([6])
+    for name, leaf in tree.named_leaves(both.states).items():
+        assert torch.allclose(leaf[1], tree.named_leaves(alone.states)[name][0], atol=1e-5), name
+    first = torch.vmap(lambda key: classifier.init(random.split(key, 2)[0], CONFIG, TRAIN))
+    before = first(torch.stack([random.key(5), random.key(6)])).params["5.weight"]
+    after = both.states.params["5.weight"]
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+    with pytest.raises(ValueError, match=r"fit: config\.learning_rate must .* each of 3 lanes .*, got \[2\]"):
+        fitted([5, 6, 7], learning_rate=rates)
+    with pytest.raises(ValueError, match="learning_rate must lie in"):
+        fitted([5, 6], learning_rate=[0.1, -0.1])
+
+
+def test_a_split_a_name_and_a_generator_are_taken():
+    split = data.read("digits")
+    how = {
+        "config": classifier.Config(net="mlp", width=4, batch_size=512),
+        "num_epochs": 1,
+        "backend": "eager",
+    }
+    found = fit(split, algorithm="classifier", seeds=(seed for seed in (3, 4)), **how)
+    expected = fit(split.train, test=split.test, seeds=[3, 4], **how)
+    assert torch.equal(found.metrics["test_accuracy"], expected.metrics["test_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"data": torch.zeros(3, 1, 8, 8)},
+            TypeError,
+            "data must be LabelledImages or a Split, got a Tensor",
+        ),
+        ({"test": torch.zeros(3, 1, 8, 8)}, TypeError, "test must be LabelledImages, got a Tensor"),
+        ({"data": data.read("digits"), "test": TEST}, ValueError, "test must be left out beside a Split"),
+        ({"seeds": 3}, TypeError, r"seeds must be several integers, got 3\. Write seeds=range\(3\)"),
+        ({"algorithm": "classifer"}, ValueError, "algorithm must be one of .* Did you mean 'classifier'"),
+        ({"algorithm": F}, TypeError, "algorithm must be a name or a module with Config, .* without Config"),
+        ({"config": {"net": "mlp"}}, TypeError, r"config must be a classifier\.Config, got {'net': 'mlp'}"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(change, error, message):
+    with pytest.raises(error, match=f"fit: {message}"):
+        fit(**{"data": TRAIN, "config": CONFIG, **change})
+
+
 def test_large_images_are_learnt_from_two_lanes_after_two_and_the_same(monkeypatch):
     calls = []
     bind_in_turns = jit.Jit.bind_in_turns
