@@ -22,9 +22,9 @@ class Batch:
     """Rows to learn from."""
 
     images: Tensor
-    """`[B, C, H, W]` in [0, 1]"""
+    """`[B, C, H, W]` float32 in [0, 1]"""
     labels: Any = ()
-    """`[B]` int64; may be left out where nothing looks at them"""
+    """`[B]` int64 in [0, classes); may be left out where nothing looks at them"""
 
 
 @tree.struct
@@ -43,6 +43,8 @@ class State:
     """the algorithm's settings; their floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
+    shape: tuple[int, int, int] = tree.static()
+    """`(C, H, W)` of an image"""
     network: nets.Pure = tree.static()
     rates: descending.Rates = tree.static()
     """which numbers learn at another rate, or not at all"""
@@ -56,7 +58,13 @@ keeps after"""
 
 
 def begin(
-    kind: type[S], key: Tensor, config: Any, network: nn.Module, metrics: Iterable[str], **fixed: Any
+    kind: type[S],
+    key: Tensor,
+    config: Any,
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    metrics: Iterable[str],
+    **fixed: Any,
 ) -> S:
     """Make a state that has learnt nothing.
 
@@ -65,17 +73,20 @@ def begin(
         key: `[2]` int32.
         config: Settings; floats may be numbers or 0-d tensors.
         network: What is trained.
+        shape: `(C, H, W)` of the images that it will be given.
         metrics: Names of its figures.
         **fixed: What this kind of state holds beyond others.
 
     Raises:
-        ValueError: When a pattern of `frozen` describes nothing, or all.
+        ValueError: When the network has no parameters, or a pattern of `frozen` describes nothing, or all.
     """
-    name = _name(config)
+    name = f"{_name(config)}.init"
     config = tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
     pure = nets.pure(network)
     k_params, k_steps = random.split(key, 2)
     params, buffers = nets.begin(pure, k_params)
+    found = f"a {type(network).__name__} without"
+    checks.require(len(params) > 0, name, "config.network", "have parameters", found)
     rates = descending.rates(name, config, {**params, **buffers}, buffers)
     return kind(
         params=params,
@@ -85,6 +96,7 @@ def begin(
         key=k_steps,
         config=config,
         metrics=dict.fromkeys(metrics, torch.full((), torch.nan, dtype=torch.float32, device=key.device)),
+        shape=shape,
         network=pure,
         rates=rates,
         **fixed,
@@ -170,14 +182,20 @@ def output(state: State, hold: str, *inputs: Any) -> Any:
     return made
 
 
-def check_images(function: str, batch: Batch) -> None:
-    """Check that a batch holds images.
+def check_images(function: str, state: State, batch: Batch) -> None:
+    """Check that a batch holds images like those that a state was made for, as far as shape and type say it.
 
     Raises:
         ValueError: When it does not.
     """
-    shape = tuple(batch.images.shape)
-    checks.require(batch.images.ndim == 4, function, "batch.images", "be [B, C, H, W]", shape)
+    images = batch.images
+    found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    fine = isinstance(images, Tensor) and images.ndim == 4 and len(images) > 0
+    hold = f"be [B, {', '.join(map(str, state.shape))}] with at least one image"
+    checks.require(fine and tuple(images.shape[1:]) == state.shape, function, "batch.images", hold, found)
+    instead = "Write images.float(), / 255 for bytes."
+    is_float = images.dtype == torch.float32
+    checks.require(is_float, function, "batch.images", "be torch.float32", images.dtype, instead)
 
 
 def _optimizer(config: Any) -> optim.Optimizer:

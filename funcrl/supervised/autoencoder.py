@@ -74,8 +74,10 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
         data: What it will learn from, of which only the images' shape is read.
 
     Raises:
-        ValueError: When the network cannot take such images, or does not put out such.
+        ValueError: When the network cannot take such images, has no parameters, or does not put out such.
+        TypeError: When the network is no module.
     """
+    nets.own("autoencoder.init", "config.network", config.network)
     if config.network is None:
         width = config.width or {"cnn": 32, "mlp": 256}[config.net]
         code = config.latent_size * (2 if config.variational else 1)
@@ -84,7 +86,7 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
         )
     else:
         network = _halves(config.network)
-    state = agent.begin(State, key, config, network, METRICS)
+    state = agent.begin(State, key, config, network, data.shape, METRICS)
     _check(state, data.shape)
     return state
 
@@ -121,15 +123,23 @@ def loss(
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on L; the batch's labels are not looked at."""
-    agent.check_images("autoencoder.update", batch)
+    """Take one gradient step on L; the batch's labels are not looked at.
+
+    Raises:
+        ValueError: When the batch holds no image, or images of another shape or type than `init` was given.
+    """
+    agent.check_images("autoencoder.update", state, batch)
     after, figures, beside = agent.descend(state, batch, loss)
     figures |= beside
     return tree.replace(after, metrics={name: figures[name] for name in METRICS})
 
 
 def evaluate(state: State, batch: Batch) -> dict[str, Tensor]:
-    """Return the `loss`, the squared `error` and the `kl`, `[B]` each, of the network as it is used: z = μ."""
+    """Return the `loss`, the squared `error` and the `kl`, `[B]` each, of the network as it is used: z = μ.
+
+    Raises: see `update`.
+    """
+    agent.check_images("autoencoder.evaluate", state, batch)
     code = _used(state, "encoder", batch.images)
     return _figures(state, batch.images, decode(state, _moments(state, code)[0]), code)
 

@@ -257,6 +257,43 @@ def test_a_network_that_does_not_fit_is_refused(network, message):
         classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
 
 
+@pytest.mark.parametrize("network", ["lenet", nn.Linear])
+def test_a_network_that_is_no_module_is_refused(network):
+    with pytest.raises(TypeError, match=r"classifier\.init: config\.network must be an nn\.Module, got"):
+        classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
+
+
+@pytest.mark.parametrize("network", [nn.Flatten(), nn.Sequential()])
+def test_a_network_without_parameters_is_refused(network):
+    with pytest.raises(ValueError, match=r"classifier\.init: config\.network must have parameters, got"):
+        classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
+
+
+@pytest.mark.parametrize("verb", ["update", "evaluate"])
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(8, 3, 6, 6), None, r"images must be \[B, 1, 6, 6\] .*, got \(8, 3, 6, 6\)"),
+        (torch.zeros(8, 1, 6, 7), None, r"images must be \[B, 1, 6, 6\] .*, got \(8, 1, 6, 7\)"),
+        (torch.zeros(0, 1, 6, 6), None, r"images must be .* with at least one image, got \(0, 1, 6, 6\)"),
+        ([[0.0]], None, r"images must be \[B, 1, 6, 6\] .*, got 'list'"),
+        (torch.zeros(8, 1, 6, 6, dtype=torch.float64), None, r"images must be torch\.float32.*images\.float"),
+        (torch.zeros(8, 1, 6, 6, dtype=torch.uint8), None, r"images must be torch\.float32.*images\.float"),
+        (torch.zeros(8, 1, 6, 6), torch.zeros(7, dtype=torch.int64), r"labels must be one an image, \[B\]"),
+        (torch.zeros(8, 1, 6, 6), torch.zeros(8), r"labels must be torch\.int64.*labels\.long"),
+    ],
+)
+def test_a_batch_of_another_kind_is_refused_by_each_lane_too(verb, images, labels, message):
+    rows = classifier.Batch(images, torch.zeros(8, dtype=torch.int64) if labels is None else labels)
+    function = getattr(classifier, verb)
+    state = classifier.init(random.key(0), CONFIG, TRAIN)
+    with pytest.raises(ValueError, match=rf"classifier\.{verb}: batch\.{message}"):
+        function(state, rows)
+    states = torch.vmap(lambda key: classifier.init(key, CONFIG, TRAIN))(random.split(random.key(0), 2))
+    with pytest.raises(ValueError, match=rf"classifier\.{verb}: batch\.{message}"):
+        torch.vmap(lambda state: function(state, rows))(states)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(
         ValueError, match=r"config.batch_size must be at most the number of images, 30, got 64"
