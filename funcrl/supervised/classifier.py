@@ -8,6 +8,8 @@ dropout and augmentation draw from its key by the number of the step.
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,7 +86,7 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
     nets.own(name, "config.network", config.network)
     network = config.network
     if network is None:
-        network = named(config.net, config.width, data.shape, num_classes)
+        network = _made(config, data)
     state = agent.begin(State, key, config, network, data.shape, METRICS, num_classes=num_classes)
     hold = f"map [B, {', '.join(map(str, data.shape))}] to [B, {num_classes}]"
     output = agent.output(state, hold, torch.zeros((2, *data.shape), dtype=torch.float32, device=key.device))
@@ -155,6 +157,19 @@ def named(net: str, width: int, shape: tuple[int, int, int], num_classes: int) -
     if net == "resnet18":
         how |= {"small": min(shape[1:]) < 64}
     return getattr(images, net)(shape, num_classes, **how)  # type: ignore[no-any-return]
+
+
+def _made(config: Config, data: LabelledImages) -> nn.Module:
+    """Return the network that settings name; where images are too small for it, the error says how to enlarge them."""
+    try:
+        return named(config.net, config.width, data.shape, data.num_classes)
+    except ValueError as error:
+        least = re.search(r"at least (\d+) x (\d+) pixels", str(error))
+        if least is None:
+            raise
+        size = f"{least[1]}, {least[2]}"
+        instead = f"Write images.resized({size}), or --resize {size.replace(' ', '')} on the command line."
+        raise ValueError(f"{str(error).removesuffix('Enlarge the images.').rstrip()} {instead}") from error
 
 
 def _check(name: str, state: State, batch: Batch) -> None:

@@ -302,7 +302,9 @@ def test_what_does_not_fit_is_refused():
     other = data.LabelledImages(torch.zeros(2, 1, 6, 6), [0, 1])
     with pytest.raises(ValueError, match=r"test must have images and classes like those"):
         fit(TRAIN, test=other, config=CONFIG)
-    with pytest.raises(ValueError, match="input_shape must be at least 12 x 12 pixels"):
+    with pytest.raises(
+        ValueError, match=r"at least 12 x 12 pixels, got .*\. Write images\.resized\(12, 12\), or"
+    ):
         fit(TRAIN, config=classifier.Config(net="lenet", batch_size=8))
     state = classifier.init(random.key(0), CONFIG, TRAIN)
     with pytest.raises(ValueError, match=r"batch.labels must be torch.int64.*labels.long"):
