@@ -18,7 +18,7 @@ from funcrl.core.checks import require
 from funcrl.core.resolve import resolve_config, resolve_seeds
 from funcrl.io.checkpoint import load, save
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.folders import check_folder, clear
+from funcrl.io.folders import check_folder, clear, discard
 from funcrl.io.locks import only_writer
 from funcrl.io.plots import epoch_curve
 from funcrl.io.settings import read_json, run_folder, settings_from, versions
@@ -50,7 +50,7 @@ def fit_into(
     """Fit one independent agent a seed, and leave a folder that `open_fit` opens.
 
     `config.json` and `metrics.csv` are there from the first epoch on, `checkpoint/states.safetensors` and `curve.png`
-    after the last one.
+    after the last one. What is cut off before the first epoch leaves no folder that was not there.
 
     Args:
         folder: Where to; made where there is none.
@@ -81,10 +81,10 @@ def fit_into(
     resolve_config("train", module, config, len(seeds))
     device = checks.device("train", device)
     check(images.train, images.test, config, num_epochs)
-    module.init(
-        random.key(0, "cpu"), lanes.first(config), images.train
-    )  # complains of a network that does not fit
+    # Complains of a network that does not fit.
+    module.init(random.key(0, "cpu"), lanes.first(config), images.train)
     folder = Path(folder)
+    is_new = not folder.exists()
     check_folder(folder, replace)
     settings = {
         "command": command,
@@ -119,6 +119,8 @@ def fit_into(
             )
         finally:
             rows.close()
+            if is_new:  # and nothing is in it where it was cut off before the first epoch
+                discard(folder)
         num_done = next(iter(found.metrics.values())).shape[1]
         (folder / STATES).parent.mkdir(exist_ok=True)
         save(folder / STATES, found.states, {"algorithm": algorithm, "epochs": str(num_done)})

@@ -16,7 +16,7 @@ from funcrl import data, nets
 from funcrl.cli import epochs, main
 from funcrl.core import tree
 from funcrl.io import fit_into, open_fit, open_run
-from funcrl.supervised import classifier, images_for
+from funcrl.supervised import classifier, fitting, images_for
 from funcrl.supervised.judging import judged
 from tests.cli.conftest import run_eagerly
 from tests.cli.test_cli import run
@@ -159,6 +159,19 @@ def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, capsys, monke
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_ctrl_c_before_the_first_epoch_leaves_no_folder_but_one_that_was_there(
+    uncompiled, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(fitting.Work, "compile", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    (tmp_path / "empty").mkdir()
+    for folder in ("new", "empty"):
+        status, _, err = run(capsys, "train", "classifier", "digits", *TINY, "--out", folder)
+        assert status == 130
+        assert "interrupted: nothing was learnt yet" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -174,7 +187,10 @@ def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, capsys, monke
             "train-images-idx3-ubyte must hold 40 bytes, as its first ones say, got 39",
         ),
         (["classifier", "digits", "--net", "resnet"], "Did you mean 'resnet18'"),
-        (["classifier", "digits", "--net", "alexnet"], "input_shape must be at least 63 x 63 pixels"),
+        (
+            ["classifier", "digits", "--net", "nin"],
+            "at least 67 x 67 pixels, got (1, 32, 32). Write images.resized(67, 67), or --resize 67,67 on",
+        ),
         (
             ["classifier", "digits", "--batch-size", "2000"],
             "batch_size must be at most the number of images, 1438",
