@@ -17,9 +17,9 @@ from funcrl.cli.epochs import EpochProgress, summary
 from funcrl.cli.progress import say
 from funcrl.cli.running import Interrupt
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_seeds
 from funcrl.io import fit_into, open_fit
 from funcrl.supervised.fitting import Fit
-from funcrl.train.resolve import resolve_seeds
 
 
 @dataclasses.dataclass

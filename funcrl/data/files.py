@@ -8,16 +8,19 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.data.labelled import LabelledImages
 
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_CLASSES = 10
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_LARGEST_16_BIT = 2**16 - 1
 
 
 def idx(images: str | Path, labels: str | Path, num_classes: int | None = None) -> LabelledImages:
@@ -33,11 +36,15 @@ def idx(images: str | Path, labels: str | Path, num_classes: int | None = None) 
 
     Raises:
         FileNotFoundError: When a file is missing.
-        ValueError: When a file is none of this format, cut off, or they do not fit together.
+        ValueError: When a file is none of this format, cut off, they do not fit together, or a label is no class.
     """
     pixels, classes = _idx(Path(images), 3), _idx(Path(labels), 1)
     hold = f"hold a label for each of {len(pixels)} images"
     require(len(classes) == len(pixels), "data.idx", str(labels), hold, len(classes))
+    if num_classes is not None:
+        checks.integer("data.idx", "num_classes", num_classes, 1)
+        largest = int(classes.max(initial=0))
+        require(largest < num_classes, "data.idx", str(labels), f"hold labels below {num_classes}", largest)
     return LabelledImages(np.float32(pixels[:, None]) / 255, classes.astype(np.int64), num_classes)
 
 
@@ -97,6 +104,9 @@ def cifar10(*files: str | Path) -> LabelledImages:
 def folder(root: str | Path, *, size: Sequence[int] | None = None, grey: bool = False) -> LabelledImages:
     """Return the images of a folder that holds a folder for each class, classes by name in the order of the alphabet.
 
+    Pixels are divided by the largest value of their depth, 255 or 65535. Hidden files and folders, whose names begin
+    with a dot, are left out.
+
     Args:
         root: `"pets"`, with `pets/cat/1.png` and `pets/dog/2.jpg`.
         size: `(H, W)` to bring all images to; without, they must have one size already.
@@ -104,18 +114,19 @@ def folder(root: str | Path, *, size: Sequence[int] | None = None, grey: bool = 
 
     Raises:
         FileNotFoundError: When there is no such folder.
-        ValueError: When it holds no class, a class no image, or a file is no image or has another size than the first.
+        ValueError: When it holds no class, a class no image, or a file is no image, has neither 8 nor 16 bits, or has
+            another size than the first.
         ModuleNotFoundError: Without Pillow, which `pip install "funcrl[render]"` brings.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"data.folder: root must be a folder that is there, got {str(root)!r}.")
-    classes = sorted(path for path in root.iterdir() if path.is_dir())
+    classes = class_folders(root)
     require(len(classes) > 0, "data.folder", str(root), "hold a folder for each class", "none")
-    pixels: list[NDArray[np.uint8]] = []
+    pixels: list[NDArray[np.unsignedinteger[Any]]] = []
     labels: list[int] = []
     for label, one in enumerate(classes):
-        files = sorted(path for path in one.iterdir() if path.suffix.lower() in _ENDINGS)
+        files = image_files(one)
         require(len(files) > 0, "data.folder", str(one), f"hold images ({', '.join(_ENDINGS)})", "none")
         for path in files:
             image = _image(path, size, grey)
@@ -127,10 +138,23 @@ def folder(root: str | Path, *, size: Sequence[int] | None = None, grey: bool = 
             require(image.shape == first, "data.folder", str(path), hold, image.shape, instead)
             pixels.append(image)
             labels.append(label)
-    return LabelledImages(np.float32(np.stack(pixels)) / 255, labels, len(classes))
+    scaled = [np.float32(image) / np.iinfo(image.dtype).max for image in pixels]
+    return LabelledImages(np.stack(scaled), labels, len(classes))
 
 
-def _image(path: Path, size: Sequence[int] | None, grey: bool) -> NDArray[np.uint8]:
+def class_folders(root: Path) -> list[Path]:
+    """Return the folders in a folder, by name, without hidden ones: notebooks and version control leave such."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def image_files(root: Path) -> list[Path]:
+    """Return the images in a folder, by name, without hidden ones."""
+    files = (path for path in root.iterdir() if path.suffix.lower() in _ENDINGS)
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _image(path: Path, size: Sequence[int] | None, grey: bool) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the pixels, `[C, H, W]`, of 8 or 16 bits as they are in the file."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ModuleNotFoundError as error:
@@ -139,11 +163,18 @@ def _image(path: Path, size: Sequence[int] | None, grey: bool) -> NDArray[np.uin
         ) from error
     try:
         with Image.open(path) as opened:
-            image = opened.convert("L" if grey else "RGB")
+            mode = opened.mode
+            deep = mode.startswith(("I", "F"))  # Pillow clips these at 255 where they become L or RGB
+            image = opened.convert("F" if deep else "L" if grey else "RGB")
     except (OSError, SyntaxError, UnidentifiedImageError) as error:
         raise ValueError(f"data.folder: {path} must be an image, got an error: {error}.") from error
     if size is not None:
         image = image.resize((int(size[1]), int(size[0])), Image.Resampling.BILINEAR)
+    if deep:
+        shades = np.rint(np.asarray(image, dtype=np.float32))
+        fine = mode != "F" and shades.min() >= 0 and shades.max() <= _LARGEST_16_BIT
+        require(fine, "data.folder", str(path), "have 8 or 16 bits a pixel", f"an image of mode {mode}")
+        return shades.astype(np.uint16)[None].repeat(1 if grey else 3, axis=0)
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if grey else array.transpose(2, 0, 1)
 

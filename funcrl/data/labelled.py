@@ -38,6 +38,9 @@ class LabelledImages:
         shape = tuple(images.shape)
         instead = "Grey images need an axis: images[:, None]." if images.ndim == 3 else ""
         checks.require(images.ndim == 4 and images.numel() > 0, name, "images", hold, shape, instead)
+        broken = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+        found = f"NaN or infinity in {broken} of {len(images)}"
+        checks.require(not broken, name, "images", "hold finite pixels", found)
         inside = bool(((images >= 0) & (images <= 1)).all())
         span = (float(images.min()), float(images.max()))
         instead = "Divide by the largest value, images / 255 for bytes."

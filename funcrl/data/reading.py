@@ -11,7 +11,7 @@ from typing import Any
 from funcrl.core import checks, random
 from funcrl.core.checks import require
 from funcrl.data.digits import digits
-from funcrl.data.files import cifar10, folder, idx
+from funcrl.data.files import cifar10, class_folders, folder, idx, image_files
 from funcrl.data.labelled import LabelledImages
 
 NAMES = {"digits": digits}
@@ -132,10 +132,11 @@ def _found(source: str | Path, size: Sequence[int] | None, grey: bool) -> _Found
         train = cifar10(*(root / name for name in batches))
         test = cifar10(root / "test_batch.bin") if "test_batch.bin" in names else None
         return _Found(train, test, "cifar10", _numbered(train))
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if folders == _SPLITS:
+    folders = class_folders(root)
+    if {path.name for path in folders} == _SPLITS:
         return _folders_found(root, size, grey)
     if folders:
+        _refuse_parts(root, folders)
         train = folder(root, size=size, grey=grey)
         return _Found(train, None, "folders", _classes(root))
     pickled = "data_batch_1" in names
@@ -153,6 +154,15 @@ def _refuse(source: str | Path, root: Path) -> None:
         f"data.read: source must be {', '.join(NAMES)} or a folder that is there, got {str(source)!r}. {instead}"
         f"Nothing is downloaded. A folder may hold {_understood()}."
     )
+
+
+def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
+    """Complain of parts of a data set under other names than `train` and `test`."""
+    parts = [path.name for path in folders if class_folders(path) and not image_files(path)]
+    hold = "hold train and test and no other part, or a folder for each class with images in it"
+    learnt = next((name for name in parts if name.lower().startswith("train")), parts[0] if parts else "")
+    instead = f"Rename them, or write {str(root / learnt)!r} to hold back a share of that."
+    require(not parts, "data.read", str(root), hold, parts, instead)
 
 
 def _understood() -> str:
@@ -188,7 +198,7 @@ def _folders_found(root: Path, size: Sequence[int] | None, grey: bool) -> _Found
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+    return tuple(path.name for path in class_folders(root))
 
 
 def _numbered(images: LabelledImages) -> tuple[str, ...]:

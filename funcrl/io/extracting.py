@@ -11,6 +11,7 @@ import torch
 from funcrl import envs
 from funcrl.core import tree
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_seeds
 from funcrl.io.checkpoints import Checkpoints
 from funcrl.io.folders import check_folder
 from funcrl.io.locks import only_writer
@@ -22,7 +23,6 @@ from funcrl.train.cores import most_processes
 from funcrl.train.outcome import make_result
 from funcrl.train.plan import groups_of
 from funcrl.train.programs import example_carry
-from funcrl.train.resolve import resolve_seeds
 from funcrl.train.saving import Part
 from funcrl.train.shards import listed
 from funcrl.train.sweep import ENV, is_number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from funcrl import data, supervised
-from funcrl.core import checks, random, tree
+from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_config, resolve_seeds
 from funcrl.io.checkpoint import load, save
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.folders import check_folder, clear
+from funcrl.io.folders import check_folder, clear, discard
 from funcrl.io.locks import only_writer
 from funcrl.io.plots import epoch_curve
 from funcrl.io.settings import read_json, run_folder, settings_from, versions
 from funcrl.io.tables import FIT, Table, matrix, read_table
 from funcrl.supervised.fitting import check
 from funcrl.supervised.judging import judged
-from funcrl.train.resolve import resolve_seeds
+from funcrl.supervised.resolve import resolve_algorithm
 
 STATES = "checkpoint/states.safetensors"
 
@@ -37,7 +38,7 @@ def fit_into(
     *,
     algorithm: str = "classifier",
     config: Any = None,
-    seeds: Sequence[int] = range(8),
+    seeds: Iterable[int] = range(8),
     num_epochs: int = 40,
     device: torch.device | str = "cpu",
     backend: str = "inductor",
@@ -49,13 +50,13 @@ def fit_into(
     """Fit one independent agent a seed, and leave a folder that `open_fit` opens.
 
     `config.json` and `metrics.csv` are there from the first epoch on, `checkpoint/states.safetensors` and `curve.png`
-    after the last one.
+    after the last one. What is cut off before the first epoch leaves no folder that was not there.
 
     Args:
         folder: Where to; made where there is none.
         images: From `data.read`, or `supervised.images_for`.
         algorithm: A name in `supervised.ALGORITHMS`.
-        config: Its settings; the defaults without.
+        config: Its settings; the defaults without. A float may hold one value a seed.
         seeds: One a lane.
         num_epochs: At least 1.
         device: Where to compute.
@@ -69,19 +70,27 @@ def fit_into(
         ValueError: When the folder is not free, or what `supervised.fit` would refuse; nothing is written then.
         OSError: When it cannot be written.
     """
-    module = resolve_supervised("train", algorithm)
+    if not isinstance(images, data.Split):
+        raise TypeError(
+            f"fit_into: images must be a Split, got a {type(images).__name__}. Write data.read(folder), or fit(images)."
+        )
+    checks.known("train", "algorithm", algorithm, supervised.ALGORITHMS)
+    module = supervised.ALGORITHMS[algorithm]
     config = module.Config() if config is None else config
     seeds = resolve_seeds("train", seeds)
+    resolve_config("train", module, config, len(seeds))
     device = checks.device("train", device)
-    check(images.train, images.test, config, seeds, num_epochs)
-    module.init(random.key(0, "cpu"), config, images.train)  # complains of a network that does not fit
+    check(images.train, images.test, config, num_epochs)
+    # Complains of a network that does not fit.
+    module.init(random.key(0, "cpu"), lanes.first(config), images.train)
     folder = Path(folder)
+    is_new = not folder.exists()
     check_folder(folder, replace)
     settings = {
         "command": command,
         "algorithm": algorithm,
         "data": images.description,
-        "config": {field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        "config": {field.name: _listed(getattr(config, field.name)) for field in dataclasses.fields(config)},
         "seeds": list(seeds),
         "num_epochs": num_epochs,
         "device": str(device),
@@ -100,7 +109,7 @@ def fit_into(
             found = supervised.fit(
                 images.train,
                 test=images.test,
-                algorithm=module,
+                algorithm=algorithm,
                 config=config,
                 seeds=seeds,
                 num_epochs=num_epochs,
@@ -110,12 +119,19 @@ def fit_into(
             )
         finally:
             rows.close()
+            if is_new:  # and nothing is in it where it was cut off before the first epoch
+                discard(folder)
         num_done = next(iter(found.metrics.values())).shape[1]
         (folder / STATES).parent.mkdir(exist_ok=True)
         save(folder / STATES, found.states, {"algorithm": algorithm, "epochs": str(num_done)})
         title = f"{algorithm} {images.description['source']}, {len(seeds)} seeds"
         epoch_curve(found.metrics, judged(found.metrics).name, title, folder / "curve.png")
     return found
+
+
+def _listed(value: Any) -> Any:
+    """Return a setting as JSON can hold it, where it is an array with one value a seed."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 class _Rows:
@@ -156,7 +172,7 @@ class SavedFit:
     @cached_property
     def algorithm(self) -> ModuleType:
         """What has learnt."""
-        return resolve_supervised("open_fit", self.settings["algorithm"])
+        return resolve_algorithm("open_fit", self.settings["algorithm"])
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -185,7 +201,7 @@ class SavedFit:
         shape, num_classes = self.settings["data"]["shape"], self.settings["data"]["num_classes"]
         blank = torch.zeros((1, *shape), dtype=torch.float32, device="cpu")
         like = data.LabelledImages(blank, [0], num_classes)
-        one = self.algorithm.init(random.key(0, "cpu"), self.config, like)
+        one = self.algorithm.init(random.key(0, "cpu"), lanes.first(self.config), like)
         return load(path, like=tree.map(lambda x: x.expand(len(self.seeds), *x.shape), one))
 
     def state(self, seed: int) -> Any:
@@ -238,16 +254,6 @@ def open_fit(folder: str | Path, config: Any = None) -> SavedFit:
     if config is None:
         own = settings["config"].get("network") is not None
         require(not own, "open_fit", "config", "be given where the network is one's own", None)
-        kind = resolve_supervised("open_fit", settings["algorithm"]).Config
+        kind = resolve_algorithm("open_fit", settings["algorithm"]).Config
         config = settings_from("open_fit", kind, settings["config"])
     return SavedFit(folder, settings, config)
-
-
-def resolve_supervised(function: str, name: str) -> ModuleType:
-    """Return the module of what learns from images, by its name.
-
-    Raises:
-        ValueError: When there is none of that name.
-    """
-    checks.known(function, "algorithm", name, supervised.ALGORITHMS)
-    return supervised.ALGORITHMS[name]

@@ -103,6 +103,13 @@ def clear(folder: Path) -> None:
         path.rmdir()
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder in which nothing has come to be; only while it is held by `only_writer`."""
+    if _is_free(folder):
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def is_own(name: str) -> bool:
     """Return whether a name in the folder of a run or sweep is that of one of its files or folders."""
     inside = _PROGRAM.match(name)

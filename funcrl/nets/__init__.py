@@ -25,6 +25,7 @@ from funcrl.nets.templates import Network, Params, Pure
 from funcrl.nets.within_agents import (
     begin_whole,
     buffers_of,
+    check_module,
     learning,
     observed,
     own,
@@ -48,6 +49,7 @@ __all__ = [
     "begin_whole",
     "buffers_of",
     "check_lanes",
+    "check_module",
     "check_output",
     "cnn",
     "device_of",

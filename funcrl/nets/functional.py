@@ -7,6 +7,7 @@ read. `init` makes parameters from a key, `apply` runs the module with parameter
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,10 @@ def check_output(
         ValueError: When the network cannot take the input, or returns another shape.
     """
     hold = f"map {observations_in_words(space)} to [B, {size}]"
-    output = output_on_zeros(function, argument, network, params, space, hold)
+    device = device_of(params)
+    given = lambda: (inputs.example(space, (3,), device),)
+    own = isinstance(network, Pure)
+    output = output_on_zeros(function, argument, hold, network, params, given, check_mapped=own)
     if not isinstance(output, Tensor):
         require(False, function, argument, hold, type(output).__name__, "Return one tensor.")
     found = [str(length) for length in output.shape]
@@ -149,38 +153,45 @@ def check_output(
 
 
 def output_on_zeros(
-    function: str, argument: str, network: Network, params: Params, space: spaces.Space[Any], hold: str
+    function: str,
+    argument: str,
+    hold: str,
+    network: Network,
+    params: Params,
+    given: Callable[[], tuple[Any, ...]],
+    *,
+    check_mapped: bool,
 ) -> Any:
-    """Return what a network makes of three observations of a space.
+    """Return what a network puts out where all of its numbers are zeros.
 
     Args:
         function: Who complains.
-        argument: How the user calls the network.
-        network: The template.
-        params: Its parameters.
-        space: Of one observation.
+        argument: How the user calls the network: `"config.actor"`.
         hold: What the network has to do, in the words of an error.
+        network: The template.
+        params: All of its numbers, of one lane.
+        given: Returns what the module's `forward` takes.
+        check_mapped: Whether to check that it runs in many lanes, see `check_lanes`.
 
     Raises:
-        ValueError: When it cannot take them.
+        ValueError: When it cannot take what it is given, or not in many lanes.
     """
-    device = device_of(params)
-    shapes = {name: (x.shape, x.dtype) for name, x in params.items()}
+    shapes = {name: (x.shape, x.dtype, x.device) for name, x in params.items()}
 
     # `init` may be mapped itself, and what a module cannot do in many lanes is to be said in other words than what it
     # cannot do at all. So it is run on zeros where nothing is mapped.
     def run() -> Any:
         numbers = {
-            name: torch.zeros(shape, dtype=dtype, device=device) for name, (shape, dtype) in shapes.items()
+            name: torch.zeros(x, dtype=dtype, device=device) for name, (x, dtype, device) in shapes.items()
         }
-        zeros = inputs.example(space, (3,), device)
+        values = given()
         try:
-            output = apply(network, numbers, zeros)
+            output = apply(network, numbers, *values)
         except Exception as error:  # whatever a user's forward raises
             reason = str(error).splitlines()[0]
             raise ValueError(f"{function}: {argument} must {hold}, got an error: {reason}.") from error
-        if isinstance(network, Pure):
-            check_lanes(function, argument, network, numbers, zeros)
+        if check_mapped and isinstance(network, Pure):
+            check_lanes(function, argument, network, numbers, *values)
         return output
 
     return untraced(run)

@@ -78,7 +78,7 @@ def _tied_once(network: nn.Module, state_dict: Mapping[str, Any], prefix: str) -
         name = first.setdefault(id(value), path)
         one, other = (state_dict.get(f"{prefix}{each}") for each in (name, path))
         if name != path and one is not None and other is not None:
-            same = torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+            same = torch.equal(*(torch.as_tensor(x, dtype=torch.float64, device="cpu") for x in (one, other)))
             hold = f"hold the same numbers for {name} and {path}, which are tied"
             require(same, "nets.pretrained", "state_dict", hold, "others")
             del left[f"{prefix}{path}"]

@@ -35,14 +35,23 @@ def own(function: str, argument: str, network: nn.Module | None, space: spaces.S
     Raises:
         TypeError: When it is something else.
     """
-    if network is not None and not isinstance(network, nn.Module):
-        raise TypeError(
-            f"{function}: {argument} must be an nn.Module, got {network!r}. Write nn.Linear(4, 2)."
-        )
+    check_module(function, argument, network)
     if network is None:
         return None
     one = inputs.example(space, (), torch.device("cpu"))
     return _with_axes(pure(network), tuple(leaf.ndim for leaf in tree.leaves(one)))
+
+
+def check_module(function: str, argument: str, network: object) -> None:
+    """Check that a person's own network is a module, where there is one.
+
+    Raises:
+        TypeError: When it is something else.
+    """
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(
+            f"{function}: {argument} must be an nn.Module, got {network!r}. Write nn.Linear(4, 2)."
+        )
 
 
 @functools.cache

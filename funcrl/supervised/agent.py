@@ -5,6 +5,7 @@ An algorithm's own file says what its network puts out and what its loss is, and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -22,9 +23,9 @@ class Batch:
     """Rows to learn from."""
 
     images: Tensor
-    """`[B, C, H, W]` in [0, 1]"""
+    """`[B, C, H, W]` float32 in [0, 1]"""
     labels: Any = ()
-    """`[B]` int64; may be left out where nothing looks at them"""
+    """`[B]` int64 in [0, classes); may be left out where nothing looks at them"""
 
 
 @tree.struct
@@ -43,6 +44,8 @@ class State:
     """the algorithm's settings; their floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
+    shape: tuple[int, int, int] = tree.static()
+    """`(C, H, W)` of an image"""
     network: nets.Pure = tree.static()
     rates: descending.Rates = tree.static()
     """which numbers learn at another rate, or not at all"""
@@ -56,7 +59,13 @@ keeps after"""
 
 
 def begin(
-    kind: type[S], key: Tensor, config: Any, network: nn.Module, metrics: Iterable[str], **fixed: Any
+    kind: type[S],
+    key: Tensor,
+    config: Any,
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    metrics: Iterable[str],
+    **fixed: Any,
 ) -> S:
     """Make a state that has learnt nothing.
 
@@ -65,17 +74,20 @@ def begin(
         key: `[2]` int32.
         config: Settings; floats may be numbers or 0-d tensors.
         network: What is trained.
+        shape: `(C, H, W)` of the images that it will be given.
         metrics: Names of its figures.
         **fixed: What this kind of state holds beyond others.
 
     Raises:
-        ValueError: When a pattern of `frozen` describes nothing, or all.
+        ValueError: When the network has no parameters, or a pattern of `frozen` describes nothing, or all.
     """
-    name = _name(config)
+    name = f"{_name(config)}.init"
     config = tree.map(lambda x: torch.as_tensor(x, dtype=torch.float32, device=key.device), config)
     pure = nets.pure(network)
     k_params, k_steps = random.split(key, 2)
     params, buffers = nets.begin(pure, k_params)
+    found = f"a {type(network).__name__} without"
+    checks.require(len(params) > 0, name, "config.network", "have parameters", found)
     rates = descending.rates(name, config, {**params, **buffers}, nets.without_gradient({"": pure}))
     return kind(
         params=params,
@@ -85,6 +97,7 @@ def begin(
         key=k_steps,
         config=config,
         metrics=dict.fromkeys(metrics, torch.full((), torch.nan, dtype=torch.float32, device=key.device)),
+        shape=shape,
         network=pure,
         rates=rates,
         **fixed,
@@ -154,30 +167,36 @@ def output(state: State, hold: str, *inputs: Any) -> Any:
     Args:
         state: Of which it is the network.
         hold: What it has to do, in the words of an error.
-        *inputs: What it is given.
+        *inputs: What it is given; a shape stands for zeros.
 
     Raises:
         ValueError: When it cannot take them.
     """
-    numbers, name = {**state.params, **state.buffers}, f"{_name(state.config)}.init"
-    try:
-        made = nets.run(state.network, state.params, state.buffers, *inputs, train=False)[0]
-    except Exception as error:  # whatever a user's forward raises
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name}: config.network must {hold}, got an error: {reason}.") from error
-    if state.config.network is not None:
-        nets.check_lanes(name, "config.network", state.network, numbers, *inputs)
-    return made
+    numbers, device = {**state.params, **state.buffers}, state.step.device
+
+    def given() -> tuple[Any, ...]:
+        zeros = functools.partial(torch.zeros, dtype=torch.float32, device=device)
+        return tuple(zeros(x) if isinstance(x, tuple) else x for x in inputs)
+
+    where = f"{_name(state.config)}.init", "config.network"
+    own = state.config.network is not None
+    return nets.output_on_zeros(*where, hold, state.network, numbers, given, check_mapped=own)
 
 
-def check_images(function: str, batch: Batch) -> None:
-    """Check that a batch holds images.
+def check_images(function: str, state: State, batch: Batch) -> None:
+    """Check that a batch holds images like those that a state was made for, as far as shape and type say it.
 
     Raises:
         ValueError: When it does not.
     """
-    shape = tuple(batch.images.shape)
-    checks.require(batch.images.ndim == 4, function, "batch.images", "be [B, C, H, W]", shape)
+    images = batch.images
+    found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    fine = isinstance(images, Tensor) and images.ndim == 4 and len(images) > 0
+    hold = f"be [B, {', '.join(map(str, state.shape))}] with at least one image"
+    checks.require(fine and tuple(images.shape[1:]) == state.shape, function, "batch.images", hold, found)
+    instead = "Write images.float(), / 255 for bytes."
+    is_float = images.dtype == torch.float32
+    checks.require(is_float, function, "batch.images", "be torch.float32", images.dtype, instead)
 
 
 def _optimizer(config: Any) -> optim.Optimizer:

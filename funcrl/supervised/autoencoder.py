@@ -74,8 +74,10 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
         data: What it will learn from, of which only the images' shape is read.
 
     Raises:
-        ValueError: When the network cannot take such images, or does not put out such.
+        ValueError: When the network cannot take such images, has no parameters, or does not put out such.
+        TypeError: When the network is no module.
     """
+    nets.check_module("autoencoder.init", "config.network", config.network)
     if config.network is None:
         width = config.width or {"cnn": 32, "mlp": 256}[config.net]
         code = config.latent_size * (2 if config.variational else 1)
@@ -84,7 +86,7 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
         )
     else:
         network = _halves(config.network)
-    state = agent.begin(State, key, config, network, METRICS)
+    state = agent.begin(State, key, config, network, data.shape, METRICS)
     _check(state, data.shape)
     return state
 
@@ -121,15 +123,23 @@ def loss(
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on L; the batch's labels are not looked at."""
-    agent.check_images("autoencoder.update", batch)
+    """Take one gradient step on L; the batch's labels are not looked at.
+
+    Raises:
+        ValueError: When the batch holds no image, or images of another shape or type than `init` was given.
+    """
+    agent.check_images("autoencoder.update", state, batch)
     after, figures, beside = agent.descend(state, batch, loss)
     figures |= beside
     return tree.replace(after, metrics={name: figures[name] for name in METRICS})
 
 
 def evaluate(state: State, batch: Batch) -> dict[str, Tensor]:
-    """Return the `loss`, the squared `error` and the `kl`, `[B]` each, of the network as it is used: z = μ."""
+    """Return the `loss`, the squared `error` and the `kl`, `[B]` each, of the network as it is used: z = μ.
+
+    Raises: see `update`.
+    """
+    agent.check_images("autoencoder.evaluate", state, batch)
     code = _used(state, "encoder", batch.images)
     return _figures(state, batch.images, decode(state, _moments(state, code)[0]), code)
 
@@ -157,28 +167,31 @@ def _figures(state: State, images: Tensor, output: Tensor, code: Tensor) -> dict
     return {"loss": error + state.config.kl_weight * kl, "error": error, "kl": kl}
 
 
-@functools.cache
 def _halves(network: nn.Module) -> Autoencoder:
     children = dict(network.named_children())
     hold = "be a module with children encoder and decoder"
     fine = {"encoder", "decoder"} <= children.keys()
     checks.require(fine, "autoencoder.init", "config.network", hold, sorted(children))
-    return Autoencoder(children["encoder"], children["decoder"])
+    return _of_halves(children["encoder"], children["decoder"])
+
+
+@functools.cache
+def _of_halves(encoder: nn.Module, decoder: nn.Module) -> Autoencoder:
+    return Autoencoder(encoder, decoder)
 
 
 def _check(state: State, shape: tuple[int, ...]) -> None:
     name, image = "autoencoder.init", ", ".join(map(str, shape))
-    device = nets.device_of(state.params)
     hold = f"have an encoder from [B, {image}] to [B, latent]"
     if state.config.variational:
         hold = f"have an encoder from [B, {image}] to [B, 2 · latent]"
-    code = agent.output(state, hold, "encoder", torch.zeros((2, *shape), dtype=torch.float32, device=device))
+    code = agent.output(state, hold, "encoder", (2, *shape))
     found = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
     fine = isinstance(code, Tensor) and code.ndim == 2 and len(code) == 2
     fine = fine and not (state.config.variational and code.shape[1] % 2)
     checks.require(fine, name, "config.network", hold, found)
     latent = _moments(state, code)[0]
     hold = f"have a decoder from [B, {latent.shape[1]}] to [B, {image}]"
-    output = agent.output(state, hold, "decoder", latent)
+    output = agent.output(state, hold, "decoder", tuple(latent.shape))
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     checks.require(found == (2, *shape), name, "config.network", hold, found)

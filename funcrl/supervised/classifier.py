@@ -73,17 +73,21 @@ def init(key: Tensor, config: Config, data: LabelledImages) -> State:
         data: What it will learn from, of which only the images' shape and the number of classes are read.
 
     Raises:
-        ValueError: When there are no labels, or the network cannot take such images, or puts out another number than
-            there are classes.
+        ValueError: When there are no labels, or the network cannot take such images, has no parameters, or puts out
+            another number than there are classes.
+        TypeError: When the network is no module.
     """
     name, num_classes = "classifier.init", data.num_classes
     checks.require(
         num_classes > 0, name, "data", "have labels", data, "Write LabelledImages(images, labels)."
     )
-    network = config.network or named(config.net, config.width, data.shape, num_classes)
-    state = agent.begin(State, key, config, network, METRICS, num_classes=num_classes)
+    nets.check_module(name, "config.network", config.network)
+    network = config.network
+    if network is None:
+        network = named(config.net, config.width, data.shape, num_classes)
+    state = agent.begin(State, key, config, network, data.shape, METRICS, num_classes=num_classes)
     hold = f"map [B, {', '.join(map(str, data.shape))}] to [B, {num_classes}]"
-    output = agent.output(state, hold, torch.zeros((2, *data.shape), dtype=torch.float32, device=key.device))
+    output = agent.output(state, hold, (2, *data.shape))
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     checks.require(found == (2, num_classes), name, "config.network", hold, found)
     return state
@@ -108,8 +112,18 @@ def loss(
 
 
 def update(state: State, batch: Batch) -> State:
-    """Take one gradient step on L."""
-    _check(batch)
+    """Take one gradient step on L.
+
+    Args:
+        state: Of which the network is.
+        batch: Images of the shape that `init` was given, and their labels in [0, classes). What labels are is not known
+            while a program is compiled, so that nobody looks: those out of range end in torch's own error, or on a GPU
+            in that of CUDA.
+
+    Raises:
+        ValueError: When the batch holds none, or tensors of another shape or type.
+    """
+    _check("classifier.update", state, batch)
     after, figures, output = agent.descend(state, batch, loss)
     accuracy = (output.argmax(dim=-1) == batch.labels).to(torch.float32).mean()
     figures["accuracy"] = accuracy
@@ -117,7 +131,11 @@ def update(state: State, batch: Batch) -> State:
 
 
 def evaluate(state: State, batch: Batch) -> dict[str, Tensor]:
-    """Return the `loss` and whether each answer is `right`, `[B]` each, of the network as it is used."""
+    """Return the `loss` and whether each answer is `right`, `[B]` each, of the network as it is used.
+
+    Args, Raises: see `update`.
+    """
+    _check("classifier.evaluate", state, batch)
     output = logits(state, batch.images)
     return {
         "loss": F.cross_entropy(output, batch.labels, reduction="none"),
@@ -139,11 +157,10 @@ def named(net: str, width: int, shape: tuple[int, int, int], num_classes: int) -
     return getattr(images, net)(shape, num_classes, **how)  # type: ignore[no-any-return]
 
 
-def _check(batch: Batch) -> None:
-    # No number in the sentence: to torch.compile it may be a symbol, which has no text.
-    name, size = "classifier.update", batch.images.shape[:1]
-    agent.check_images(name, batch)
-    labels = batch.labels
+def _check(name: str, state: State, batch: Batch) -> None:
+    # The number of images is not in the sentence: to torch.compile it may be a symbol, which has no text.
+    agent.check_images(name, state, batch)
+    labels, size = batch.labels, batch.images.shape[:1]
     found = tuple(labels.shape) if isinstance(labels, Tensor) else labels
     checks.require(found == tuple(size), name, "batch.labels", "be one an image, [B]", found)
     instead = "Write labels.long()."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcrl.core import checks, jit, random, tree
+from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
-from funcrl.data import LabelledImages
+from funcrl.core.resolve import resolve_config, resolve_seeds
+from funcrl.data import LabelledImages, Split
 from funcrl.supervised import classifier
 from funcrl.supervised.agent import Batch
+from funcrl.supervised.resolve import resolve_algorithm, resolve_images
 
 EVALUATED_AT_ONCE = 256
 """images of a lane in one call"""
@@ -42,12 +44,12 @@ class Fit:
 
 
 def fit(
-    data: LabelledImages,
+    data: LabelledImages | Split,
     *,
     test: LabelledImages | None = None,
-    algorithm: ModuleType = classifier,
+    algorithm: str | ModuleType = classifier,
     config: Any = None,
-    seeds: Sequence[int] = range(8),
+    seeds: Iterable[int] = range(8),
     num_epochs: int = 10,
     device: torch.device | str = "cpu",
     backend: str = "inductor",
@@ -59,12 +61,12 @@ def fit(
     left out, others in each epoch. The images lie on the device once, for all lanes.
 
     Args:
-        data: What to learn from.
+        data: What to learn from; a `Split` has what to judge by too.
         test: What to judge by; nothing by default.
-        algorithm: A module with `Config`, `METRICS`, `init(key, config, data)`, `update(state, batch)`,
+        algorithm: A name in `supervised.ALGORITHMS`, or a module with `Config`, `METRICS`, `init(key, config, data)`, `update(state, batch)`,
             `evaluate(state, batch)`, which returns figures of each image, `[B]` by name, and `JUDGED`, which says as
             what the mean of each of them is reported.
-        config: Its settings; the defaults without.
+        config: Its settings; the defaults without. A float may be a list or a tensor `[S]`, one value a seed.
         seeds: One a lane.
         num_epochs: At least 1.
         device: Where to compute.
@@ -73,7 +75,9 @@ def fit(
             epoch where it returns True.
 
     Raises:
-        ValueError: When the two data sets are not of one kind, or there are fewer images than a batch has.
+        ValueError: When the two data sets are not of one kind, there are fewer images than a batch has, or the values of
+            a setting are not as many as seeds.
+        TypeError: When an argument is of another kind.
 
     >>> from funcrl import data
     >>> train, test = data.digits().split(1500, random.key(0))
@@ -83,9 +87,11 @@ def fit(
     torch.Size([2, 1])
     """
     device = checks.device("fit", device)
-    config = algorithm.Config() if config is None else config
-    check(data, test, config, seeds, num_epochs)
-    work = Work(algorithm, config, data, test, seeds, device, backend)
+    module, numbers = resolve_algorithm("fit", algorithm), resolve_seeds("fit", seeds)
+    train, test = resolve_images("fit", data, test)
+    config = resolve_config("fit", module, config, len(numbers))
+    check(train, test, config, num_epochs)
+    work = Work(module, config, train, test, numbers, device, backend)
     began = time.perf_counter()
     work.compile()
     compiled = time.perf_counter()
@@ -100,19 +106,16 @@ def fit(
         metrics={name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]},
         compile_seconds=compiled - began,
         run_seconds=seconds,
-        images_per_second=len(seeds) * len(rows) * work.num_batches * config.batch_size / seconds,
+        images_per_second=len(numbers) * len(rows) * work.num_batches * config.batch_size / seconds,
     )
 
 
-def check(
-    data: LabelledImages, test: LabelledImages | None, config: Any, seeds: Sequence[int], num_epochs: int
-) -> None:
+def check(data: LabelledImages, test: LabelledImages | None, config: Any, num_epochs: int) -> None:
     """Check what `fit` takes, without starting anything.
 
     Args, Raises: see `fit`.
     """
     checks.integer("fit", "num_epochs", num_epochs, 1)
-    require(len(seeds) > 0, "fit", "seeds", "hold at least one integer", seeds)
     hold = f"be at most the number of images, {len(data)}"
     require(config.batch_size <= len(data), "fit", "config.batch_size", hold, config.batch_size, "Lower it.")
     if test is not None:
@@ -138,7 +141,10 @@ class Work:
         self.num_batches = len(data) // config.batch_size
         keys = torch.stack([random.key(seed, "cpu") for seed in seeds]).to(device)
         k_agent, self._k_order = torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
-        states = torch.vmap(lambda key: algorithm.init(key, config, data))(k_agent)
+        own = lanes.Lanes(config)
+        values = [column.to(device) for column in own.values]
+        begin = lambda key, values: algorithm.init(key, own.one(values), data)
+        states = torch.vmap(begin)(k_agent, values)
         self.states = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), states)
         self._images, self._labels = data.on(device)
         self._test = None if test is None else test.on(device)
@@ -178,10 +184,10 @@ class Work:
         shuffle, learn = make(order, (0, 0, None)), make(step, (0, 0, *shared))
         self._shuffle = shuffle.bind(self._order, self._k_order, self._epoch)
         given = (self._images, self._labels, self._first)
-        lanes, own = len(self._order), ((self.states, self._sums), self._order)
+        num_lanes, own = len(self._order), ((self.states, self._sums), self._order)
         image_bytes = self._images[0].numel() * self._images.element_size()
         large = self._size * image_bytes >= LARGE_BATCH and self._images.device.type == "cpu"
-        if large and lanes % jit.LANES_AT_ONCE == 0:
+        if large and num_lanes % jit.LANES_AT_ONCE == 0:
             self.learn = learn.bind_in_turns(jit.LANES_AT_ONCE, own, given)
         else:
             self.learn = learn.bind(*own, *given)

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from funcrl import data
-from funcrl.core import random
+from funcrl.core import lanes, random
 
 _LARGER = {"digits": (32, 32)}
 """of images so small that not every network takes them: the size that LeNet, VGG and DenseNet were made for, or near it"""
@@ -46,7 +46,7 @@ def images_for(
     if size is not None or str(source) not in _LARGER:
         return found
     try:
-        algorithm.init(random.key(0, "cpu"), config, found.train)
+        algorithm.init(random.key(0, "cpu"), lanes.first(config), found.train)
     except ValueError:  # where that is not because of the size, it will be raised again
         return data.read(source, size=_LARGER[str(source)], **how)
     return found

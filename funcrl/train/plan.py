@@ -15,11 +15,12 @@ from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_config, resolve_seeds
 from funcrl.envs.checking import check_returns
 from funcrl.train.cores import most_processes, resolve_processes
 from funcrl.train.learnt import Learnt, learnt_by
 from funcrl.train.loops import Loop, loop_of
-from funcrl.train.resolve import resolve_algorithm, resolve_config, resolve_env, resolve_seeds
+from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.shards import Shard, groups, shard_size, share_out
 
 DEFAULT_STEPS = 500_000

@@ -17,13 +17,14 @@ from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core import checks, lanes, random, tree
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_config
 from funcrl.train import acting
 from funcrl.train.carry import Carry, Report
 from funcrl.train.collect import Collector
 from funcrl.train.host_collect import HostCollector
 from funcrl.train.learnt import Learnt
 from funcrl.train.loops import loop_of
-from funcrl.train.resolve import num_envs, resolve_algorithm, resolve_config, resolve_env
+from funcrl.train.resolve import num_envs, resolve_algorithm, resolve_env
 from funcrl.train.stages import Binding, Evaluations, Stage, evaluate
 
 

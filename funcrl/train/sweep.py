@@ -15,10 +15,11 @@ from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core import checks
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_seeds
 from funcrl.train.loops import loop_of
 from funcrl.train.plan import Plan, plan_lanes
 from funcrl.train.progress import Callback
-from funcrl.train.resolve import resolve_algorithm, resolve_env, resolve_seeds
+from funcrl.train.resolve import resolve_algorithm, resolve_env
 from funcrl.train.result import Result
 from funcrl.train.training import execute
 

@@ -16,7 +16,7 @@ from funcrl import data, nets
 from funcrl.cli import epochs, main
 from funcrl.core import tree
 from funcrl.io import fit_into, open_fit, open_run
-from funcrl.supervised import classifier, images_for
+from funcrl.supervised import classifier, fitting, images_for
 from funcrl.supervised.judging import judged
 from tests.cli.conftest import run_eagerly
 from tests.cli.test_cli import run
@@ -112,6 +112,17 @@ def test_a_loaded_seed_gives_the_same_logits_bit_for_bit(tmp_path):
     assert torch.allclose(network.eval()(x), expected, atol=1e-5)
 
 
+def test_one_value_a_seed_is_kept_in_the_folder(uncompiled, tmp_path):
+    config = classifier.Config(net="mlp", width=4, batch_size=512, learning_rate=torch.tensor([0.0, 0.5]))
+    found = fit_into(tmp_path / "run", data.read("digits"), config=config, seeds=[1, 4], num_epochs=1)
+    saved = open_fit(tmp_path / "run")
+    assert saved.config.learning_rate == saved.settings["config"]["learning_rate"] == [0.0, 0.5]
+    for name, leaf in tree.named_leaves(found.states).items():
+        assert torch.equal(leaf, tree.named_leaves(saved.states)[name]), name
+    with pytest.raises(TypeError, match="fit_into: images must be a Split, got a LabelledImages"):
+        fit_into(tmp_path / "other", data.digits())
+
+
 def test_a_run_is_refused_replaced_and_repeated(finished, uncompiled, capsys):
     first, again = str(finished[0]), ["train", "--config", str(finished[0])]
     before = (finished[0] / "metrics.csv").read_bytes()
@@ -148,6 +159,19 @@ def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, capsys, monke
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_ctrl_c_before_the_first_epoch_leaves_no_folder_but_one_that_was_there(
+    uncompiled, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(fitting.Work, "compile", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    (tmp_path / "empty").mkdir()
+    for folder in ("new", "empty"):
+        status, _, err = run(capsys, "train", "classifier", "digits", *TINY, "--out", folder)
+        assert status == 130
+        assert "interrupted: nothing was learnt yet" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -163,7 +187,10 @@ def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, capsys, monke
             "train-images-idx3-ubyte must hold 40 bytes, as its first ones say, got 39",
         ),
         (["classifier", "digits", "--net", "resnet"], "Did you mean 'resnet18'"),
-        (["classifier", "digits", "--net", "alexnet"], "input_shape must be at least 63 x 63 pixels"),
+        (
+            ["classifier", "digits", "--net", "nin"],
+            "at least 67 x 67 pixels, got (1, 32, 32). Write images.resized(67, 67), or --resize 67,67 on",
+        ),
         (
             ["classifier", "digits", "--batch-size", "2000"],
             "batch_size must be at most the number of images, 1438",

@@ -44,11 +44,12 @@ def test_idx_is_read(tmp_path, compress):
         (packed(PIXELS[0]), None, "images must be an IDX file of bytes with 3 axes"),
         (gzip.compress(packed(PIXELS), mtime=0)[:-9], None, "images must be a whole gzip file"),
         (None, packed(np.uint8([1])), "labels must hold a label for each of 2 images, got 1"),
+        (None, packed(np.uint8([12, 1])), "labels must hold labels below 10, got 12"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path, images, labels, message):
     with pytest.raises(ValueError, match=message):
-        data.idx(*written(tmp_path, images, labels))
+        data.idx(*written(tmp_path, images, labels), num_classes=10)
 
 
 def test_cifar_is_read_and_its_pickles_are_not(tmp_path):
@@ -85,6 +86,39 @@ def test_folders_are_classes(tmp_path):
     assert labels.tolist() == [0, 1]
     assert images[:, :, 0, 0].tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     assert data.folder(tmp_path, size=(6, 5), grey=True).shape == (1, 6, 5)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_images_of_16_bits_are_not_clipped(tmp_path, mode):
+    shades = np.uint16([[0, 300, 40000], [65535, 257, 1]])
+    path = tmp_path / "cat" / "1.png"
+    path.parent.mkdir()
+    if mode == "I;16":
+        Image.fromarray(shades).save(path)
+    else:  # as Pillow opens the format PGM
+        path.write_bytes(b"P5 3 2 65535\n" + shades.astype(">u2").tobytes())
+    with Image.open(path) as opened:
+        assert opened.mode == mode
+    expected = torch.from_numpy(np.float32(shades) / 65535)
+    assert torch.equal(data.folder(tmp_path, grey=True).on(CPU)[0], expected[None, None])
+    assert torch.equal(data.folder(tmp_path).on(CPU)[0], expected.expand(1, 3, 2, 3))
+    smaller = data.folder(tmp_path, size=(1, 1), grey=True).on(CPU)[0]
+    assert torch.allclose(smaller.mean(), expected.mean(), atol=0.1)
+
+
+def test_images_of_another_depth_are_refused(tmp_path):
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(np.float32([[0.5]])).save(tmp_path / "cat" / "1.png", format="TIFF")
+    with pytest.raises(ValueError, match=r"1\.png must have 8 or 16 bits a pixel, got 'an image of mode F'"):
+        data.folder(tmp_path)
+
+
+def test_hidden_files_and_folders_are_no_classes_and_no_images(tmp_path):
+    picture(tmp_path / "cat" / "1.png", (0, 0, 255))
+    (tmp_path / "cat" / "._1.png").write_bytes(b"of another system")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    found = data.folder(tmp_path)
+    assert (len(found), found.num_classes) == (1, 1)
 
 
 def test_damaged_folders_are_named(tmp_path):
@@ -132,6 +166,14 @@ def test_resized_images_keep_their_labels_and_lie_within_bounds():
     assert torch.equal(larger.on(CPU)[1], data.digits().on(CPU)[1])
     with pytest.raises(ValueError, match="size must be"):
         larger.resized(0, 3)
+
+
+@pytest.mark.parametrize("pixel", [torch.nan, torch.inf])
+def test_pixels_must_be_finite(pixel):
+    images = torch.ones(5, 1, 4, 4)
+    images[3, 0, 1, 2] = pixel
+    with pytest.raises(ValueError, match=r"hold finite pixels, got 'NaN or infinity in 1 of 5'\.$"):
+        data.LabelledImages(images)
 
 
 def test_images_without_labels_stay_without():

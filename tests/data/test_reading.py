@@ -67,6 +67,7 @@ def test_folders_are_classes_with_names_and_may_be_split_already(tmp_path):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             picture(tmp_path / part / name / "1.png", (0, 0, 255))
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     found = data.read(tmp_path, grey=True)
     assert (found.classes, len(found.train), len(found.test)) == (("cat", "dog"), 2, 2)
     assert found.train.shape == (1, 3, 4)
@@ -75,6 +76,17 @@ def test_folders_are_classes_with_names_and_may_be_split_already(tmp_path):
     (tmp_path / "test" / "dog").rename(tmp_path / "test" / "fox")
     with pytest.raises(ValueError, match=r"must hold the classes of .*train, cat, dog, got \['cat', 'fox'\]"):
         data.read(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [("test", "train", "val"), ("Test", "Train"), ("train",)])
+def test_parts_of_other_names_are_named(tmp_path, parts):
+    for part in parts:
+        (tmp_path / part).mkdir()
+        picture(tmp_path / part / "cat" / "1.png", (0, 0, 255))
+    with pytest.raises(ValueError, match="must hold train and test and no other part") as caught:
+        data.read(tmp_path)
+    learnt = tmp_path / ("train" if "train" in parts else "Train")
+    assert f"got {list(parts)}. Rename them, or write {str(learnt)!r} to hold back" in str(caught.value)
 
 
 def test_test_images_of_another_shape_are_refused(tmp_path):

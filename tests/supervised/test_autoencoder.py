@@ -262,9 +262,17 @@ def test_what_does_not_fit_is_refused():
         autoencoder.init(KEY, odd, IMAGES)
     state = autoencoder.init(KEY, SMALL, IMAGES)
     with pytest.raises(
-        ValueError, match=r"autoencoder\.update: batch\.images must be \[B, C, H, W\], got \(2, 9, 8\)"
+        ValueError, match=r"autoencoder\.update: batch\.images must be \[B, 2, 9, 8\] .*, got \(2, 9, 8\)"
     ):
         autoencoder.update(state, autoencoder.Batch(batch().images[0]))
+    with pytest.raises(ValueError, match=r"autoencoder\.evaluate: batch\.images must be torch\.float32"):
+        autoencoder.evaluate(state, autoencoder.Batch(batch().images.double()))
+    for network in ("mlp", nn.Linear):
+        with pytest.raises(TypeError, match=r"config\.network must be an nn\.Module, got"):
+            autoencoder.init(KEY, tree.replace(SMALL, network=network), IMAGES)
+    nothing = nn.ModuleDict({"encoder": nn.Flatten(), "decoder": nn.Unflatten(1, (2, 9, 8))})
+    with pytest.raises(ValueError, match=r"autoencoder\.init: config\.network must have parameters"):
+        autoencoder.init(KEY, tree.replace(SMALL, network=nothing), IMAGES)
 
 
 @pytest.mark.parametrize(

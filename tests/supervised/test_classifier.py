@@ -74,6 +74,55 @@ def test_a_lane_is_the_seed_alone_and_keys_alone_decide():
     assert not torch.equal(both.states.params["0.weight"][0], both.states.params["0.weight"][1])
 
 
+@pytest.mark.parametrize("rates", [[0.0, 0.01], torch.tensor([0.0, 0.01])])
+def test_a_float_may_hold_one_value_a_seed(rates):
+    both, alone = fitted([5, 6], learning_rate=rates), fitted([6])
+    for name, leaf in tree.named_leaves(both.states).items():
+        assert torch.allclose(leaf[1], tree.named_leaves(alone.states)[name][0], atol=1e-5), name
+    first = torch.vmap(lambda key: classifier.init(random.split(key, 2)[0], CONFIG, TRAIN))
+    before = first(torch.stack([random.key(5), random.key(6)])).params["5.weight"]
+    after = both.states.params["5.weight"]
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+    with pytest.raises(ValueError, match=r"fit: config\.learning_rate must .* each of 3 lanes .*, got \[2\]"):
+        fitted([5, 6, 7], learning_rate=rates)
+    with pytest.raises(ValueError, match="learning_rate must lie in"):
+        fitted([5, 6], learning_rate=[0.1, -0.1])
+
+
+def test_a_split_a_name_and_a_generator_are_taken():
+    split = data.read("digits")
+    how = {
+        "config": classifier.Config(net="mlp", width=4, batch_size=512),
+        "num_epochs": 1,
+        "backend": "eager",
+    }
+    found = fit(split, algorithm="classifier", seeds=(seed for seed in (3, 4)), **how)
+    expected = fit(split.train, test=split.test, seeds=[3, 4], **how)
+    assert torch.equal(found.metrics["test_accuracy"], expected.metrics["test_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"data": torch.zeros(3, 1, 8, 8)},
+            TypeError,
+            "data must be LabelledImages or a Split, got a Tensor",
+        ),
+        ({"test": torch.zeros(3, 1, 8, 8)}, TypeError, "test must be LabelledImages, got a Tensor"),
+        ({"data": data.read("digits"), "test": TEST}, ValueError, "test must be left out beside a Split"),
+        ({"seeds": 3}, TypeError, r"seeds must be several integers, got 3\. Write seeds=range\(3\)"),
+        ({"algorithm": "classifer"}, ValueError, "algorithm must be one of .* Did you mean 'classifier'"),
+        ({"algorithm": F}, TypeError, "algorithm must be a name or a module with Config, .* without Config"),
+        ({"config": {"net": "mlp"}}, TypeError, r"config must be a classifier\.Config, got {'net': 'mlp'}"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(change, error, message):
+    with pytest.raises(error, match=f"fit: {message}"):
+        fit(**{"data": TRAIN, "config": CONFIG, **change})
+
+
 def test_large_images_are_learnt_from_two_lanes_after_two_and_the_same(monkeypatch):
     calls = []
     bind_in_turns = jit.Jit.bind_in_turns
@@ -208,6 +257,43 @@ def test_a_network_that_does_not_fit_is_refused(network, message):
         classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
 
 
+@pytest.mark.parametrize("network", ["lenet", nn.Linear])
+def test_a_network_that_is_no_module_is_refused(network):
+    with pytest.raises(TypeError, match=r"classifier\.init: config\.network must be an nn\.Module, got"):
+        classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
+
+
+@pytest.mark.parametrize("network", [nn.Flatten(), nn.Sequential()])
+def test_a_network_without_parameters_is_refused(network):
+    with pytest.raises(ValueError, match=r"classifier\.init: config\.network must have parameters, got"):
+        classifier.init(random.key(0), classifier.Config(network=network), TRAIN)
+
+
+@pytest.mark.parametrize("verb", ["update", "evaluate"])
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(8, 3, 6, 6), None, r"images must be \[B, 1, 6, 6\] .*, got \(8, 3, 6, 6\)"),
+        (torch.zeros(8, 1, 6, 7), None, r"images must be \[B, 1, 6, 6\] .*, got \(8, 1, 6, 7\)"),
+        (torch.zeros(0, 1, 6, 6), None, r"images must be .* with at least one image, got \(0, 1, 6, 6\)"),
+        ([[0.0]], None, r"images must be \[B, 1, 6, 6\] .*, got 'list'"),
+        (torch.zeros(8, 1, 6, 6, dtype=torch.float64), None, r"images must be torch\.float32.*images\.float"),
+        (torch.zeros(8, 1, 6, 6, dtype=torch.uint8), None, r"images must be torch\.float32.*images\.float"),
+        (torch.zeros(8, 1, 6, 6), torch.zeros(7, dtype=torch.int64), r"labels must be one an image, \[B\]"),
+        (torch.zeros(8, 1, 6, 6), torch.zeros(8), r"labels must be torch\.int64.*labels\.long"),
+    ],
+)
+def test_a_batch_of_another_kind_is_refused_by_each_lane_too(verb, images, labels, message):
+    rows = classifier.Batch(images, torch.zeros(8, dtype=torch.int64) if labels is None else labels)
+    function = getattr(classifier, verb)
+    state = classifier.init(random.key(0), CONFIG, TRAIN)
+    with pytest.raises(ValueError, match=rf"classifier\.{verb}: batch\.{message}"):
+        function(state, rows)
+    states = torch.vmap(lambda key: classifier.init(key, CONFIG, TRAIN))(random.split(random.key(0), 2))
+    with pytest.raises(ValueError, match=rf"classifier\.{verb}: batch\.{message}"):
+        torch.vmap(lambda state: function(state, rows))(states)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(
         ValueError, match=r"config.batch_size must be at most the number of images, 30, got 64"
@@ -216,7 +302,9 @@ def test_what_does_not_fit_is_refused():
     other = data.LabelledImages(torch.zeros(2, 1, 6, 6), [0, 1])
     with pytest.raises(ValueError, match=r"test must have images and classes like those"):
         fit(TRAIN, test=other, config=CONFIG)
-    with pytest.raises(ValueError, match="input_shape must be at least 12 x 12 pixels"):
+    with pytest.raises(
+        ValueError, match=r"at least 12 x 12 pixels, got .*\. Write images\.resized\(12, 12\), or"
+    ):
         fit(TRAIN, config=classifier.Config(net="lenet", batch_size=8))
     state = classifier.init(random.key(0), CONFIG, TRAIN)
     with pytest.raises(ValueError, match=r"batch.labels must be torch.int64.*labels.long"):

@@ -65,7 +65,10 @@ def output_size(function: str, network: nn.Module, params: nets.Params, space: s
         ValueError: When it cannot take a context, or returns no vector.
     """
     hold = f"map {nets.observations_in_words(space)} to features [B, d]"
-    output = nets.output_on_zeros(function, "config.network", network, params, space, hold)
+    given = lambda: (nets.inputs.example(space, (3,), nets.device_of(params)),)
+    output = nets.output_on_zeros(
+        function, "config.network", hold, network, params, given, check_mapped=False
+    )
     found = tuple(output.shape)
     require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
     return int(found[1])

@@ -84,7 +84,8 @@ def _built(function: str, make: Callable[[], nn.Module], shape: tuple[int, ...])
     if network is None and takes(LARGEST):
         least = bisect.bisect_left(range(LARGEST), True, lo=1, key=takes)
         hold = f"be at least {least} x {least} pixels"
-        require(False, function, "input_shape", hold, shape, "Enlarge the images.")
+        instead = f"Write images.resized({least}, {least}), or --resize {least},{least} on the command line."
+        require(False, function, "input_shape", hold, shape, instead)
     return shaped(make, shape) if network is None else network
 
 
