@@ -61,7 +61,7 @@ def _check_layers(network: nn.Module) -> None:
             "network",
             "know the sizes of its layers",
             called,
-            "Run it on an observation first, or write nn.Linear(4, 64).",
+            "Write nets.images.shaped(lambda: nn.Sequential(...), (4,)), or nn.Linear(4, 64).",
         )
         require(
             getattr(layer, "max_norm", None) is None

@@ -268,7 +268,7 @@ class Computed(nn.Module):
     [
         (
             nn.Sequential(nn.LazyLinear(3)),
-            r"know the sizes of its layers, got '0 \(LazyLinear\)'\. Run it on an obs",
+            r"know the sizes of its layers, got '0 \(LazyLinear\)'\. Write nets\.images\.shaped",
         ),
         (
             nn.Sequential(nn.Embedding(4, 3, max_norm=1.0)),
