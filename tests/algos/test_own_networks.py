@@ -13,9 +13,10 @@ from funcrl.algos import REGISTRY, dqn, ppo, sac
 from funcrl.core import random, tree
 from funcrl.io import load, save
 from funcrl.train import train
-from tests.algos.table import OffPolicy, OnPolicy
+from tests.algos.table import OffPolicy, Online, OnPolicy
 
 CARTPOLE, PENDULUM = envs.make("CartPole-v1"), envs.make("Pendulum-v1")
+DIGITS = envs.make("DigitsBandit-v0")
 
 
 class Centred(nn.Module):
@@ -51,6 +52,19 @@ def off_policy(name, env, **settings):
     return OffPolicy(name, REGISTRY[name].Config(**own), env)
 
 
+class OfImages(Centred):
+    """The same for images."""
+
+    def forward(self, x):
+        assert x.ndim == 4
+        return super().forward(x.flatten(1))
+
+
+def bandit(name, network, **settings):
+    config = REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, network=network, **settings)
+    return Online(name, config, DIGITS)
+
+
 ACTOR_CRITIC = {"actor": Centred(4, 2), "critic": Centred(4, 1)}
 CASES = {
     "ppo": on_policy("ppo", num_minibatches=1, **ACTOR_CRITIC),
@@ -60,6 +74,8 @@ CASES = {
     "rainbow": off_policy("rainbow", CARTPOLE, network=Centred(4, 2 * 5), num_atoms=5),
     "sac": off_policy("sac", PENDULUM, actor=Centred(3, 2), critic=OfBoth(4, 1)),
     "td3": off_policy("td3", PENDULUM, actor=Centred(3, 1), critic=OfBoth(4, 1)),
+    "neural_epsilon_greedy": bandit("neural_epsilon_greedy", OfImages(64, 10)),
+    "neural_thompson": bandit("neural_thompson", OfImages(64, 3)),
     "discrete_sac": off_policy("discrete_sac", CARTPOLE, actor=Centred(4, 2), critic=Centred(4, 2)),
 }
 

@@ -58,7 +58,7 @@ def feature_network(
     return activated(body, activation)
 
 
-def output_size(function: str, network: nn.Module, params: nets.Params, space: spaces.Space[Any]) -> int:
+def output_size(function: str, network: nets.Network, params: nets.Params, space: spaces.Space[Any]) -> int:
     """Return the number of features of an own network, by running it once on zeros.
 
     Raises:
@@ -66,9 +66,7 @@ def output_size(function: str, network: nn.Module, params: nets.Params, space: s
     """
     hold = f"map {nets.observations_in_words(space)} to features [B, d]"
     given = lambda: (nets.inputs.example(space, (3,), nets.device_of(params)),)
-    output = nets.output_on_zeros(
-        function, "config.network", hold, network, params, given, check_mapped=False
-    )
+    output = nets.output_on_zeros(function, "config.network", hold, network, params, given, check_mapped=True)
     found = tuple(output.shape)
     require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
     return int(found[1])

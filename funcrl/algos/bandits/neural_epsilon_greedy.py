@@ -25,6 +25,7 @@ from funcrl.algos.bandits import contexts
 from funcrl.algos.bandits.contexts import Interactions, Memory
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration, schedules
+from funcrl.optim import descending
 
 DEFAULT_STEPS = contexts.DEFAULT_STEPS
 LOOP = "online"
@@ -92,13 +93,15 @@ class State:
     """its floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
-    network: nn.Module = tree.static()
+    network: nets.Network = tree.static()
+    rates: descending.Rates = tree.static()
+    """which numbers take no gradient"""
 
 
 METRICS = ("loss", "estimated_value", "epsilon", "grad_norm")
 
 
-def loss(params: nets.Params, network: nn.Module, batch: Interactions) -> tuple[Tensor, Tensor]:
+def loss(params: nets.Params, network: nets.Network, batch: Interactions) -> tuple[Tensor, Tensor]:
     """(2): mean squared error of the predicted reward, of the chosen actions only.
 
     Args:
@@ -118,7 +121,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
     function = "neural_epsilon_greedy.init"
     space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
-    network = config.network
+    network = nets.own(function, "config.network", config.network, space)
     if network is None:
         network = nets.for_observations(
             space,
@@ -129,18 +132,20 @@ def init(key: Tensor, config: Config, env: object) -> State:
             output_gain=0.01,
         )
     k_params, k_updates = random.split(key, 2)
-    params = nets.init(network, k_params)
+    params = nets.begin_whole(network, k_params)
+    rates = descending.Rates(without_gradient=nets.without_gradient({"": network}))
     nets.check_output(function, "config.network", network, params, space, num_actions)
     config = beginning.settings(config, key)
     return State(
         params=params,
-        optimizer=_optimizer(config).init(params),
+        optimizer=descending.begin(_optimizer(config), params, rates),
         memory=contexts.empty(config.memory_size, space, key.device),
         step=torch.zeros((), dtype=torch.int32, device=key.device),
         key=k_updates,
         config=config,
         metrics=beginning.no_metrics(METRICS, key),
         network=network,
+        rates=rates,
     )
 
 
@@ -161,23 +166,22 @@ def update(state: State, batch: Transition) -> State:
     contexts.check_batch("neural_epsilon_greedy.update", batch, config.num_envs)
     memory = contexts.remember(state.memory, batch.obs, batch.action, batch.reward)
     drawn = contexts.recall(memory, random.fold_in(state.key, state.step), config.batch_size)
-    differentiate = torch.func.grad_and_value(loss, has_aux=True)
-    grads, (error, chosen) = differentiate(state.params, state.network, drawn)
-    updates, optimizer = _optimizer(config).update(grads, state.optimizer, state.params)
-    return State(
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer,
+    network, params = nets.learning(state.network), nets.with_new_keys(state.network, state.params)
+    of = lambda params: loss(params, network, drawn)
+    after = descending.step(of, params, _optimizer(config), state.optimizer, state.rates)
+    seen = nets.observed(state.network, params, drawn.obs)
+    return tree.replace(
+        state,
+        params=descending.having_seen(after.params, seen, state.rates),
+        optimizer=after.optimizer,
         memory=memory,
         step=state.step + 1,
-        key=state.key,
-        config=config,
         metrics={
-            "loss": error,
-            "estimated_value": chosen.mean(),
+            "loss": after.value,
+            "estimated_value": after.beside.mean(),
             "epsilon": _epsilon(state),
-            "grad_norm": optim.global_norm(grads),
+            "grad_norm": after.grad_norm,
         },
-        network=state.network,
     )
 
 

@@ -32,6 +32,7 @@ from funcrl.algos.bandits import contexts
 from funcrl.algos.bandits.contexts import Interactions, Memory
 from funcrl.core import Transition, checks, random, tree
 from funcrl.ops import exploration
+from funcrl.optim import descending
 
 DEFAULT_STEPS = contexts.DEFAULT_STEPS
 LOOP = "online"
@@ -130,8 +131,10 @@ class State:
     """its floats are 0-d tensors here"""
     metrics: dict[str, Tensor]
     """0-d figures of the last update; NaN before the first"""
-    network: nn.Module = tree.static()
+    network: nets.Network = tree.static()
     head: nn.Module = tree.static()
+    rates: descending.Rates = tree.static()
+    """which numbers take no gradient"""
 
 
 METRICS = ("loss", "estimated_value", "uncertainty", "grad_norm")
@@ -201,7 +204,7 @@ def predict(belief: Posterior, phi: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss(
-    params: dict[str, nets.Params], network: nn.Module, head: nn.Module, batch: Interactions
+    params: dict[str, nets.Params], network: nets.Network, head: nn.Module, batch: Interactions
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """(4): mean squared error of the predicted reward, of the chosen actions only.
 
@@ -224,21 +227,22 @@ def init(key: Tensor, config: Config, env: object) -> State:
     """Make an agent."""
     function = "neural_thompson.init"
     space, num_actions = beginning.spaces_of(function, env, contexts.CHOOSES)
-    network = config.network
+    network = nets.own(function, "config.network", config.network, space)
     if network is None:
         network = contexts.feature_network(space, config.channels, config.hidden, config.activation)
     k_features, k_head, k_updates = random.split(key, 3)
-    params = {"features": nets.init(network, k_features)}
+    params = {"features": nets.begin_whole(network, k_features)}
     width = contexts.output_size(function, network, params["features"], space)
     head = nets.mlp((width,), (), num_actions, output_gain=0.01)
     params["head"] = nets.init(head, k_head)
+    rates = descending.Rates(without_gradient=nets.without_gradient({"features": network}))
     config = beginning.settings(config, key)
     size = width + 1
     eye = torch.eye(size, dtype=torch.float32, device=key.device).expand(num_actions, size, size)
     nothing = torch.zeros(num_actions, size, dtype=torch.float32, device=key.device)
     return State(
         params=params,
-        optimizer=_optimizer(config).init(params),
+        optimizer=descending.begin(_optimizer(config), params, rates),
         memory=contexts.empty(config.memory_size, space, key.device),
         moments=Moments(
             torch.zeros_like(eye), nothing, torch.zeros((), dtype=torch.float32, device=key.device)
@@ -250,6 +254,7 @@ def init(key: Tensor, config: Config, env: object) -> State:
         metrics=beginning.no_metrics(METRICS, key),
         network=network,
         head=head,
+        rates=rates,
     )
 
 
@@ -273,29 +278,31 @@ def update(state: State, batch: Transition) -> State:
     contexts.check_batch("neural_thompson.update", batch, config.num_envs)
     memory = contexts.remember(state.memory, batch.obs, batch.action, batch.reward)
     drawn = contexts.recall(memory, random.fold_in(state.key, state.step), config.batch_size)
-    differentiate = torch.func.grad_and_value(loss, has_aux=True)
-    grads, (error, (chosen, phi)) = differentiate(state.params, state.network, state.head, drawn)
-    updates, optimizer = _optimizer(config).update(grads, state.optimizer, state.params)
+    network, features = nets.learning(state.network), state.params["features"]
+    params = state.params | {"features": nets.with_new_keys(state.network, features)}
+    of = lambda params: loss(params, network, state.head, drawn)
+    after = descending.step(of, params, _optimizer(config), state.optimizer, state.rates)
+    seen = {"features": nets.observed(state.network, params["features"], drawn.obs)}
+    chosen, phi = after.beside
+    if isinstance(state.network, nets.Pure):
+        phi = _features(state, drawn.obs)  # as it is used, where that is not how it trains
     average = moments(state.moments, phi, drawn.action, drawn.reward, config.forgetting)  # type: ignore[arg-type]
     belief = posterior(average, memory.count, config.prior_precision)  # type: ignore[arg-type]
     spread = predict(belief, phi)[1].gather(-1, drawn.action.unsqueeze(-1))
-    return State(
-        params=optim.apply(state.params, updates),
-        optimizer=optimizer,
+    return tree.replace(
+        state,
+        params=descending.having_seen(after.params, seen, state.rates),
+        optimizer=after.optimizer,
         memory=memory,
         moments=average,
         posterior=belief,
         step=state.step + 1,
-        key=state.key,
-        config=config,
         metrics={
-            "loss": error,
+            "loss": after.value,
             "estimated_value": chosen.mean(),
             "uncertainty": (config.noise * spread).mean(),
-            "grad_norm": optim.global_norm(grads),
+            "grad_norm": after.grad_norm,
         },
-        network=state.network,
-        head=state.head,
     )
 
 
