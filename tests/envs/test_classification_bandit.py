@@ -204,7 +204,7 @@ def test_pictures():
         ((torch.zeros(2, 8, 8), [0, 1]), ValueError, r"images must be \[M, C, H, W\].*images\[:, None\]"),
         ((torch.zeros(0, 1, 8, 8), []), ValueError, "images must be"),
         ((torch.full((1, 1, 1, 1), 16.0), [0]), ValueError, "images must lie in .0, 1.*images / 255"),
-        ((torch.full((1, 1, 1, 1), torch.nan), [0]), ValueError, "images must lie in"),
+        ((torch.full((1, 1, 1, 1), torch.nan), [0]), ValueError, "images must hold finite pixels"),
         ((torch.zeros(2, 1, 1, 1), [0]), ValueError, "labels must be one an image"),
         ((torch.zeros(2, 1, 1, 1), [0.0, 1.0]), TypeError, "labels must be integers"),
         ((torch.zeros(2, 1, 1, 1), [-1, 1]), ValueError, "labels must lie in .0, 1., got .-1, 1."),
