@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +43,38 @@ def resolve_seeds(function: str, seeds: Iterable[int]) -> tuple[int, ...]:
 def _limit_seeds(function: str, count: int) -> None:
     instead = "For the one seed N write [N] (--seeds N, on the command line)."
     require(count <= 1_000_000, function, "seeds", "be at most a million", count, instead)
+
+
+def resolve_module(
+    function: str,
+    algorithm: str | ModuleType,
+    registry: Mapping[str, ModuleType],
+    needed: Sequence[str],
+    example: str,
+) -> ModuleType:
+    """Return the module of an algorithm given by name or as itself.
+
+    Args:
+        function: Who complains.
+        algorithm: What the user wrote.
+        registry: Modules by name.
+        needed: What a module must have.
+        example: A name to write instead.
+
+    Raises:
+        ValueError: When the name is unknown.
+        TypeError: When it is neither a name nor a module with what is needed.
+    """
+    if isinstance(algorithm, str):
+        checks.known(function, "algorithm", algorithm, registry)
+        return registry[algorithm]
+    missing = [name for name in needed if not hasattr(algorithm, name)]
+    if missing:
+        raise TypeError(
+            f"{function}: algorithm must be a name or a module with {', '.join(needed)}, "
+            f"got {algorithm!r} without {', '.join(missing)}. Write {example!r}."
+        )
+    return algorithm
 
 
 def resolve_config(function: str, algorithm: ModuleType, config: Any, num_lanes: int) -> Any:

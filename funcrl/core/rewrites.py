@@ -138,7 +138,7 @@ def _as_it_is(*arguments: Any, **options: Any) -> Any:
 
 def for_cpu() -> dict[Any, Callable[..., Any]]:
     """Return the compiler's own decompositions with these rewrites in front."""
-    table = internals.decompositions()
+    table = dict(internals.decompositions())  # a copy: other devices have the compiler's own
     aten = torch.ops.aten
     otherwise = table.get(aten.bmm.default, _as_it_is)
     one_otherwise = table.get(aten.mm.default, _as_it_is)

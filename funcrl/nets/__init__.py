@@ -10,6 +10,7 @@ from funcrl.nets.functional import (
     device_of,
     init,
     observations_in_words,
+    output_for,
     output_on_zeros,
 )
 from funcrl.nets.lanes import check_lanes
@@ -66,6 +67,7 @@ __all__ = [
     "noisy",
     "observations_in_words",
     "observed",
+    "output_for",
     "output_on_zeros",
     "own",
     "pretrained",

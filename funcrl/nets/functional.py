@@ -141,15 +141,21 @@ def check_output(
         ValueError: When the network cannot take the input, or returns another shape.
     """
     hold = f"map {observations_in_words(space)} to [B, {size}]"
-    device = device_of(params)
-    given = lambda: (inputs.example(space, (3,), device),)
-    own = isinstance(network, Pure)
-    output = output_on_zeros(function, argument, hold, network, params, given, check_mapped=own)
+    output = output_for(function, argument, hold, network, params, space)
     if not isinstance(output, Tensor):
         require(False, function, argument, hold, type(output).__name__, "Return one tensor.")
     found = [str(length) for length in output.shape]
     found[:1] = ["B"] if found[:1] == ["3"] else found[:1]
     require(tuple(output.shape) == (3, size), function, argument, hold, f"[{', '.join(found)}]")
+
+
+def output_for(
+    function: str, argument: str, hold: str, network: Network, params: Params, space: spaces.Space[Any]
+) -> Any:
+    """Return what a network makes of three observations of a space, see `output_on_zeros`."""
+    device = device_of(params)
+    given = lambda: (inputs.example(space, (3,), device),)
+    return output_on_zeros(function, argument, hold, network, params, given, check_mapped=True)
 
 
 def output_on_zeros(

@@ -49,18 +49,11 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         others = [axis for axis in range(x.ndim) if axis != 1]
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
-            several = x.numel() > self.num_features
+            count, hold = x.numel() // self.num_features, "have two numbers a channel to learn from"
             instead = "Take larger batches, or nn.LayerNorm."
-            require(
-                several,
-                "BatchNorm",
-                "input",
-                "have two numbers a channel to learn from",
-                tuple(x.shape),
-                instead,
-            )
+            require(count > 1, "BatchNorm", "input", hold, tuple(x.shape), instead)
             mean, variance = x.mean(others), x.var(others, correction=0)
-            self._follow(mean.detach(), variance.detach(), x.numel() // self.num_features)
+            self._follow(mean.detach(), variance.detach(), count)
         row = [1, -1, *[1] * (x.ndim - 2)]
         y = (x - mean.reshape(row)) * torch.rsqrt(variance + self.eps).reshape(row)
         y = y if self.weight is None else y * self.weight.reshape(row)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from funcrl.core import checks
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_module
 from funcrl.data import LabelledImages, Split
 from funcrl.supervised import autoencoder, classifier
 
@@ -21,17 +21,8 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
         ValueError: When the name is unknown.
         TypeError: When it is neither a name nor a module with what `fit` needs.
     """
-    if isinstance(algorithm, str):
-        checks.known(function, "algorithm", algorithm, ALGORITHMS)
-        return ALGORITHMS[algorithm]
     names = ("Config", "METRICS", "JUDGED", "init", "update", "evaluate")
-    missing = [name for name in names if not hasattr(algorithm, name)]
-    if missing:
-        raise TypeError(
-            f"{function}: algorithm must be a name or a module with {', '.join(names)}, "
-            f"got {algorithm!r} without {', '.join(missing)}. Write 'classifier'."
-        )
-    return algorithm
+    return resolve_module(function, algorithm, ALGORITHMS, names, "classifier")
 
 
 def resolve_images(function: str, data: Any, test: Any) -> tuple[LabelledImages, LabelledImages | None]:

@@ -13,6 +13,7 @@ from funcrl import algos, envs
 from funcrl.algos import planning
 from funcrl.core import checks, lanes
 from funcrl.core.checks import require
+from funcrl.core.resolve import resolve_module
 
 
 def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
@@ -26,15 +27,8 @@ def resolve_algorithm(function: str, algorithm: str | ModuleType) -> ModuleType:
         hold = "learn from experience"
         instead = f"Write solve({algorithm!r}, ...), or funcrl plan {algorithm} on the command line."
         require(algorithm not in planning.REGISTRY, function, "algorithm", hold, algorithm, instead)
-        checks.known(function, "algorithm", algorithm, algos.REGISTRY)
-        return algos.REGISTRY[algorithm]
-    names = ("LOOP", "Config", "State", "init", "act", "update")
-    missing = [name for name in names if not hasattr(algorithm, name)]
-    if missing:
-        raise TypeError(
-            f"{function}: algorithm must be a name or a module with {', '.join(names)}, "
-            f"got {algorithm!r} without {', '.join(missing)}. Write {next(iter(algos.REGISTRY))!r}."
-        )
+    names, example = ("LOOP", "Config", "State", "init", "act", "update"), next(iter(algos.REGISTRY))
+    algorithm = resolve_module(function, algorithm, algos.REGISTRY, names, example)
     remembers = hasattr(algorithm, "initial_carry")
     if remembers and not hasattr(algorithm, "remember"):
         raise TypeError(

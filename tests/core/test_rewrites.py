@@ -73,6 +73,7 @@ def test_the_compiler_is_given_the_rewrites():
 def test_where_the_compiler_cannot_be_told_tanh_is_decomposed(monkeypatch):
     monkeypatch.setattr(internals, "write_as", lambda name, expression: False)
     assert rewrites.for_cpu()[torch.ops.aten.tanh.default] is rewrites.tanh
+    assert internals.decompositions().get(torch.ops.aten.tanh.default) is not rewrites.tanh  # a GPU has those
 
 
 @pytest.mark.compiled

@@ -65,8 +65,7 @@ def output_size(function: str, network: nets.Network, params: nets.Params, space
         ValueError: When it cannot take a context, or returns no vector.
     """
     hold = f"map {nets.observations_in_words(space)} to features [B, d]"
-    given = lambda: (nets.inputs.example(space, (3,), nets.device_of(params)),)
-    output = nets.output_on_zeros(function, "config.network", hold, network, params, given, check_mapped=True)
+    output = nets.output_for(function, "config.network", hold, network, params, space)
     found = tuple(output.shape)
     require(len(found) == 2 and found[0] == 3, function, "config.network", hold, found)
     return int(found[1])
