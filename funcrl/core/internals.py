@@ -29,8 +29,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 __all__ = [
+    "BatchAxes",
     "CompilerError",
     "Generated",
+    "batch_axes",
+    "batching_rule",
     "call_natively",
     "compile_graph",
     "compiler_settings",
@@ -112,6 +115,69 @@ def look_alike(tensors: Sequence[Tensor]) -> Callable[..., bool]:
     except (ImportError, AttributeError, TypeError, RuntimeError):
         return lambda *others: False
     return check
+
+
+@dataclass(frozen=True)
+class BatchAxes:
+    """What `torch.vmap` is made of."""
+
+    enter: Callable[[int, str], int]
+    """from the length of an axis, and what random numbers are to do, to its level"""
+    leave: Callable[[], Any]
+    """the innermost axis"""
+    add: Callable[[Tensor, int, int], Tensor]
+    """from a tensor, an axis and a level to one in which the axis is not seen"""
+    remove: Callable[[Tensor, int, int, int], Tensor]
+    """from a tensor, a level, the length of the axis and its place to one in which it is"""
+
+
+@functools.cache
+def batch_axes() -> BatchAxes | None:
+    """Return the functions beneath `torch.vmap`; None where this torch has others."""
+    torch.vmap(torch.neg)(torch.zeros(1, dtype=torch.float32, device="cpu"))  # which loads what it needs once
+    inside = getattr(torch._C, "_functorch", None)
+    names = ("_vmap_increment_nesting", "_vmap_decrement_nesting", "_add_batch_dim", "_remove_batch_dim")
+    found: list[Any] = [getattr(inside, name, None) for name in names]
+    return None if None in found else BatchAxes(*found)
+
+
+Rule = Callable[..., tuple[Any, Any]]
+"""As `torch.library.register_vmap` takes it: from sizes, axes and arguments to the result and its axis."""
+
+
+def batching_rule(operator: Callable[..., Any], rule: Rule) -> Callable[..., Any] | None:
+    """Return what `torch.library.register_vmap` would make of a rule, several times faster.
+
+    Args:
+        operator: Of tensors and numbers to a tensor.
+        rule: For it.
+
+    Returns:
+        What the dispatcher is to be given with its keys; None where this torch has other functions.
+    """
+    inside = getattr(torch._C, "_functorch", None)
+    found: list[Any] = [getattr(inside, name, None) for name in ("peek_interpreter_stack", "_unwrap_batched")]
+    axes = batch_axes()
+    if None in found or axes is None:
+        return None
+    from torch._functorch.autograd_function import VmapInfo
+
+    (stack, unwrap), add = found, axes.add
+    batched = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
+
+    def apply(keys: Any, *args: Any) -> Any:
+        level = stack().level()
+        pairs = [unwrap(x, level) if isinstance(x, Tensor) else (x, None) for x in args]
+        sizes = [x.shape[axis] for x, axis in pairs if axis is not None]
+        with torch._C._ExcludeDispatchKeyGuard(batched):
+            if not sizes:
+                return operator(*args)
+            result, axis = rule(
+                VmapInfo(sizes[0], "error"), [axis for _, axis in pairs], *[x for x, _ in pairs]
+            )
+        return add(result, axis, level)
+
+    return apply
 
 
 @functools.cache

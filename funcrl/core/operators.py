@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from funcrl.core import internals
+
 _library: Any = torch.library.Library("funcrl", "DEF")  # type: ignore[no-untyped-call]
 names: list[str] = []
 """Those added so far."""
@@ -31,5 +33,10 @@ def add(
     names.append(name.removeprefix("funcrl::"))
     _library.impl(name, run, "CompositeExplicitAutograd")
     torch.library.register_fake(name, fake, lib=_library)
-    if lanes is not None:
+    if lanes is None:
+        return
+    rule = internals.batching_rule(getattr(torch.ops.funcrl, names[-1]).default, lanes)
+    if rule is None:
         torch.library.register_vmap(name, lanes, lib=_library)
+    else:
+        _library.impl(name, rule, "FuncTorchBatched", with_keyset=True)

@@ -9,6 +9,7 @@ of a dict differently: never pair the leaves of one with the structure of the ot
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, dataclass_transform
@@ -22,6 +23,11 @@ T = TypeVar("T")
 
 OPTREE_NAMESPACE = "funcrl"
 """Namespace in which structs are known to optree: `optree.tree_map(f, x, namespace="funcrl")`."""
+
+_IN_ORDER = "funcrl-in-order"
+"""The same for `map` and `leaves`, which take the values of a dict in the order in which they came into it."""
+_kept = contextlib.ExitStack()
+_kept.enter_context(optree.dict_insertion_ordered(True, namespace=_IN_ORDER))
 
 
 def static(*, default: Any = dataclasses.MISSING) -> Any:
@@ -81,12 +87,13 @@ def struct(cls: type[T]) -> type[T]:
         return list(zip(keys, children, strict=True)), context
 
     torch_pytree.register_pytree_node(frozen, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys)
-    optree.register_pytree_node(
-        frozen,
-        lambda value: (*flatten(value), leaf_names),
-        lambda context, children: unflatten(children, context),
-        namespace=OPTREE_NAMESPACE,
-    )
+    for namespace in (OPTREE_NAMESPACE, _IN_ORDER):
+        optree.register_pytree_node(
+            frozen,
+            lambda value: (*flatten(value), leaf_names),
+            lambda context, children: unflatten(children, context),
+            namespace=namespace,
+        )
     return frozen  # type: ignore[no-any-return]
 
 
@@ -96,7 +103,9 @@ def map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     >>> map(lambda x, y: x + y, {"a": 1}, {"a": 2})
     {'a': 3}
     """
-    return torch_pytree.tree_map(function, tree, *rest)
+    if torch.compiler.is_compiling():  # which can follow torch's own walk alone
+        return torch_pytree.tree_map(function, tree, *rest)
+    return optree.tree_map(function, tree, *rest, none_is_leaf=True, namespace=_IN_ORDER)
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -105,7 +114,9 @@ def leaves(tree: Any) -> list[Any]:
     >>> leaves({"b": 1, "a": (2, 3)})
     [1, 2, 3]
     """
-    return torch_pytree.tree_leaves(tree)
+    if torch.compiler.is_compiling():
+        return torch_pytree.tree_leaves(tree)
+    return optree.tree_leaves(tree, none_is_leaf=True, namespace=_IN_ORDER)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

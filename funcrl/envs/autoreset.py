@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.graphs import copy
 from funcrl.core.lanes import Lanes
 from funcrl.envs.stepping import Env, EnvState, advance, advance_all, reset, reset_all, restart
@@ -59,7 +60,7 @@ class Stepping:
         number = torch.zeros(keys.shape[0], dtype=torch.int32, device=keys.device)
         first = _keys(keys, number)
         if values:
-            envs = torch.vmap(lambda v, k: reset(self._lanes.one(v), k))(values, first)
+            envs = vmap(lambda v, k: reset(self._lanes.one(v), k))(values, first)
         else:
             envs = reset_all(self._env, first)
         # What is the same in every environment comes out of vmap as a view of one element.
@@ -71,11 +72,11 @@ class Stepping:
         if not values:
             return advance_all(self._env, envs, actions, keys)
         one = lambda v, e, a, k: advance(self._lanes.one(v), e, a, k)
-        return torch.vmap(one)(values, envs, actions, keys)
+        return vmap(one)(values, envs, actions, keys)
 
     def _begin_again(self, values: list[Tensor], envs: EnvState, keys: Tensor) -> EnvState:
         one = lambda v, e, k: restart(self._lanes.one(v), e, k)
-        return torch.vmap(one)(values, envs, keys)
+        return vmap(one)(values, envs, keys)
 
     def bare_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """Stay where the episode ended, with infos that have no masks."""
@@ -166,7 +167,7 @@ def unrolled(step: Callable[..., Any], values: list[Tensor], state: VectorState,
 
 
 def _keys(key: Tensor, count: Tensor) -> Tensor:
-    return torch.vmap(random.fold_in)(key, count)
+    return vmap(random.fold_in)(key, count)
 
 
 def masked(infos: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, random, tree
+from funcrl.core.batching import vmap
 from funcrl.envs.stepping import Env, initial_all, next_episode, transition_all
 from funcrl.envs.wrappers import StatefulWrapper, Wrapper, require_box, split_all
 from funcrl.ops.moments import Moments, merge_moments, moments
@@ -61,7 +62,7 @@ class NormalizeObservation(StatefulWrapper):
         """Return the first states; their observations are the first samples."""
         k_initial, k_observation = split_all(keys)
         inner = initial_all(self.env, k_initial)
-        raw = torch.vmap(self.env.observation)(inner, k_observation).to(torch.float32)
+        raw = vmap(self.env.observation)(inner, k_observation).to(torch.float32)
         begun = merge_moments(moments(tuple(raw.shape[1:]), keys.device), raw)
         return NormalizedState(inner, raw, _for_all(begun, raw.shape[0]))
 
@@ -76,7 +77,7 @@ class NormalizeObservation(StatefulWrapper):
         """Return the states that follow; their observations are new samples."""
         k_transition, k_observation = split_all(keys)
         inner = transition_all(self.env, states.inner, actions, k_transition)
-        raw = torch.vmap(self.env.observation)(inner, k_observation).to(torch.float32)
+        raw = vmap(self.env.observation)(inner, k_observation).to(torch.float32)
         if not self.updating:
             return NormalizedState(inner, raw, states.moments)
         merged = merge_moments(tree.index(states.moments, 0), raw)
@@ -141,14 +142,14 @@ class NormalizeReward(StatefulWrapper):
 
     def transition_all(self, states: Any, actions: Tensor, keys: Tensor) -> Any:
         """Return the states that follow; their discounted sums are new samples."""
-        k_transition, k_reward, *k_terminal = torch.vmap(
+        k_transition, k_reward, *k_terminal = vmap(
             lambda key: random.split(key, 2 if self.keep_past else 3), out_dims=1
         )(keys)
         inner = transition_all(self.env, states.inner, actions, k_transition)
-        reward = torch.vmap(self.env.reward)(states.inner, actions, inner, k_reward).to(torch.float32)
+        reward = vmap(self.env.reward)(states.inner, actions, inner, k_reward).to(torch.float32)
         past = self.gamma * states.discounted
         if not self.keep_past:
-            past = torch.where(torch.vmap(self.env.terminal)(inner, *k_terminal), 0.0, past)
+            past = torch.where(vmap(self.env.terminal)(inner, *k_terminal), 0.0, past)
         discounted = past + reward
         if not self.updating:
             return ScaledState(inner, discounted, reward, states.moments)

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import TimeStep, random, tree
+from funcrl.core.batching import vmap
 
 
 class Env(Protocol):
@@ -113,7 +114,7 @@ def restart_all(env: Env, state: EnvState, keys: Tensor) -> EnvState:
         keys: `[N, 2]` int32.
     """
     kept = tree.index(state, 0)
-    return torch.vmap(lambda key: restart(env, kept, key))(keys)
+    return vmap(lambda key: restart(env, kept, key))(keys)
 
 
 def advance(env: Env, state: EnvState, action: Tensor, key: Tensor) -> tuple[EnvState, TimeStep]:
@@ -163,8 +164,8 @@ def reset_all(env: Env, keys: Tensor) -> EnvState:
     Returns:
         `[N]` states.
     """
-    split = torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
-    return torch.vmap(lambda inner, key: _at_start(env, inner, key))(initial_all(env, split[0]), split[1])
+    split = vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
+    return vmap(lambda inner, key: _at_start(env, inner, key))(initial_all(env, split[0]), split[1])
 
 
 def advance_all(env: Env, states: EnvState, actions: Tensor, keys: Tensor) -> tuple[EnvState, TimeStep]:
@@ -182,29 +183,29 @@ def advance_all(env: Env, states: EnvState, actions: Tensor, keys: Tensor) -> tu
     Returns:
         `[N]` states after, and `[N]` time steps.
     """
-    k_transition, k_rest = torch.vmap(_step_keys)(keys)
+    k_transition, k_rest = vmap(_step_keys)(keys)
     inner = transition_all(env, states.inner, actions, k_transition)
     look = lambda state, action, inner, key: _look(env, state, action, inner, key)
-    return torch.vmap(look)(states, actions, inner, k_rest)
+    return vmap(look)(states, actions, inner, k_rest)
 
 
 def step_all(env: Env, states: EnvState, actions: Tensor, keys: Tensor) -> tuple[EnvState, TimeStep]:
     """Take one step in each of N environments that belong together, with autoreset, see `step`."""
     after, time_steps = advance_all(env, states, actions, keys)
-    fresh = torch.vmap(lambda state, key: restart(env, state, _reset_key(key)))(after, keys)
+    fresh = vmap(lambda state, key: restart(env, state, _reset_key(key)))(after, keys)
     return tree.where(time_steps.terminated | time_steps.truncated, fresh, after), time_steps
 
 
 def initial_all(env: Env, keys: Tensor) -> Any:
     """Return the first states of N environments: by the environment's own `initial_all`, if it has one."""
     own = getattr(env, "initial_all", None)
-    return torch.vmap(env.initial)(keys) if own is None else own(keys)
+    return vmap(env.initial)(keys) if own is None else own(keys)
 
 
 def transition_all(env: Env, states: Any, actions: Tensor, keys: Tensor) -> Any:
     """Return the states that follow: by the environment's own `transition_all`, if it has one."""
     own = getattr(env, "transition_all", None)
-    return torch.vmap(env.transition)(states, actions, keys) if own is None else own(states, actions, keys)
+    return vmap(env.transition)(states, actions, keys) if own is None else own(states, actions, keys)
 
 
 def next_episode(env: Env, state: Any, key: Tensor) -> Any:

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import checks, lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.envs.stepping import Env, initial_all, next_episode, score, transition_all
 
@@ -201,16 +202,16 @@ class RepeatAction(StatefulWrapper):
         total, total_score = zero, zero
         over = torch.zeros_like(zero, dtype=torch.bool)
         # Reward and score share a key: they are the same but for what wrappers inside changed.
-        every = torch.vmap(lambda key: random.split(key, 3 * self.num_repeats), out_dims=1)(keys)
+        every = vmap(lambda key: random.split(key, 3 * self.num_repeats), out_dims=1)(keys)
         for i in range(self.num_repeats):
             k_transition, k_reward, k_terminal = every[3 * i : 3 * i + 3]
             after = transition_all(self.env, inner, actions, k_transition)
             row = (inner, actions, after, k_reward)
-            total = total + torch.where(over, 0.0, torch.vmap(self.env.reward)(*row))
-            scores = torch.vmap(lambda *one: score(self.env, *one))(*row)
+            total = total + torch.where(over, 0.0, vmap(self.env.reward)(*row))
+            scores = vmap(lambda *one: score(self.env, *one))(*row)
             total_score = total_score + torch.where(over, 0.0, scores)
             inner = tree.where(over, inner, after)
-            over = over | torch.vmap(self.env.terminal)(inner, k_terminal)
+            over = over | vmap(self.env.terminal)(inner, k_terminal)
         return RepeatedState(inner, total, total_score)
 
     def reward(self, state: Any, action: Tensor, next_state: Any, key: Tensor) -> Tensor:
@@ -257,7 +258,7 @@ class FrameStack(StatefulWrapper):
         """Return the first states."""
         k_initial, k_observation = split_all(keys)
         inner = initial_all(self.env, k_initial)
-        return torch.vmap(self._begin)(inner, k_observation)
+        return vmap(self._begin)(inner, k_observation)
 
     def next_episode(self, state: Any, key: Tensor) -> Any:
         """Return the first state of another episode."""
@@ -272,7 +273,7 @@ class FrameStack(StatefulWrapper):
         """Return the states that follow."""
         k_transition, k_observation = split_all(keys)
         inner = transition_all(self.env, states.inner, actions, k_transition)
-        obs = torch.vmap(self.env.observation)(inner, k_observation)
+        obs = vmap(self.env.observation)(inner, k_observation)
         return StackedState(inner, torch.cat([states.frames[:, 1:], obs.unsqueeze(1)], dim=1))
 
     def observation(self, state: Any, key: Tensor) -> Tensor:
@@ -282,7 +283,7 @@ class FrameStack(StatefulWrapper):
 
 def split_all(keys: Tensor) -> Tensor:
     """Split each of `[N, 2]` keys in two: `[2, N, 2]`."""
-    return torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
+    return vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
 
 
 def require_box(name: str, env: Env) -> None:

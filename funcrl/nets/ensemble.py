@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from funcrl.core import random, tree
+from funcrl.core.batching import vmap
 from funcrl.nets import functional, within_agents
 from funcrl.nets.templates import Network, Params
 
@@ -41,14 +41,15 @@ def apply(network: Network, params: Params, *inputs: Any) -> Any:
     Returns:
         `[M, ...]`, what each returns.
 
+    >>> import torch
     >>> from torch import nn
     >>> layer = nn.Linear(2, 3, device="meta")
     >>> apply(layer, init(layer, random.key(0), 5), torch.ones(4, 2)).shape
     torch.Size([5, 4, 3])
     """
-    return torch.func.vmap(lambda own: functional.apply(network, own, *inputs))(params)
+    return vmap(lambda own: functional.apply(network, own, *inputs))(params)
 
 
 def observed(network: Network, params: Params, *inputs: Any) -> Params:
     """Return what the networks keep beside their parameters once they have learnt from a batch, `[M, ...]`; see `nets.observed`."""
-    return torch.func.vmap(lambda own: within_agents.observed(network, own, *inputs))(params)
+    return vmap(lambda own: within_agents.observed(network, own, *inputs))(params)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from funcrl.core import tree
+from funcrl.core.batching import vmap
 from funcrl.nets.templates import Params, Pure
 
 
@@ -33,7 +34,7 @@ def check_lanes(function: str, argument: str, network: Pure, params: Params, *in
         entered: list[tuple[str, nn.Module]] = []
         hooks = _watch(module, entered)
         try:
-            torch.vmap(_runs(module), in_dims=(0, axes))(two, seen)
+            vmap(_runs(module), in_dims=(0, axes))(two, seen)
         except Exception as error:  # whatever torch or a user's forward raises
             path, layer = entered[-1] if entered else ("", module)
             reason = str(error).splitlines()[0].rstrip(".")

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl.core import random, tree
+from funcrl.core.batching import vmap
 from funcrl.nets import inputs
 from funcrl.nets.functional import in_rows, init
 from funcrl.nets.stateful import begin, keys_of, pure
@@ -125,7 +126,7 @@ def with_new_keys(network: Network, params: Params) -> Params:
         return params
 
     def renewed(key: Tensor) -> Tensor:
-        return random.fold_in(key, 0) if key.ndim == 1 else torch.vmap(renewed)(key)
+        return random.fold_in(key, 0) if key.ndim == 1 else vmap(renewed)(key)
 
     return params | {name: renewed(params[name]) for name in keys_of(network)}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import random
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.ops.statistics import iqm
 
@@ -132,7 +133,7 @@ def stratified_interval(
         shape = (num_resamples, *runs.shape)
         chosen = random.randint(k_sample, shape, 0, len(runs)).to(runs.device)
         resamples.append(runs.expand(shape).gather(1, chosen).reshape(num_resamples, *values.shape))
-    found = torch.vmap(statistic)(*resamples)
+    found = vmap(statistic)(*resamples)
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=found.dtype, device=found.device)
     low, high = torch.quantile(found, tails)
     return low, high

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.core.resolve import resolve_config, resolve_seeds
 from funcrl.data import LabelledImages, Split
@@ -140,11 +141,11 @@ class Work:
         self._algorithm, self._backend, self._size = algorithm, backend, config.batch_size
         self.num_batches = len(data) // config.batch_size
         keys = torch.stack([random.key(seed, "cpu") for seed in seeds]).to(device)
-        k_agent, self._k_order = torch.vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
+        k_agent, self._k_order = vmap(lambda key: random.split(key, 2), out_dims=1)(keys)
         own = lanes.Lanes(config)
         values = [column.to(device) for column in own.values]
         begin = lambda key, values: algorithm.init(key, own.one(values), data)
-        states = torch.vmap(begin)(k_agent, values)
+        states = vmap(begin)(k_agent, values)
         self.states = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), states)
         self._images, self._labels = data.on(device)
         self._test = None if test is None else test.on(device)
@@ -179,7 +180,7 @@ class Work:
         shared = (None, None, None)
 
         def make(function: Callable[..., Any], dims: tuple[int | None, ...]) -> jit.Jit:
-            return jit.jit(torch.vmap(function, in_dims=dims), donate=(0,), backend=self._backend)
+            return jit.jit(vmap(function, in_dims=dims), donate=(0,), backend=self._backend)
 
         shuffle, learn = make(order, (0, 0, None)), make(step, (0, 0, *shared))
         self._shuffle = shuffle.bind(self._order, self._k_order, self._epoch)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import Transition, jit, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.hoist import hoist
 from funcrl.core.lanes import Lanes
 from funcrl.train.acting import Policy, with_carry
@@ -123,7 +124,7 @@ class Collector:
                 *after, row = act_and_step(policy, env.one(own), agent, *running, key)
                 return tuple(after), row
 
-            return torch.vmap(lane)(*given, key)
+            return vmap(lane)(*given, key)
 
         self._key, self._count, self._num_steps = key, count, num_steps
 
@@ -133,8 +134,8 @@ class Collector:
         early, late = whole if backend == "eager" else hoist(step, (agent, values, running), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
-            keys = torch.vmap(self._keys_of_steps, out_dims=1)(key, count)
-            return torch.vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
+            keys = vmap(self._keys_of_steps, out_dims=1)(key, count)
+            return vmap(early)(keys[begin + torch.arange(drawn_at_once, device=key.device)])
 
         def steps(
             running: Running, rows: Window, agent: Any, values: list[Tensor], noise: list[Tensor]
@@ -188,7 +189,7 @@ class Collector:
     def first_keys(self, lane: int) -> Tensor:
         """Return what the first environment of a lane steps with in the present collection, `[T, 2]`."""
         keys = self._keys_of_steps(self._key[lane], self._count[lane])
-        return torch.vmap(lambda key: random.split(random.split(key, 2)[1], 1)[0])(keys)
+        return vmap(lambda key: random.split(random.split(key, 2)[1], 1)[0])(keys)
 
     def _keys_of_steps(self, key: Tensor, count: Tensor) -> Tensor:
         return random.split(random.fold_in(key, count), self._num_steps)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.envs.drawing import Frame
 from funcrl.envs.host_pictures import HostPictures
 from funcrl.envs.host_vector import environment_seeds
@@ -145,7 +146,7 @@ class DeviceEpisodes:
 
         in_dims = (0, 0, 0, None if self._env_states is None else 0)
         given = (self._states, self._values, self._keys, self._env_states)
-        return torch.vmap(begin, in_dims=in_dims)(*given)
+        return vmap(begin, in_dims=in_dims)(*given)
 
 
 class HostEpisodes:

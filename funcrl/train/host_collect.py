@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from funcrl.core import Transition, jit, random, tree
+from funcrl.core.batching import vmap
 from funcrl.envs.host_vector import HostStep, HostVector
 from funcrl.train.acting import Policy, with_carry
 from funcrl.train.collect import Window
@@ -56,7 +57,7 @@ class HostCollector:
 
         self.env = env
         self.num_steps = num_steps
-        self.act = jit.jit(torch.vmap(act, in_dims=(0, 0, 0, 0, 0, None)), backend=backend)
+        self.act = jit.jit(vmap(act, in_dims=(0, 0, 0, 0, 0, None)), backend=backend)
         self.programs = [self.act]
         self.window: Any = None
         self.seconds = 0.0
@@ -173,13 +174,13 @@ class HostCollector:
         if not tree.leaves(carry):
             return
         valid, over = self._by_lane(valid), self._by_lane(over)
-        after = torch.vmap(self._policy.next_carries)(self._arguments[0], carry, over)
+        after = vmap(self._policy.next_carries)(self._arguments[0], carry, over)
         tree.map(lambda buffer, new: buffer.copy_(new), self._carry, tree.where(valid, after, self._carry))
 
     def _initial_carries(self) -> Any:
         """Return what is remembered where episodes begin, `[S, N]`."""
         begin = lambda agent: self._policy.initial_carries(agent, self.env.num_envs)
-        return torch.vmap(begin)(self._arguments[0])
+        return vmap(begin)(self._arguments[0])
 
     def _write(self, rows: Tensor, chosen: tuple[Tensor, Any], step: HostStep) -> None:
         """Put a step into row `rows[e]` of each environment e that has one to come."""

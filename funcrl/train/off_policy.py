@@ -22,6 +22,7 @@ from funcrl import envs, nets
 from funcrl.buffers import Replay, check_storage, prioritised, uniform
 from funcrl.buffers import memory as space
 from funcrl.core import ReplayBatch, Transition, jit, lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.ops.schedules import known_length, linear
 from funcrl.train import empty_masks
@@ -109,7 +110,7 @@ def stages(binding: Binding) -> list[Stage]:
     """Compile an iteration: (collect · add · learn × updates, once warm) × cycles."""
     carry, config, num_cycles = binding.carry, binding.config, binding.num_cycles
     collector = binding.collect(carry.memory.cycle)
-    add = binding.compile(torch.vmap(_add, in_dims=((0, 0, 0, 0), 1)))
+    add = binding.compile(vmap(_add, in_dims=(0, 1)))
     written = (carry.memory, carry.agent.env_steps, carry.earned, carry.episodes)
     add_row = binding.row([add.bind(written, collector.window)], None if config.overlap else collector)
     learn = _learning(binding, config.window_length if config.overlap else 1)
@@ -156,11 +157,11 @@ def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
     carry, updates = binding.carry, binding.config.updates_per_window
     (step, _), *others = _parts(binding.algorithm, binding.config)
     replay, priorities = _apart(carry.memory.buffer)
-    learn = binding.compile(torch.vmap(_learner(step, keep_batch=bool(others))))
+    learn = binding.compile(vmap(_learner(step, keep_batch=bool(others))))
     batch = _example_batch(binding) if others else ()
     every_time = _in_groups(binding, learn, (carry.agent, priorities, batch), replay, carry.learn_key)
     sometimes = [
-        (_in_groups(binding, binding.compile(torch.vmap(part)), carry.agent, batch), every)
+        (_in_groups(binding, binding.compile(vmap(part)), carry.agent, batch), every)
         for part, every in others
     ]
     period = math.lcm(*[every for _, every in others])
@@ -205,7 +206,7 @@ def _example_batch(binding: Binding) -> ReplayBatch:
     """Return a batch of all lanes, with values of no meaning."""
     replay, config = _apart(binding.carry.memory.buffer)[0], binding.config
     draw = lambda replay, key: uniform.sample(replay, key, config.batch_size, 1.0, config.n_step)
-    return torch.vmap(draw)(replay, binding.carry.learn_key)
+    return vmap(draw)(replay, binding.carry.learn_key)
 
 
 def _add(

@@ -17,6 +17,7 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.algos import progress
 from funcrl.core import random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.train import empty_masks
 from funcrl.train.collect import Window
@@ -55,13 +56,13 @@ def stages(binding: Binding) -> list[Stage]:
     carry, config = binding.carry, binding.config
     require(binding.num_cycles == 1, "Run", "num_cycles", "be 1 in the on-policy loop", binding.num_cycles)
     lane = functools.partial(minibatches, binding.algorithm)
-    prepare_lanes = torch.vmap(lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0, 0))
+    prepare_lanes = vmap(lane, in_dims=(0, 1, 0, 0), out_dims=(1, 0, 0))
 
     def prepare(written: Prepared, agent: Any, window: Window, key: Tensor, iteration: Tensor) -> Prepared:
         return prepare_lanes(agent, window, key, iteration)
 
     collector = binding.collect(carry.iteration)
-    prepared, update = binding.compile(prepare), binding.compile(torch.vmap(binding.algorithm.update))
+    prepared, update = binding.compile(prepare), binding.compile(vmap(binding.algorithm.update))
     read = (carry.agent, collector.window, carry.learn_key, carry.iteration)
     # A small eager run gives the shapes of the minibatches' buffers.
     example, *_ = prepare_lanes(*read)
@@ -69,7 +70,7 @@ def stages(binding: Binding) -> list[Stage]:
     num_batches = progress.updates_per_window(config)
     observing = []
     if getattr(binding.algorithm, "observes", lambda agent: False)(carry.agent):
-        observe = binding.compile(torch.vmap(binding.algorithm.observe, in_dims=(0, 1)))
+        observe = binding.compile(vmap(binding.algorithm.observe, in_dims=(0, 1)))
         observing = [observe.bind(carry.agent, collector.window.transition)]
     calls = [
         prepared.bind((batches, carry.earned, carry.episodes), *read),
@@ -102,6 +103,6 @@ def minibatches(
         return tree.map(lambda x: x.unsqueeze(0), data), *window.ended_returns()
     num_rows = tree.leaves(data)[0].shape[0]
     keys = random.split(random.fold_in(key, iteration), config.num_epochs)
-    order = torch.vmap(lambda k: random.permutation(k, num_rows))(keys)
+    order = vmap(lambda k: random.permutation(k, num_rows))(keys)
     rows = order.reshape(-1, num_rows // config.num_minibatches)
     return tree.map(lambda x: x[rows], data), *window.ended_returns()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from funcrl import envs
 from funcrl.core import lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.core.hoist import hoist
 from funcrl.envs.stepping import regret
@@ -140,8 +141,8 @@ def stages(binding: Binding) -> list[Stage]:
 
     def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
         split = lambda k, i: random.split(random.fold_in(k, i), length)
-        keys = torch.vmap(split, out_dims=1)(key, count)
-        return torch.vmap(early)(keys[begin + torch.arange(drawn, device=key.device)])
+        keys = vmap(split, out_dims=1)(key, count)
+        return vmap(early)(keys[begin + torch.arange(drawn, device=key.device)])
 
     def steps(running: tuple[Any, ...], values: list[Tensor], noise: list[Tensor]) -> Any:
         for i in range(unroll):
@@ -182,7 +183,7 @@ def _taken_apart(
             before, values = running[:-1], running[-1]
             return _act_learn_and_count(algorithm, own.one(values), before, key)
 
-        return torch.vmap(lane)(running, key)
+        return vmap(lane)(running, key)
 
     # Eager is for debugging: there the user's own functions are called at every step.
     if binding.backend == "eager":
@@ -202,7 +203,7 @@ def _act_learn_and_count(
     before, known, lost = episodes_now[0].inner, regret(env), memory.regret
     agent, episodes_now, row, _ = act_and_learn(algorithm, env, agent, episodes_now, key)
     if known is not None:
-        lost_now = torch.vmap(known)(before, row.transition.action).sum()
+        lost_now = vmap(known)(before, row.transition.action).sum()
         lost = tree.replace(lost, now=lost.now + lost_now)
     memory = Memory(lost, empty_masks.looked_for(memory.empty_mask, row.transition.obs, env.action_space))
     now_earned, now_ended = row.ended_returns()
@@ -261,5 +262,5 @@ def regret_lower_bound(env: envs.AnyEnv, states: Any) -> float | None:
         return None
     values = [column.to(states.episode_length.device) for column in own.values]
     lane = lambda values, states: own.one(values).lower_bound(tree.index(states.inner, 0))
-    bound = float(torch.vmap(lane)(values, states).mean())
+    bound = float(vmap(lane)(values, states).mean())
     return bound if math.isfinite(bound) else None

@@ -18,6 +18,7 @@ from funcrl import algos, envs
 from funcrl.algos import planning
 from funcrl.algos.planning import Mdp, bellman, reading
 from funcrl.core import checks, jit, lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.train.resolve import resolve_env
 
@@ -188,7 +189,7 @@ def _begin(algorithm: ModuleType, mdp: Mdp, config: Any, policy: Any, device: to
     extra = {} if policies is None else {"policy": policies.expand(num_lanes, *policies.shape[-2:])}
     init = lambda _, numbers, given: algorithm.init(key, values.one(numbers), mdp, **given)
     numbers = [column.to(device) for column in values.values]
-    states = torch.vmap(init)(torch.arange(num_lanes, device=device), numbers, extra)
+    states = vmap(init)(torch.arange(num_lanes, device=device), numbers, extra)
     return tree.map(lambda x: x.contiguous(), states)
 
 
@@ -210,14 +211,12 @@ def _advance(update: Callable[..., Any], has_lanes: bool, backend: str) -> jit.J
         after = tree.where(is_over, state, update(state, mdp))
         return after, ~(after.converged | ~after.values.isfinite().all())
 
-    return jit.jit(torch.vmap(one, in_dims=(0, 0 if has_lanes else None)), backend=backend)
+    return jit.jit(vmap(one, in_dims=(0, 0 if has_lanes else None)), backend=backend)
 
 
 def _solution(states: Any, mdp: Mdp, residuals: Tensor) -> Solution:
     over = 0 if mdp.num_lanes is not None else None
-    action_values = torch.vmap(bellman.action_values, in_dims=(over, 0, 0))(
-        mdp, states.values, states.config.gamma
-    )
+    action_values = vmap(bellman.action_values, in_dims=(over, 0, 0))(mdp, states.values, states.config.gamma)
     start_values = (mdp.initial * states.values).sum(dim=-1)
     sweeps, converged = states.step.cpu(), states.converged.cpu()
     if not bool(converged.all()):

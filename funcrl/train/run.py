@@ -16,6 +16,7 @@ from torch import Tensor
 from funcrl import envs
 from funcrl.buffers import memory
 from funcrl.core import checks, lanes, random, tree
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 from funcrl.core.resolve import resolve_config
 from funcrl.train import acting
@@ -233,9 +234,7 @@ class Run:
 
         values = [column.to(self.device) for column in own.values]
         # What does not depend on the lane, such as an empty buffer, is a view of one lane's here.
-        return config, torch.vmap(lane, (0, 0, 0, None if learnt is None else 0))(
-            keys, columns, values, learnt
-        )
+        return config, vmap(lane, (0, 0, 0, None if learnt is None else 0))(keys, columns, values, learnt)
 
     def _put(self, verb: str, carry: Carry) -> None:
         hold = f"hold {len(self._carry.iteration)} lanes of a run with these settings"

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl.core import lanes
+from funcrl.core.batching import vmap
 from funcrl.core.checks import require
 
 _TOLERANCE = 1e-6
@@ -159,7 +160,7 @@ def from_env(function: str, env: Any) -> Tables:
         else:
             require(num_lanes > 0, function, "env", "hold at least one number in each field", num_lanes)
             several = lanes.Lanes(lanes.spread(function, "env", env, num_lanes, torch.float64))
-            tables = torch.vmap(lambda values: _tabulate(several.one(values)))(several.values)
+            tables = vmap(lambda values: _tabulate(several.one(values)))(several.values)
     except (RuntimeError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(
             f"{function}: env.outcomes must list outcomes as tensors under torch.vmap, with positions from 0 "
@@ -174,7 +175,7 @@ def _tabulate(env: Any) -> Tables:
     num_states, num_actions = int(env.num_states), int(env.action_space.n)
     positions = torch.arange(num_states, device="cpu").repeat_interleave(num_actions)
     actions = torch.arange(num_actions, device="cpu").repeat(num_states)
-    outcomes = torch.vmap(_in_float64(env.outcomes))(positions, actions)
+    outcomes = vmap(_in_float64(env.outcomes))(positions, actions)
     probability = outcomes.probability.double()
     empty = torch.zeros(num_states * num_actions, num_states, dtype=torch.float64, device="cpu")
     shape = (num_states, num_actions, num_states)
