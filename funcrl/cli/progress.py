@@ -152,10 +152,13 @@ def summary(label: str, plan: Plan, result: Result) -> str:
         f"  not finite          {listed_seeds(result.nonfinite_seeds)}",
         *([f"  lost                {listed_seeds(list(result.lost_seeds))}"] if result.lost_seeds else []),
         "",
-        f"  {short(result.steps_per_second)} steps/s over all seeds, learning included; "
-        f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
-        *_bound(plan, result),
     ]
+    if result.timed_steps:  # what ranks have done is not timed as a whole
+        lines += [
+            f"  {short(result.steps_per_second)} steps/s over all seeds, learning included; "
+            f"{result.compile_seconds:.0f} s compiling, {result.run_seconds:.0f} s training",
+            *_bound(plan, result),
+        ]
     return "\n".join(lines)
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from funcrl.cli.arguments import parse_count, parse_folder
 from funcrl.cli.progress import say
+from funcrl.cli.ranks import train_shards
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.cli.sweep import resume_sweep
 from funcrl.core.checks import require
-from funcrl.io import Recorder, latest, make_tracker, only_writer, open_run
+from funcrl.io import Recorder, SavedRun, latest, make_tracker, only_writer, open_run
 from funcrl.io.restoring import check_settings
 from funcrl.io.settings import check_is_one_run, read_settings, run_folder
+from funcrl.io.sharded import is_sharded, open_sharded
+from funcrl.train.ranks import Rank
 
 
 @dataclasses.dataclass
@@ -50,10 +53,26 @@ def resume_command(words: list[str]) -> int:
     return _resume(folder, options)
 
 
+def _resume_sharded(folder: Path, options: Options) -> int:
+    """Do what ranks have left undone."""
+    run = open_sharded(folder, "resume")
+    instead = "Write it once the run has come to its end."
+    require(
+        options.steps is None, "resume", "--steps", "be left out for a run of ranks", options.steps, instead
+    )
+    plan = SavedRun(folder, run.settings).plan()
+    if run.start.is_file():
+        plan = dataclasses.replace(plan, learnt=SavedRun(folder, run.settings).learnt_in(run.start))
+    label = f"{run.settings['algorithm']} {run.settings['environment']}"
+    return train_shards(label, Rank(0, 1), run, plan, options)
+
+
 def _resume(folder: Path, options: Options) -> int:
     folder = run_folder(folder)
-    settings = read_settings(folder)
     check_saving("resume", options)
+    if is_sharded(folder):
+        return _resume_sharded(folder, options)
+    settings = read_settings(folder)
     if "program" in settings:
         check_is_one_run("resume", folder, settings)
     if "over" in settings:

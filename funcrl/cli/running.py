@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from funcrl import envs
 from funcrl.buffers import memory
@@ -156,13 +156,18 @@ def _announce(label: str, plan: Plan) -> None:
 
 
 def run_on_screen(
-    label: str, plan: Plan, recorder: Recorder, saver: Checkpoints, before: Checkpoint | None = None
+    label: str,
+    plan: Plan,
+    recorder: Recorder,
+    saver: Checkpoints,
+    before: Checkpoint | None = None,
+    stream: TextIO | None = None,
 ) -> Ended:
     """Train, show progress, write tables, checkpoints and final agents; stop in good order when asked to.
 
-    Args: see `train_into`.
+    Args: see `train_into`; `stream` is where progress is shown, the error stream by default.
     """
-    progress = ProgressBar(label, plan, done=0 if before is None else before.lane_steps)
+    progress = ProgressBar(label, plan, stream, done=0 if before is None else before.lane_steps)
     result: Result | None = None
     failed: OSError | None = None
     with Interrupt() as interrupt:

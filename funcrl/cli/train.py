@@ -21,6 +21,7 @@ from funcrl.cli.arguments import (
 )
 from funcrl.cli.fit import fit_command
 from funcrl.cli.progress import say
+from funcrl.cli.ranks import launched, train_in_ranks
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core import checks
 from funcrl.core.checks import require
@@ -109,8 +110,10 @@ def train_command(words: list[str]) -> int:
     plan, options = _plan(asked), asked.options
     check_saving("train", options)
     trackers = [make_tracker(word) for word in options.track]
+    rank = launched(options)
     folder = options.out or default_folder(asked.algorithm, asked.env)
-    check_folder(folder, options.replace)
+    if rank is None:
+        check_folder(folder, options.replace)
     env = (asked.env, asked.fields, options.wrap)
     settings = describe("train", words, asked.algorithm, env, asked.config, plan, options.track)
     settings |= {"start": options.start and str(options.start), "start_seed": options.start_seed}
@@ -118,6 +121,8 @@ def train_command(words: list[str]) -> int:
     if options.steps is not None and plan.asked_steps != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {plan.asked_steps:,} steps of each seed, {iterations}")
+    if rank is not None:
+        return train_in_ranks(label, rank, folder, settings, plan, options)
     with only_writer(folder):
         recorder = Recorder(folder, settings, trackers=trackers, learnt=plan.learnt)
         saver = make_saver(recorder, plan, options)

@@ -6,24 +6,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from funcrl import envs
 from funcrl.core import tree
 from funcrl.core.checks import require
 from funcrl.core.resolve import resolve_seeds
-from funcrl.io.checkpoints import Checkpoints
+from funcrl.io.assembling import assemble, joined
 from funcrl.io.folders import check_folder
 from funcrl.io.locks import only_writer
-from funcrl.io.recorder import Recorder
 from funcrl.io.restoring import latest
 from funcrl.io.runs import SavedRun, open_run
-from funcrl.train import Carry, Plan, Progress, Report, Result
+from funcrl.train import Result
 from funcrl.train.cores import most_processes
-from funcrl.train.outcome import make_result
 from funcrl.train.plan import groups_of
 from funcrl.train.programs import example_carry
-from funcrl.train.saving import Part
+from funcrl.train.saving import Start
 from funcrl.train.shards import listed
 from funcrl.train.sweep import ENV, is_number
 
@@ -56,7 +52,7 @@ def extract(
     require(out.resolve() != run.folder.resolve(), "extract", "--out", "be another folder", str(out))
     check_folder(out, replace, "extract")
     places = [run.seeds.index(seed) for seed in seeds]
-    carry, figures = _lanes(run, places)
+    start = _lanes(run, places)
     settings = {
         **run.settings,
         "command": command,
@@ -69,31 +65,15 @@ def extract(
         "extracted_from": str(folder),
     }
     with only_writer(out, "extract"):
-        return _written(SavedRun(out, settings), carry, figures)
+        plan = SavedRun(out, settings).plan(processes=1)
+        return assemble(out, plan, settings, [(range(len(seeds)), start)])
 
 
-def _written(new: SavedRun, carry: Carry, figures: Report) -> Result:
-    """Write tables, a checkpoint and, at the end of training, the final agents."""
-    plan, num_lanes, iteration = new.plan(processes=1), len(new.seeds), figures.returns.shape[1]
-    recorder = Recorder(new.folder, new.settings)
-    for number in range(iteration):
-        recorder(_progress(plan, number + 1, tree.index(figures, (slice(None), number))))
-    saver = Checkpoints(recorder, plan)
-    saver.mark(range(num_lanes), iteration)
-    saver.complete([saver.write(Part(range(num_lanes), iteration, carry))])
-    require(saver.saved == iteration, "extract", "--out", "take a checkpoint", str(new.folder))
-    result = make_result(plan, tuple(range(num_lanes)), (carry.agent, carry.envs), figures, 0.0, iteration)
-    finished = iteration == plan.num_iterations
-    metadata = {name: new.settings[name] for name in ("algorithm", "environment")}
-    recorder.finish(result if finished else None, metadata)
-    return result
-
-
-def _lanes(run: SavedRun, places: Sequence[int]) -> tuple[Carry, Report]:
-    """Return the last checkpoint of some lanes, `[S, ...]`, and what they have reported, `[S, I]`."""
+def _lanes(run: SavedRun, places: Sequence[int]) -> Start:
+    """Return where some lanes were at the last checkpoint."""
     plan, found = run.plan(processes=1), latest(run.folder)
     example = example_carry(plan)
-    rows: dict[int, Any] = {}
+    rows: dict[int, Start] = {}
     for group in groups_of(plan):
         inside = [place for place in places if place in group]
         start = found.start(group, example) if inside else None
@@ -101,13 +81,14 @@ def _lanes(run: SavedRun, places: Sequence[int]) -> tuple[Carry, Report]:
             continue
         for place in inside:
             row = slice(place - group.start, place - group.start + 1)
-            rows[place] = tree.index((start.carry, start.figures), row)
-    lengths = {figures.returns.shape[1] for _, figures in rows.values()}
+            carry, figures = tree.index((start.carry, start.figures), row)
+            rows[place] = Start(start.iteration, carry, figures)
+    iterations = {start.iteration for start in rows.values()}
     hold = "hold a checkpoint of all these seeds after the same iteration"
-    whole = len(rows) == len(places) and len(lengths) == 1
+    whole = len(rows) == len(places) and len(iterations) == 1
     instead = f"Write funcrl resume {run.folder} first."
-    require(whole, "extract", str(run.folder), hold, sorted(lengths), instead)
-    return tree.map(lambda *leaves: torch.cat(leaves), *(rows[place] for place in places))  # type: ignore[no-any-return]
+    require(whole, "extract", str(run.folder), hold, sorted(iterations), instead)
+    return joined(rows[place] for place in places)
 
 
 def _of_lanes(run: SavedRun, places: Sequence[int]) -> dict[str, Any]:
@@ -124,8 +105,3 @@ def _of_lanes(run: SavedRun, places: Sequence[int]) -> dict[str, Any]:
         "config": {name: part(name, value) for name, value in config.items()},
         "env": {name: part(f"{ENV}{name}", value) for name, value in env.items()},
     }
-
-
-def _progress(plan: Plan, iteration: int, report: Report) -> Progress:
-    step = iteration * plan.steps_per_iteration
-    return Progress(plan.seeds, tuple(range(len(plan.seeds))), iteration, plan.num_iterations, step, report)

@@ -17,6 +17,9 @@ CLOCK = "times.csv"
 START = "checkpoint/start.safetensors"
 """What the agents of a run began with that went on from another one."""
 
+SHARDS = "shards"
+"""Where ranks that share a run out have what is theirs until all is put together."""
+
 TABLES = ("returns.csv", "metrics.csv", "metrics.jsonl", CLOCK)
 """What grows by rows."""
 
@@ -33,8 +36,8 @@ _OWN_FILES = (
     "sweep.png",
     ".lock",
 )
-_PROGRAM = re.compile(r"programs/\d+(/|$)")
-"""Where a sweep has one of its programs, a folder like that of a run."""
+_PROGRAM = re.compile(r"(programs/\d+|(programs/\d+/)?shards/\d+-\d+)(/|$)")
+"""Where a sweep has one of its programs, or a run its shards: folders like that of a run."""
 
 _OWN_NAMES = re.compile(
     r"checkpoint/(\d{8}\.json|\d+-\d+\.at-\d+\.safetensors)|(tensorboard|wandb)(/.*)?"
@@ -46,7 +49,7 @@ _OWN_NAMES = re.compile(
 def free_folder(base: Path) -> Path:
     """Return `base`, or `base-2`, `base-3`, … : the first that does not exist or is empty."""
     candidate, number = base, 1
-    while not _is_free(candidate):
+    while not is_free(candidate):
         number += 1
         candidate = base.with_name(f"{base.name}-{number}")
     return candidate
@@ -69,7 +72,10 @@ def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
         require(condition, function, "--out", what, value, instead)
 
     hold(not folder.exists() or folder.is_dir(), "be a folder", str(folder), "This is a file.")
-    if not _is_free(folder):
+    if (folder / SHARDS).is_dir():
+        what, instead = "hold no run that ranks share out", f"Go on with it: funcrl resume {folder}"
+        hold(False, what, f"one in {folder}", instead)
+    if not is_free(folder):
         instead = "Write another one, or --replace to replace the run in it."
         hold(replace, "be an empty folder", str(folder), instead)
         what = "hold nothing but an earlier run to be replaced"
@@ -105,7 +111,7 @@ def clear(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove a folder in which nothing has come to be; only while it is held by `only_writer`."""
-    if _is_free(folder):
+    if is_free(folder):
         (folder / ".lock").unlink(missing_ok=True)
         folder.rmdir()
 
@@ -113,7 +119,9 @@ def discard(folder: Path) -> None:
 def is_own(name: str) -> bool:
     """Return whether a name in the folder of a run or sweep is that of one of its files or folders."""
     inside = _PROGRAM.match(name)
-    if name == "programs" or (inside and inside.end() == len(name)):
+    if name in ("programs", SHARDS, f"{SHARDS}/shards.json", f"{SHARDS}/start.safetensors") or (
+        inside and inside.end() == len(name)
+    ):
         return True
     name = name if inside is None else name[inside.end() :]
     return name in (*_OWN_FILES, "checkpoint") or _OWN_NAMES.fullmatch(name) is not None
@@ -127,5 +135,6 @@ def _is_run(folder: Path) -> bool:
     return isinstance(settings, dict) and {"command", "algorithm"} <= settings.keys()
 
 
-def _is_free(folder: Path) -> bool:
+def is_free(folder: Path) -> bool:
+    """Return whether nothing is in a folder but what holds it, or there is none."""
     return not folder.exists() or (folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir()))

@@ -94,15 +94,17 @@ class SavedRun:
         Raises:
             ValueError: When the file is damaged.
         """
-        if not self.settings.get("start"):
-            return None
+        return self.learnt_in(self.folder / START) if self.settings.get("start") else None
+
+    def learnt_in(self, path: Path) -> Learnt:
+        """Return what the agents of such a run began with, from a file."""
         agent, env, num = self._new_agent(), self.env, len(self.seeds)
         states: Any = ()
         if needs_env_states(env):
             states = envs.reset_all(lanes.first(env), random.split(random.key(0, "cpu"), 1))
         fields = {name: getattr(agent, name) for name in self.algorithm.LEARNT}
         like = tree.map(lambda x: x.expand(num, *x.shape), Learnt(fields, states))
-        return load(self.folder / START, like)  # type: ignore[no-any-return]
+        return load(path, like)  # type: ignore[no-any-return]
 
     def _new_agent(self) -> Any:
         plan = self.plan(processes=1)

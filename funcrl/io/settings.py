@@ -14,6 +14,7 @@ import torch
 
 import funcrl
 from funcrl.core.checks import require
+from funcrl.io.folders import SHARDS
 from funcrl.train import Plan
 
 
@@ -81,8 +82,13 @@ def read_json(folder: Path, function: str = "open_run") -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
+        instead = ""
+        if (folder / SHARDS).is_dir():
+            instead = (
+                f" Ranks share out the run in it and are not done: funcrl resume {folder} goes on with it."
+            )
         raise FileNotFoundError(
-            f"{function}: {folder} must be the folder of a run, got one without config.json."
+            f"{function}: {folder} must be the folder of a run, got one without config.json.{instead}"
         )
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -134,6 +140,12 @@ def check_is_one_run(function: str, folder: Path, settings: dict[str, Any]) -> N
     Raises:
         ValueError: When it does not.
     """
+    if "shard" in settings:
+        whole, instead = (
+            folder.parent.parent,
+            f"Write funcrl resume {folder.parent.parent}, to put them together.",
+        )
+        require(False, function, "folder", "hold one run", f"a part of the one in {whole}", instead)
     if "program" in settings:
         whole = folder.parent.parent
         require(

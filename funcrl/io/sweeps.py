@@ -67,7 +67,7 @@ def result_of(folder: Path, plan: Plan) -> Result | None:
         return None
     shown = {name: matrix(table, "lane", names, name) for name in table if name not in ("lane", "step")}
     figures = Report(shown.pop("return"), shown.pop("episodes"), shown)
-    return make_result(plan, tuple(names), ((), ()), figures, 0.0, plan.num_iterations)
+    return make_result(plan, tuple(names), ((), ()), figures, 0.0, 0.0, plan.num_iterations)
 
 
 def contestants(result: SweepResult) -> list[Contestant]:

@@ -62,6 +62,9 @@ class Plan:
     processes: int = 1
     """how many share the lanes of a group out among them, one thread each; 1 is this process"""
 
+    lanes_together: int = 0
+    """lanes of all plans that share out one group, see `ranks.share`; 0 for a plan that is whole"""
+
     @property
     def placement(self) -> str:
         """Where the environments run: `"device"`, or `"host"`."""
@@ -78,7 +81,7 @@ class Plan:
 
         In one process too, because sums of several threads round differently from those of one.
         """
-        shared = most_processes(self.lanes_per_group) > 1
+        shared = most_processes(self.lanes_together or self.lanes_per_group) > 1
         return self.device.type == "cpu" and (shared or self.agent_size <= SMALL_AGENT)
 
     @property

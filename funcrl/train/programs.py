@@ -24,7 +24,7 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
         plan: What is to be done.
         members: Places in `plan.seeds`.
     """
-    seeds, config, env, learnt = _taken(plan, members)
+    seeds, config, env, learnt = taken(plan, members)
     num_cycles = plan.steps_per_iteration // loop_of(plan.algorithm).steps_per_cycle(config)
     asked = None
     if plan.evaluate_every:
@@ -41,10 +41,16 @@ def example_carry(plan: Plan) -> Carry:
 
 def put_lanes(run: Run, plan: Plan, members: Sequence[int]) -> None:
     """Begin anew with other lanes of the plan, as many as before."""
-    run.restart(*_taken(plan, members))
+    run.restart(*taken(plan, members))
 
 
-def _taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any, Learnt | None]:
+def taken(plan: Plan, members: Sequence[int]) -> tuple[list[int], Any, Any, Learnt | None]:
+    """Return what some lanes of a plan are made of: seeds, settings, environment and what they begin with.
+
+    Args:
+        plan: What is to be done.
+        members: Places in `plan.seeds`.
+    """
     which = torch.tensor(members, dtype=torch.int64, device="cpu")
     env = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).take(which)
     learnt = plan.learnt

@@ -1,0 +1,116 @@
+"""Runs that a launcher's ranks share out: `torchrun -m funcrl train ...`, `srun funcrl train ...`."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from funcrl.cli.progress import say, summary
+from funcrl.cli.running import draw, make_saver, run_on_screen
+from funcrl.core.checks import require
+from funcrl.io import Recorder, has_checkpoint, latest, only_writer
+from funcrl.io.restoring import check_settings
+from funcrl.io.sharded import Sharded, is_done_already, join, put_together
+from funcrl.train import Plan
+from funcrl.train.ranks import Rank, rank_of, shards, share
+from funcrl.train.shards import listed
+
+
+def launched(options: Any) -> Rank | None:
+    """Return which rank this process is, None for one that works alone, and check the options of ranks.
+
+    Raises:
+        ValueError: When an option cannot stand where ranks share out a run.
+    """
+    rank = rank_of(os.environ)
+    if rank is None:
+        return None
+    hold = "be written where ranks share out a run"
+    require(options.out is not None, "train", "--out", hold, "none", "Write a folder that all of them see.")
+    hold, instead = "be left out where ranks share out a run", f"Remove {options.out} yourself."
+    require(not options.replace, "train", "--replace", hold, True, instead)
+    return rank
+
+
+def train_in_ranks(
+    label: str, rank: Rank, folder: Path, settings: dict[str, Any], plan: Plan, options: Any, by: str = "seed"
+) -> int:
+    """Train what of a run is this rank's, and put all together where the others have done theirs.
+
+    Args:
+        label: What is trained, for the person who watches.
+        rank: Which this is.
+        folder: Of the run, on a disk that all ranks see.
+        settings: For its `config.json`.
+        plan: Of the whole run.
+        options: How to save.
+        by: What names a row of its tables.
+
+    Returns:
+        Exit status: 0 too where other ranks are still at work.
+    """
+    if rank.number >= len(shards(plan, rank.count)):
+        say(f"{label}: rank {rank.number} has nothing to do: {len(plan.seeds)} seeds are too few")
+        return 0
+    if rank.restarts and is_done_already(folder, settings):
+        return 0
+    run = join(folder, settings, shards(plan, rank.count), plan.learnt)
+    return train_shards(label, rank, run, plan, options, by)
+
+
+def train_shards(label: str, rank: Rank, run: Sharded, plan: Plan, options: Any, by: str = "seed") -> int:
+    """Train those of a run's shards that are this rank's; see `train_in_ranks`."""
+    parts = [share(plan, run.shards, number, rank, options.processes) for number in range(len(run.shards))]
+    for number in range(rank.number, len(parts), rank.count):
+        if not run.is_done(number, parts[number], by):
+            status = _train(label, rank, run, number, parts[number], options, by)
+            if status:
+                return status
+    waiting = [number for number, part in enumerate(parts) if not run.is_done(number, part, by)]
+    if waiting:
+        seeds = listed([plan.seeds[lane] for number in waiting for lane in run.shards[number]])
+        say(f"{label}: rank {rank.number} has done its part; {seeds} are other ranks'")
+        return 0
+    result = put_together(run, plan, parts, by=by, with_replay=options.save_replay)
+    if result is not None and by == "seed":
+        draw(result, plan, f"{label}, {len(result.seeds)} seeds", run.folder / "curve.png")
+        say("\n" + summary(label, plan, result), sys.stdout)
+        say(
+            f"  wrote {run.folder}: curve.png, returns.csv, metrics.csv, metrics.jsonl, config.json, checkpoint/",
+            sys.stdout,
+        )
+    return 0
+
+
+def _train(label: str, rank: Rank, run: Sharded, number: int, plan: Plan, options: Any, by: str) -> int:
+    """Train one shard, from its last checkpoint where it has one."""
+    folder, lanes = run.part(number), run.shards[number]
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {**run.settings, "seeds": list(plan.seeds), "lanes_per_group": plan.lanes_per_group}
+    settings |= {"processes": plan.processes, "shard": [lanes.start, lanes.stop], "track": []}
+    label = f"{label} (rank {rank.number} of {rank.count}, {listed(plan.seeds)})"
+    # One bar is enough to see how far all are; errors and warnings of all ranks are shown.
+    shown = None if rank.number == 0 else io.StringIO()
+    with only_writer(folder):
+        before = latest(folder) if has_checkpoint(folder) else None
+        if before is not None:
+            check_settings(before, settings)
+            say(f"{label}: going on from step {before.head['step']:,} of {plan.num_steps:,}")
+        extents = None if before is None else before.extents
+        recorder = Recorder(folder, settings, extents, by=by, learnt=plan.learnt)
+        ended = run_on_screen(
+            label, plan, recorder, make_saver(recorder, plan, options, before), before, shown
+        )
+    if ended.failed is not None:
+        say(f"error: {ended.failed}")
+        return 1
+    if ended.interrupt.number is not None:
+        say(f"{label}: interrupted. Go on with the same words, or with: funcrl resume {run.folder}")
+        return ended.interrupt.status
+    lost = () if ended.result is None else ended.result.lost_seeds
+    if lost:
+        say(f"{label}: lost {listed(lost)}. Go on with the same words, or with: funcrl resume {run.folder}")
+    return 1 if lost or ended.result is None else 0
