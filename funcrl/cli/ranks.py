@@ -12,8 +12,9 @@ from funcrl.cli.progress import say, summary
 from funcrl.cli.running import draw, make_saver, run_on_screen
 from funcrl.core.checks import require
 from funcrl.io import Recorder, has_checkpoint, latest, only_writer
+from funcrl.io.heads import remove_checkpoints
 from funcrl.io.restoring import check_settings
-from funcrl.io.sharded import Sharded, is_done_already, join, put_together
+from funcrl.io.sharded import Sharded, join, put_together
 from funcrl.train import Plan
 from funcrl.train.ranks import Rank, rank_of, shards, share
 from funcrl.train.shards import listed
@@ -55,9 +56,9 @@ def train_in_ranks(
     if rank.number >= len(shards(plan, rank.count)):
         say(f"{label}: rank {rank.number} has nothing to do: {len(plan.seeds)} seeds are too few")
         return 0
-    if rank.restarts and is_done_already(folder, settings):
+    run = join(folder, settings, shards(plan, rank.count), plan.learnt, again=rank.restarts > 0)
+    if run is None:
         return 0
-    run = join(folder, settings, shards(plan, rank.count), plan.learnt)
     return train_shards(label, rank, run, plan, options, by)
 
 
@@ -75,7 +76,9 @@ def train_shards(label: str, rank: Rank, run: Sharded, plan: Plan, options: Any,
         say(f"{label}: rank {rank.number} has done its part; {seeds} are other ranks'")
         return 0
     result = put_together(run, plan, parts, by=by, with_replay=options.save_replay)
-    if result is not None and by == "seed":
+    if by == "lane":
+        remove_checkpoints(run.folder)  # as a sweep does with a program that has come to its end
+    elif result is not None:
         draw(result, plan, f"{label}, {len(result.seeds)} seeds", run.folder / "curve.png")
         say("\n" + summary(label, plan, result), sys.stdout)
         say(

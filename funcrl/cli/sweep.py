@@ -20,6 +20,7 @@ from funcrl.cli.arguments import (
     take_env_fields,
 )
 from funcrl.cli.progress import say
+from funcrl.cli.ranks import launched, train_in_ranks
 from funcrl.cli.running import Ended, check_saving, make_saver, run_on_screen
 from funcrl.core.checks import require
 from funcrl.io import Recorder, check_folder, has_checkpoint, latest, only_writer
@@ -28,9 +29,11 @@ from funcrl.io.files import json_text, write_atomically
 from funcrl.io.folders import clear
 from funcrl.io.heads import remove_checkpoints
 from funcrl.io.restoring import check_settings
-from funcrl.io.settings import describe, settings_from
+from funcrl.io.settings import describe, read_json, settings_from
+from funcrl.io.sharded import check_same, write_unless_there
 from funcrl.io.sweeps import contestants, program_folder, ranked, result_of, sensitivity, sweep_table
 from funcrl.train import Plan, Result, SweepResult, plan_sweep
+from funcrl.train.ranks import Rank
 from funcrl.train.resolve import resolve_algorithm
 from funcrl.train.sweep import Program, Setting, in_order, results_of
 
@@ -113,15 +116,49 @@ def sweep_command(words: list[str]) -> int:
         processes=options.processes,
     )
     check_saving("sweep", options)
+    rank = launched(options)
     folder = options.out or default_folder(f"{name}", f"{env_name}-sweep")
-    check_folder(folder, options.replace, "sweep")
+    if rank is None:
+        check_folder(folder, options.replace, "sweep")
     settings = describe("sweep", words, name, (env_name, fields, options.wrap), config, programs[0].plan)
     # Not those of all lanes; and as they were written, which JSON would change.
     settings |= {"seeds": list(dict.fromkeys(programs[0].plan.seeds)), "over": list(options.over)}
+    if rank is not None:
+        return _sweep_in_ranks(rank, folder, settings, programs, over, options)
     with only_writer(folder, "sweep"):
         clear(folder)
         write_atomically(folder / "config.json", json_text(settings, indent=2).encode())
         return sweep_into(folder, settings, programs, over, options)
+
+
+def _sweep_in_ranks(
+    rank: Rank,
+    folder: Path,
+    settings: dict[str, Any],
+    programs: list[Program],
+    over: dict[str, list[Any]],
+    options: Any,
+) -> int:
+    """Train what of each program is this rank's; the one that finds all of them done finishes the sweep."""
+    path = folder / "config.json"
+    if not path.is_file():
+        check_folder(folder, replace=False, function="sweep")
+        write_unless_there(path, json_text(settings, indent=2))
+    check_same(folder, read_json(folder, "sweep"), settings)
+    label = f"{settings['algorithm']} {settings['environment']}"
+    for number, program in enumerate(programs, 1):
+        own = program_folder(folder, number)
+        if result_of(own, program.plan) is None:
+            part = label if len(programs) == 1 else f"{label} ({number} of {len(programs)})"
+            group, processes = program.plan.lanes_per_group, program.plan.processes
+            own_settings = {**settings, "program": number, "lanes_per_group": group, "processes": processes}
+            status = train_in_ranks(part, rank, own, own_settings, program.plan, options, by="lane")
+            if status:
+                return status
+    if any(result_of(program_folder(folder, n), one.plan) is None for n, one in enumerate(programs, 1)):
+        return 0
+    with only_writer(folder, "sweep"):
+        return 0 if (folder / "sweep.csv").exists() else sweep_into(folder, settings, programs, over, options)
 
 
 def sweep_into(

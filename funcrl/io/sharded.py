@@ -97,9 +97,21 @@ def open_sharded(folder: Path, function: str = "train") -> Sharded:
     return Sharded(folder, settings, tuple(pairs))
 
 
+def is_done_already(folder: Path, settings: dict[str, Any]) -> bool:
+    """Return whether the very run that is asked for has been put together in a folder."""
+    with suppress(ValueError, OSError):
+        return not is_sharded(folder) and decisive(read_json(folder)) == decisive(settings)
+    return False
+
+
 def join(
-    folder: Path, settings: dict[str, Any], shards: Sequence[range], learnt: Learnt | None = None
-) -> Sharded:
+    folder: Path,
+    settings: dict[str, Any],
+    shards: Sequence[range],
+    learnt: Learnt | None = None,
+    *,
+    again: bool = False,
+) -> Sharded | None:
     """Take part in the run in a folder, as its first rank or after others.
 
     Args:
@@ -107,6 +119,10 @@ def join(
         settings: For its `config.json`.
         shards: How this rank would share it out; the first rank's way counts.
         learnt: What its agents begin with, of a run that goes on from another one.
+        again: Whether this rank was started before, and so may find all done.
+
+    Returns:
+        The run; None where it has been put together.
 
     Raises:
         ValueError: When the folder holds something else, or a run with other settings.
@@ -118,21 +134,34 @@ def join(
             (folder / SHARDS).mkdir(exist_ok=True)
             if learnt is not None:
                 save(Sharded(folder, settings, ()).start, learnt)
-            _found(path, json_text({"settings": settings, "shards": [[x.start, x.stop] for x in shards]}, 1))
+            write_unless_there(
+                path, json_text({"settings": settings, "shards": [[x.start, x.stop] for x in shards]}, 1)
+            )
         elif (folder / SHARDS).is_dir() and time.monotonic() < until:
             time.sleep(0.05)
+        elif again and is_done_already(folder, settings):
+            return None
         else:
             check_folder(folder, replace=False)
     found = open_sharded(folder)
-    before, now = decisive(found.settings), decisive(settings)
-    for name, value in before.items():
-        hold = f"have the {name} of the run that ranks share out in {folder}, {value!r}"
-        instead = "Go on with the same words, or write another --out."
-        require(value == now[name], "train", name, hold, now[name], instead)
+    check_same(folder, found.settings, settings)
     return found
 
 
-def _found(path: Path, text: str) -> None:
+def check_same(folder: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Check that a rank is asked for what others share out in a folder.
+
+    Raises:
+        ValueError: When it is not; it names the first setting that differs.
+    """
+    now = decisive(settings)
+    for name, value in decisive(before).items():
+        hold = f"have the {name} of what ranks share out in {folder}, {value!r}"
+        instead = "Go on with the same words, or write another --out."
+        require(value == now[name], "train", name, hold, now[name], instead)
+
+
+def write_unless_there(path: Path, text: str) -> None:
     """Write a file unless another rank has; whoever reads it finds all of it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -180,10 +209,3 @@ def put_together(
         (run.folder / _HEAD).unlink()
         shutil.rmtree(run.folder / SHARDS)
         return result
-
-
-def is_done_already(folder: Path, settings: dict[str, Any]) -> bool:
-    """Return whether the very run that is asked for has been put together in a folder."""
-    with suppress(ValueError, OSError):
-        return not is_sharded(folder) and decisive(read_json(folder)) == decisive(settings)
-    return False

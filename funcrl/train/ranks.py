@@ -8,6 +8,7 @@ launcher goes on with fewer of them, each trains more shards, one after the othe
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class Rank:
     """ranks on its own host"""
     restarts: int = 0
     """how often the launch was begun again"""
+    may_be_bound: bool = False
+    """whether its launcher may have given it cores that are its own"""
 
 
 def rank_of(environment: Mapping[str, str]) -> Rank | None:
@@ -54,18 +57,19 @@ def rank_of(environment: Mapping[str, str]) -> Rank | None:
         ValueError: When a variable is no number, or the rank is none of as many.
 
     >>> rank_of({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
-    Rank(number=1, count=4, local=1, local_count=2, restarts=0)
+    Rank(number=1, count=4, local=1, local_count=2, restarts=0, may_be_bound=False)
     >>> rank_of({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) is None
     True
     """
-    for names in _LAUNCHERS.values():
+    for launcher, names in _LAUNCHERS.items():
         if not all(environment.get(name) for name in names[:2]):
             continue
         number, count, local, local_count, restarts = (_number(environment, name) for name in names)
         hold = f"be below {names[1]}, which is {count}"
         require(count >= 1 and 0 <= number < count, "train", names[0], hold, number)
         if count > 1:
-            return Rank(number, count, local, _on_its_host(environment, local_count), restarts)
+            on_host = _on_its_host(environment, local_count)
+            return Rank(number, count, local, on_host, restarts, may_be_bound=launcher == "srun")
     return None
 
 
@@ -115,7 +119,7 @@ def share(plan: Plan, all_shards: Sequence[range], number: int, rank: Rank, proc
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank.local % max(1, torch.cuda.device_count()))
     if processes is None:
-        processes = 1 if plan.processes == 1 else max(1, background.num_cores() // rank.local_count)
+        processes = 1 if plan.processes == 1 else _cores(rank)
     return dataclasses.replace(
         plan,
         seeds=tuple(seeds),
@@ -128,3 +132,10 @@ def share(plan: Plan, all_shards: Sequence[range], number: int, rank: Rank, proc
         replay_bytes=plan.replay_bytes * width // plan.lanes_per_group,
         lanes_together=plan.lanes_per_group,
     )
+
+
+def _cores(rank: Rank) -> int:
+    """Return how many cores a rank has for itself."""
+    mine = background.num_cores()
+    all_cores = (os.cpu_count() or mine) if rank.may_be_bound else mine
+    return max(1, min(mine, all_cores // rank.local_count))

@@ -13,7 +13,7 @@ from tests.cli.test_cli import TINY
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
-WORDS = ["train", "ppo", "CartPole-v1", "--steps", "100", *TINY]
+WORDS = ["train", "ppo", "CartPole-v1", "--steps", "60", *TINY]
 SAME = ("returns.csv", "metrics.csv", "metrics.jsonl", "checkpoint/states.safetensors", "config.json")
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_ranks_have_shared_out_goes_on_as_that_of_one_process(tmp_pat
     for number in range(2):
         rank(monkeypatch, number, 2, *words)
     for name in ("alone", "shared"):
-        assert main(["resume", name, "--steps", "160"]) == 0
+        assert main(["resume", name, "--steps", "100"]) == 0
     same(tmp_path, "alone", "shared")
     # And from such a run another one can, by ranks too.
     words = ["--start", "shared", *words]
@@ -108,7 +108,7 @@ def test_a_rank_that_dies_goes_on_from_its_checkpoint(onwards, tmp_path, monkeyp
     words += ["--checkpoint-every", "1e-9"]
     assert rank(monkeypatch, 0, 3, *words) == 0
     with monkeypatch.context() as patch:
-        die_after(patch, 3)
+        die_after(patch, 1)
         with pytest.raises(Killed):
             rank(monkeypatch, 1, 3, *words)
     done = (tmp_path / "shared/shards/000000-000002/times.csv").read_bytes()
@@ -121,7 +121,7 @@ def test_a_rank_that_dies_goes_on_from_its_checkpoint(onwards, tmp_path, monkeyp
             assert rank(monkeypatch, number, count, *words, restarts=1) == 0
             if number < count - 1:
                 assert (tmp_path / "shared/shards/000000-000002/times.csv").read_bytes() == done
-    assert "going on from step 60 of 100" in capsys.readouterr().err
+    assert "going on from step 20 of 60" in capsys.readouterr().err
     same(tmp_path, "alone", "shared")
     # One that comes late, or again, finds nothing to do.
     assert rank(monkeypatch, 0, 3, *words, restarts=1) == 0
@@ -152,8 +152,8 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch, capsys):
 
     assert rank(monkeypatch, 0, 2, *words) == 0
     capsys.readouterr()
-    refused("train: seeds must have the seeds of the run that ranks share out", "--seeds", "6")
-    refused("train: config must have the config of the run", *words, "--gamma", "0.5")
+    refused("train: seeds must have the seeds of what ranks share out", "--seeds", "6")
+    refused("train: config must have the config of what", *words, "--gamma", "0.5")
     assert main([*WORDS, *words, "--out", "shared"]) == 2
     assert "hold no run that ranks share out" in capsys.readouterr().err
     assert main(["resume", "shared", "--steps", "200"]) == 2
@@ -170,3 +170,31 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/thesis.tex").write_text("")
     refused("--out must be an empty folder", *words)
+
+
+def test_ranks_share_out_a_sweep(tmp_path, monkeypatch, capsys):
+    over = ["--over", "gamma=0.9,0.99", "--over", "hidden=(4,),(3,)", "--seeds", "3", "--steps", "60"]
+    words = ["sweep", "ppo", "CartPole-v1", *TINY[:4], *TINY[6:], "--processes", "1", *over]
+    assert main([*words, "--out", "alone"]) == 0
+
+    def sweep(number, *more):
+        with monkeypatch.context() as patch:
+            patch.setenv("RANK", str(number))
+            patch.setenv("WORLD_SIZE", "2")
+            return main([*words, *more, "--out", "shared"])
+
+    assert sweep(1) == 0
+    assert not (tmp_path / "shared/sweep.csv").exists()
+    assert sweep(0, "--gamma", "0.5") == 2
+    assert "train: config must have the config of what ranks share out" in capsys.readouterr().err
+    assert sweep(0) == 0
+    assert filecmp.cmp("alone/sweep.csv", "shared/sweep.csv", shallow=False)
+    one, other = (
+        {str(p.relative_to(x)) for p in x.rglob("*") if p.name != ".lock"}
+        for x in (tmp_path / "alone", tmp_path / "shared")
+    )
+    assert one == other
+    for name in ("returns.csv", "metrics.csv", "metrics.jsonl", "checkpoint/states.safetensors"):
+        for number in (1, 2):
+            part = f"programs/{number}/{name}"
+            assert filecmp.cmp(f"alone/{part}", f"shared/{part}", shallow=False)
