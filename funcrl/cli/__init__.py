@@ -23,6 +23,7 @@ commands:
   resume DIR                    go on with a run that was cut off, or beyond its end
   evaluate DIR                  let the agents of a run play, and print what they earn
   extract DIR --seeds 3,        take seeds out of a run, as a run that can go on alone
+  export DIR --seed 3           write an agent into a file that runs without funcrl
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
@@ -48,6 +49,9 @@ _EXTRAS = {
     "PIL": "render",
     "sklearn": "digits",
     "imageio_ffmpeg": "video",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 """What brings a module that may be missing."""
 
@@ -111,6 +115,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "extract": "extract",
     "compare": "compare",
+    "export": "export",
     "plan": "plan",
     "list": "listing",
 }
