@@ -30,6 +30,7 @@ ALLOWED = {
     "train": {"core", "ops", "optim", "nets", "policies", "algos", "envs", "buffers"},
 }
 ALLOWED["io"] = {*ALLOWED} - {"io"}
+ALLOWED["serve"] = {*ALLOWED}
 ALLOWED["cli"] = {*ALLOWED} - {"cli"}
 
 

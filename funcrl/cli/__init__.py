@@ -20,10 +20,12 @@ commands:
   train ALGORITHM ENVIRONMENT   train one agent a seed, all in one compiled program
   train classifier DATA         likewise, of what learns from images
   sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
+  search pbt|optuna ...         find settings, many of them at once
   resume DIR                    go on with a run that was cut off, or beyond its end
   evaluate DIR                  let the agents of a run play, and print what they earn
   extract DIR --seeds 3,        take seeds out of a run, as a run that can go on alone
   export DIR --seed 3           write an agent into a file that runs without funcrl
+  serve policy.onnx             answer requests for actions over HTTP
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
@@ -49,6 +51,10 @@ _EXTRAS = {
     "PIL": "render",
     "sklearn": "digits",
     "imageio_ffmpeg": "video",
+    "optuna": "hpo",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
     "onnx": "onnx",
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
@@ -115,6 +121,8 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "extract": "extract",
     "compare": "compare",
+    "search": "search",
+    "serve": "serve",
     "export": "export",
     "plan": "plan",
     "list": "listing",

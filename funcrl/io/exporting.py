@@ -232,9 +232,9 @@ def write(lane: Lane, path: Path, *, sampling: bool = False) -> Exported:
         ModuleNotFoundError: Without what the extra `onnx` brings.
     """
     policy = lane.deployed(sampling)
-    obs, carry = experience(lane, rows=16)
+    obs, carry = experience(lane)
     names = signature(policy, obs, carry)
-    exported = program(lane.deployed(sampling), obs, carry)
+    exported = program(lane.deployed(sampling), *tree.index((obs, carry), slice(16)))
     described = describe(lane, names, obs, carry)
     if path.suffix == ".onnx":
         write_atomically(path, _onnx(exported, names, described))
@@ -244,7 +244,7 @@ def write(lane: Lane, path: Path, *, sampling: bool = False) -> Exported:
         write_atomically(path, buffer.getvalue())
     write_atomically(path.with_suffix(".json"), json_text(described, 1).encode())
     done = open_exported(path, names)
-    check(lane, policy, done)
+    check(lane, policy, done, (obs, carry))
     return done
 
 
@@ -309,7 +309,13 @@ def describe(lane: Lane, names: Signature, obs: Any, carry: Any) -> dict[str, An
     inner = type(envs.innermost(lane.env))
     leaves = dict(zip(names.observations, tree.leaves(obs), strict=True))
     inputs = [
-        {"name": name, **_shape(x), **_bounds(space, name), "meaning": "what the environment shows"}
+        {
+            "name": name,
+            **_shape(x),
+            **_bounds(space, name),
+            **_range(x),
+            "meaning": "what the environment shows",
+        }
         for name, x in leaves.items()
     ]
     if names.sampling:
@@ -354,6 +360,11 @@ def _shape(x: Tensor) -> dict[str, Any]:
     return {"shape": ["batch", *x.shape[1:]], "dtype": str(x.dtype).removeprefix("torch.")}
 
 
+def _range(x: Tensor) -> dict[str, Any]:
+    """Return the least and the largest numbers that the agent saw while it played."""
+    return {"seen_low": x.amin(dim=0).tolist(), "seen_high": x.amax(dim=0).tolist()}
+
+
 def _bounds(space: spaces.Space[Any], name: str) -> dict[str, Any]:
     part: Any = space
     for word in name.split(".")[1:]:
@@ -369,13 +380,19 @@ def _doc(kind: type, name: str) -> str:
     return (text or "").split("\n\n")[0].replace("\n", " ")
 
 
-def check(lane: Lane, policy: Deployed, done: Exported) -> float:
+def check(lane: Lane, policy: Deployed, done: Exported, seen: tuple[Any, Any] | None = None) -> float:
     """Compare a file with the agent, and return by how much they differ at most.
+
+    Args:
+        lane: Whose agent.
+        policy: What it does.
+        done: The file.
+        seen: On what; by default on its `experience`.
 
     Raises:
         ValueError: When that is more than rounding.
     """
-    obs, carry = experience(lane)
+    obs, carry = experience(lane) if seen is None else seen
     key = random.key(1, "cpu")
     with torch.no_grad():
         action, after = policy(obs, key, carry)

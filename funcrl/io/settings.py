@@ -90,13 +90,21 @@ def read_json(folder: Path, function: str = "open_run") -> dict[str, Any]:
         raise FileNotFoundError(
             f"{function}: {folder} must be the folder of a run, got one without config.json.{instead}"
         )
+    return read_json_file(path, function, "be the settings of a run of funcrl train")
+
+
+def read_json_file(path: Path, function: str, hold: str = "hold a JSON object") -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ValueError: When there is none in it.
+    """
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        settings = None
-    hold = "be the settings of a run of funcrl train"
-    require(isinstance(settings, dict), function, str(path), hold, "no JSON object")
-    return settings  # type: ignore[no-any-return]
+        found = None
+    require(isinstance(found, dict), function, str(path), hold, "no JSON object")
+    return found  # type: ignore[no-any-return]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Serving exported policies over HTTP; everything here needs the extra `serve`."""
