@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import prometheus_client
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import funcrl
 from funcrl.serve.access import Limits, Tokens
@@ -26,6 +27,8 @@ from funcrl.serve.rows import Part, Policy, RefusedError, answer, outside, read
 
 _PATIENCE = 10.0
 """seconds in which the whole of a request has to arrive"""
+
+_PATHS = frozenset(["/act", "/health", "/ready", "/metrics", "/policy", "/docs", "/openapi.json"])
 
 _MOST_ACTIONS = 64
 """actions that are counted each by itself"""
@@ -80,6 +83,28 @@ class Figures:
                 self.actions.labels(str(one)).inc()
 
 
+class Counted:
+    """Counts answers by path and status, around the application."""
+
+    def __init__(self, app: ASGIApp, figures: Figures) -> None:
+        """Wrap an application."""
+        self._app, self._figures = app, figures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in _PATHS else "other"
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._figures.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        await self._app(scope, receive, counting)
+
+
 def _error(status: int, text: str, **headers: str) -> JSONResponse:
     return JSONResponse(
         {"error": text}, status, headers={name.replace("_", "-"): x for name, x in headers.items()}
@@ -126,21 +151,7 @@ def make_app(policy: Policy, tokens: Tokens, settings: Settings | None = None) -
             {"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers
         )
 
-    @app.middleware("http")
-    async def counted(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await go_on(request)
-        known = request.url.path in (
-            "/act",
-            "/health",
-            "/ready",
-            "/metrics",
-            "/policy",
-            "/docs",
-            "/openapi.json",
-        )
-        path = request.url.path if known else "other"
-        figures.requests.labels(path, str(response.status_code)).inc()
-        return response
+    app.add_middleware(Counted, figures=figures)
 
     def refusal(request: Request) -> JSONResponse | None:
         """Return why somebody may not ask now."""
@@ -254,7 +265,9 @@ _SENTENCE: dict[str, Any] = {
 
 
 def _array(shape: tuple[int, ...], whole: bool) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "integer" if whole else "number"}
+    # What float32, or a whole number in JSON's readers, can hold.
+    most = 2**53 - 1 if whole else 3.4028234e38
+    schema: dict[str, Any] = {"type": "integer" if whole else "number", "minimum": -most, "maximum": most}
     for length in reversed(shape):
         schema = {"type": "array", "items": schema, "minItems": length, "maxItems": length}
     return schema

@@ -78,7 +78,7 @@ def open_policy(path: Path) -> Policy:
     try:
         exported = open_exported(path, names)
         policy = Policy(exported, described, observations, carries)
-        run(policy, [_zeros(policy)])
+        run(policy, [zeros(policy)])
     except ModuleNotFoundError:
         raise
     except Exception as error:
@@ -112,7 +112,8 @@ class Row:
         return int(self.inputs[0].shape[0])
 
 
-def _zeros(policy: Policy) -> Row:
+def zeros(policy: Policy) -> Row:
+    """Return a request that any policy can be asked."""
     parts = (*policy.observations, *policy.carries)
     return Row(tuple(np.zeros((1, *part.shape), part.dtype) for part in parts), single=True)
 
