@@ -83,7 +83,7 @@ def population(key: torch.Tensor, moves: bool) -> float:
     return float(true[scores.argmax()])
 
 
-def cartpole(repetitions: int, evolved_steps: int, trial_steps: int) -> None:
+def cartpole(repetitions: int, evolved_steps: int, trial_steps: int, sampler: str, evolves: bool) -> None:
     """Search for PPO's learning rate and entropy weight."""
     env = envs.make("CartPole-v1")
     config = ppo.Config(anneal_steps=float("inf"))
@@ -113,20 +113,21 @@ def cartpole(repetitions: int, evolved_steps: int, trial_steps: int) -> None:
     for repetition in range(repetitions):
         given = {"config": config, "population": 16, "num_steps": evolved_steps, "seed": repetition}
         reached = []
-        for generations in (12, 1):  # one generation is random settings: nothing moves
+        for generations in (12, 1) if evolves else ():  # one generation is random settings: nothing moves
             found = train_population("ppo", env, CARTPOLE, **given, num_generations=generations)
             lane = best_lane(found)
             reached.append(played(tree.index(found.carry.agent, slice(lane, lane + 1))))
+        reached = reached or [0.0, 0.0]
         gains.append(reached[0] - reached[1])
-        by_tpe, by_chance = (trained(studied(sampler, repetition, 5)) for sampler in ("tpe", "random"))
+        by_tpe, by_chance = (trained(studied(one, repetition, 5)) for one in (sampler, "random"))
         gains_tpe.append(by_tpe - by_chance)
         print(
-            f"  {repetition}: population {reached[0]:.1f}, random {reached[1]:.1f}; TPE {by_tpe:.1f}, random {by_chance:.1f}",
+            f"  {repetition}: population {reached[0]:.1f}, random {reached[1]:.1f}; {sampler} {by_tpe:.1f}, random {by_chance:.1f}",
             flush=True,
         )
     print(f"cartpole, {repetitions} repetitions: how much better than random settings in as many steps")
     interval(f"population of 16, {evolved_steps} steps, greedy return", gains)
-    interval(f"TPE, 5 batches of 8 × {trial_steps} steps, 8 new seeds", gains_tpe)
+    interval(f"{sampler}, 5 batches of 8 × {trial_steps} steps, 8 new seeds", gains_tpe)
 
 
 def main() -> None:
@@ -138,13 +139,17 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--trial-steps", type=int, default=30_000)
+    parser.add_argument("--sampler", default="tpe", choices=studies.SAMPLERS)
+    parser.add_argument("--settings", action="store_true", help="cartpole without populations")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
     if "quadratic" in options.tasks:
         quadratic(options.repetitions)
     if "cartpole" in options.tasks:
-        cartpole(options.repetitions, options.steps, options.trial_steps)
+        cartpole(
+            options.repetitions, options.steps, options.trial_steps, options.sampler, not options.settings
+        )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ commands:
   sweep ALGORITHM ENVIRONMENT   train every combination of settings with every seed
   search pbt|optuna ...         find settings, many of them at once
   resume DIR                    go on with a run that was cut off, or beyond its end
+  watch DIR ...                 where runs stand, while they go on
   evaluate DIR                  let the agents of a run play, and print what they earn
   extract DIR --seeds 3,        take seeds out of a run, as a run that can go on alone
   export DIR --seed 3           write an agent into a file that runs without funcrl
@@ -123,6 +124,7 @@ _COMMANDS = {
     "compare": "compare",
     "search": "search",
     "serve": "serve",
+    "watch": "watch",
     "export": "export",
     "plan": "plan",
     "list": "listing",

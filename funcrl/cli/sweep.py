@@ -152,6 +152,7 @@ def _sweep_in_ranks(
             part = label if len(programs) == 1 else f"{label} ({number} of {len(programs)})"
             group, processes = program.plan.lanes_per_group, program.plan.processes
             own_settings = {**settings, "program": number, "lanes_per_group": group, "processes": processes}
+            own_settings["lanes"] = len(program.plan.seeds)
             status = train_in_ranks(part, rank, own, own_settings, program.plan, options, by="lane")
             if status:
                 return status
@@ -207,6 +208,7 @@ def _train(label: str, folder: Path, settings: dict[str, Any], plan: Plan, optio
     folder.mkdir(parents=True, exist_ok=True)
     before = latest(folder) if has_checkpoint(folder) else None
     settings = settings | {"lanes_per_group": plan.lanes_per_group, "processes": plan.processes}
+    settings["lanes"] = len(plan.seeds)
     if before is not None:
         check_settings(before, settings)
         say(f"{label}: going on from step {before.head['step']:,} of {plan.num_steps:,}")
