@@ -97,7 +97,7 @@ def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
     exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("block", python_of("docs/networks.md"))
+@pytest.mark.parametrize("block", [*python_of("docs/networks.md"), *python_of("docs/search.md")])
 def test_the_python_of_pages_runs(block):
     exec(compile(block, "docs", "exec"), {})
 

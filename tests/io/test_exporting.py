@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -183,6 +185,19 @@ def test_what_is_no_chain_of_layers_is_not_pruned(name):
     lane = SimpleNamespace(agent=case.init(), run=SimpleNamespace(algorithm=case.algorithm))
     with pytest.raises(ValueError, match="--prune must be left out for a policy that is no chain"):
         shrinking.pruned(lane, 0.5)
+
+
+def test_the_python_of_its_page_runs(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in exporting.FORMATS:
+        assert main(["export", str(runs / "plain"), "--out", f"policy.{kind}"]) == 0
+    page = (Path(exporting.__file__).parents[2] / "docs/export.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        found = {}
+        exec(compile(block, "docs/export.md", "exec"), found)
+        assert len(found["action"]) == 5
 
 
 def test_what_shrinking_costs_is_told(runs, tmp_path, capsys, monkeypatch):
