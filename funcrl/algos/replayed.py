@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from funcrl import nets, optim
-from funcrl.core import ReplayBatch, checks, tree
+from funcrl.core import ReplayBatch, checks, collective, tree
 from funcrl.nets.mlp import ACTIVATIONS
 from funcrl.optim import descending
 
@@ -144,6 +144,7 @@ def check_batch(function: str, batch: ReplayBatch, size: int, numbered: bool) ->
     """
     # No number in the sentence: to torch.compile it may be a symbol, which has no text.
     hold = "hold config.batch_size rows"
+    size = size // collective.parts()
     for name in (*["action"] * numbered, "reward", "discount", "weight"):
         shape = tuple(getattr(batch, name).shape)
         checks.require(shape == (size,), function, f"batch.{name}", f"{hold}, [B]", shape)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from funcrl.cli.progress import say, summary
-from funcrl.cli.running import draw, make_saver, run_on_screen
+from funcrl.cli.running import draw, make_saver, run_on_screen, train_into
 from funcrl.core.checks import require
-from funcrl.io import Recorder, has_checkpoint, latest, only_writer
+from funcrl.io import Checkpoint, Recorder, check_folder, has_checkpoint, latest, make_tracker, only_writer
 from funcrl.io.heads import remove_checkpoints
 from funcrl.io.restoring import check_settings
 from funcrl.io.sharded import Sharded, join, put_together
-from funcrl.train import Plan
+from funcrl.train import Plan, execute
+from funcrl.train.plan import with_parts
 from funcrl.train.ranks import Rank, rank_of, shards, share
 from funcrl.train.shards import listed
 
@@ -117,3 +122,54 @@ def _train(label: str, rank: Rank, run: Sharded, number: int, plan: Plan, option
     if lost:
         say(f"{label}: lost {listed(lost)}. Go on with the same words, or with: funcrl resume {run.folder}")
     return 1 if lost or ended.result is None else 0
+
+
+def train_together(
+    label: str, rank: Rank, folder: Path, settings: dict[str, Any], plan: Plan, options: Any
+) -> int:
+    """Train the same lanes on all ranks, each from its part of every batch; rank 0 shows and writes.
+
+    Args: see `train_in_ranks`.
+
+    Returns:
+        Exit status.
+    """
+    goes_on = rank.restarts > 0 and has_checkpoint(folder)
+    if rank.number == 0 and not goes_on:
+        check_folder(folder, replace=rank.restarts > 0)
+    device = plan.device
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", rank.local % max(1, torch.cuda.device_count()))
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        plan = with_parts(dataclasses.replace(plan, device=device))
+        before = latest(folder) if goes_on else None
+        if before is not None:
+            check_settings(before, settings)
+        if rank.number > 0:
+            return _follow(plan, before)
+        say(f"{label}: {rank.count} ranks learn together, each from a part of every batch")
+        if before is not None:
+            say(f"{label}: going on from step {before.head['step']:,} of {plan.num_steps:,}")
+        with only_writer(folder):
+            extents = None if before is None else before.extents
+            trackers = [make_tracker(word) for word in options.track]
+            recorder = Recorder(folder, settings, extents, trackers, learnt=plan.learnt)
+            return train_into(label, plan, recorder, make_saver(recorder, plan, options, before), before)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _follow(plan: Plan, before: Checkpoint | None) -> int:
+    """Learn with rank 0 for as long as it does; it hears what people and schedulers ask for."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        execute(plan, None, None, None if before is None else before.start)
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "Connection" not in str(error):
+            raise
+        return 1  # rank 0 has ended before the end
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0

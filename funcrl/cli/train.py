@@ -21,7 +21,7 @@ from funcrl.cli.arguments import (
 )
 from funcrl.cli.fit import fit_command
 from funcrl.cli.progress import say
-from funcrl.cli.ranks import launched, train_in_ranks
+from funcrl.cli.ranks import launched, train_in_ranks, train_together
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core import checks
 from funcrl.core.checks import require
@@ -62,6 +62,9 @@ class Options:
     processes: int | None = None
     """share the seeds out to this many processes of one thread each, at least two seeds to each, with the
     same results; by default one a core, and 1 on a GPU or with environments on the host"""
+    data_parallel: bool = False
+    """under torchrun, let all ranks learn together, each from its part of every batch, where one device is not enough
+    for an agent; otherwise they share out the seeds"""
     wrap: tuple[str, ...] = ()
     """put a wrapper around the environment, may stand several times, the innermost first: flatten, one_hot,
     frame_stack=4, normalize_observation, normalize_reward, scale_reward=0.1, repeat_action=2, time_limit=100"""
@@ -111,6 +114,16 @@ def train_command(words: list[str]) -> int:
     check_saving("train", options)
     trackers = [make_tracker(word) for word in options.track]
     rank = launched(options)
+    alone = options.data_parallel and rank is None
+    instead = "Write torchrun --nproc-per-node 2 -m funcrl train ... --data-parallel."
+    require(
+        not alone,
+        "train",
+        "--data-parallel",
+        "be left out where no launcher has started ranks",
+        True,
+        instead,
+    )
     folder = options.out or default_folder(asked.algorithm, asked.env)
     if rank is None:
         check_folder(folder, options.replace)
@@ -121,6 +134,8 @@ def train_command(words: list[str]) -> int:
     if options.steps is not None and plan.asked_steps != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {plan.asked_steps:,} steps of each seed, {iterations}")
+    if rank is not None and options.data_parallel:
+        return train_together(label, rank, folder, settings, plan, options)
     if rank is not None:
         return train_in_ranks(label, rank, folder, settings, plan, options)
     with only_writer(folder):

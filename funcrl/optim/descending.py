@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from funcrl.core import checks
+from funcrl.core import checks, collective, tree
 from funcrl.optim import paths, transforms
 from funcrl.optim.transforms import Optimizer
 
@@ -121,6 +121,7 @@ def step(
     whole = free is params
     of_free = loss if whole else lambda free: loss(paths.merge(params, free))
     grads, (value, beside) = torch.func.grad_and_value(of_free, has_aux=True)(free)
+    grads, value, beside = _over_all_parts(grads, value, beside)
     updates, optimizer_state = optimizer.update(grads, optimizer_state, free)
     if rates.factors:
         updates = _scaled(updates, dict(rates.factors), prefix)
@@ -134,6 +135,19 @@ def step(
     )
 
 
+def _over_all_parts(grads: Any, value: Tensor, beside: Any) -> tuple[Any, Tensor, Any]:
+    """Return gradient, loss and figures of the whole batch, where this is one of its parts."""
+    if collective.parts() == 1:
+        return grads, value, beside
+    leaves = tree.leaves(beside)
+    is_figure = [isinstance(x, Tensor) and x.ndim == 0 and x.is_floating_point() for x in leaves]
+    figures = [x for x, counts in zip(leaves, is_figure, strict=True) if counts]
+    grads, value, figures = collective.mean_of_all((grads, value, figures))
+    averaged = iter(figures)
+    found = iter([next(averaged) if counts else x for x, counts in zip(leaves, is_figure, strict=True)])
+    return grads, value, tree.map(lambda _: next(found), beside)
+
+
 def having_seen(
     params: Mapping[str, Any], observed: Mapping[str, Any], rates: Rates, prefix: str = ""
 ) -> dict[str, Any]:
@@ -145,6 +159,9 @@ def having_seen(
         rates: From `rates`.
         prefix: What stands before the names there.
     """
+    hold = "keep nothing of a batch (batch normalisation, dropout) where ranks learn from its parts"
+    whole = collective.parts() == 1 or not observed
+    checks.require(whole, "train", "networks", hold, list(observed))
     return paths.merge(params, paths.without(observed, rates.frozen, prefix))
 
 

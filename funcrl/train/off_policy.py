@@ -157,7 +157,7 @@ def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
     carry, updates = binding.carry, binding.config.updates_per_window
     (step, _), *others = _parts(binding.algorithm, binding.config)
     replay, priorities = _apart(carry.memory.buffer)
-    learn = binding.compile(vmap(_learner(step, keep_batch=bool(others))))
+    learn = binding.compile(vmap(_learner(binding.of_part(step), keep_batch=bool(others))))
     batch = _example_batch(binding) if others else ()
     every_time = _in_groups(binding, learn, (carry.agent, priorities, batch), replay, carry.learn_key)
     sometimes = [

@@ -62,7 +62,10 @@ def stages(binding: Binding) -> list[Stage]:
         return prepare_lanes(agent, window, key, iteration)
 
     collector = binding.collect(carry.iteration)
-    prepared, update = binding.compile(prepare), binding.compile(vmap(binding.algorithm.update))
+    prepared, update = (
+        binding.compile(prepare),
+        binding.compile(vmap(binding.of_part(binding.algorithm.update))),
+    )
     read = (carry.agent, collector.window, carry.learn_key, carry.iteration)
     # A small eager run gives the shapes of the minibatches' buffers.
     example, *_ = prepare_lanes(*read)

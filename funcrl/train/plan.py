@@ -65,6 +65,9 @@ class Plan:
     lanes_together: int = 0
     """lanes of all plans that share out one group, see `ranks.share`; 0 for a plan that is whole"""
 
+    part: tuple[int, int] = (0, 1)
+    """which part of every batch this process learns from, and how many ranks there are, see `with_parts`"""
+
     @property
     def placement(self) -> str:
         """Where the environments run: `"device"`, or `"host"`."""
@@ -259,3 +262,35 @@ def with_evaluations(plan: Plan, every: int | None = None, num_episodes: int = 1
     checks.integer(here, "evaluate_every", every, 1)
     iterations = max(1, round(every / plan.steps_per_iteration))
     return replace(plan, evaluate_every=iterations, num_episodes=num_episodes)
+
+
+TOGETHER = ("on_policy", "off_policy")
+"""Loops whose agents can learn from a batch in parts."""
+
+_DRAWS_BY_ROW = ("sac", "td3", "tqc", "ddpg", "discrete_sac")
+"""Their updates draw noise for each row of a batch by its place in it, which is another one in a part."""
+
+
+def with_parts(plan: Plan) -> Plan:
+    """Return a plan in which the ranks of `torch.distributed` learn together: each from its part of every batch.
+
+    All of them collect and remember the same; gradients, losses and what else is a mean over a batch are averaged
+    over ranks within the update. So what comes out is what one process makes of whole batches, but for rounding.
+
+    Args:
+        plan: From `make_plan`, the same on every rank.
+
+    Raises:
+        ValueError: When there is no group of ranks, or this kind of agent cannot learn from parts.
+    """
+    here = "train"
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    instead = "Write torch.distributed.init_process_group() first, under torchrun."
+    require(there, here, "data_parallel", "be True only where ranks have found each other", True, instead)
+    name = plan.algorithm.__name__.rpartition(".")[2]
+    fits = plan.algorithm.LOOP in TOGETHER and name not in _DRAWS_BY_ROW
+    require(
+        fits, here, "data_parallel", "be left out for this algorithm", name, "Let ranks share out its seeds."
+    )
+    part = (torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return replace(plan, part=part, processes=1)

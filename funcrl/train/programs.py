@@ -29,7 +29,7 @@ def make_run(plan: Plan, members: Sequence[int]) -> Run:
     asked = None
     if plan.evaluate_every:
         asked = Evaluations(plan.evaluate_every, plan.num_episodes, plan.episode_limit)
-    given = (seeds, plan.device, plan.backend, num_cycles, asked, learnt)
+    given = (seeds, plan.device, plan.backend, num_cycles, asked, learnt, plan.part)
     return Run(plan.algorithm, env, config, *given)
 
 

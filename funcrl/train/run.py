@@ -50,6 +50,7 @@ class Run:
         num_cycles: int = 1,
         evaluations: Evaluations | None = None,
         learnt: Learnt | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """Make the lanes; programs are compiled by `compile`, or by the first `iterate`.
 
@@ -65,6 +66,7 @@ class Run:
             evaluations: Whether agents play greedy episodes now and then, which the report's metrics then
                 hold as `evaluation_return`.
             learnt: What the lanes know at the beginning; nothing by default.
+            part: Which part of every batch this process learns from, and how many ranks there are that do so.
         """
         self.algorithm = resolve_algorithm("Run", algorithm)
         self.env = resolve_env("Run", env)
@@ -78,7 +80,7 @@ class Run:
         memory.check_memory("Run", self.loop.memory_bytes(self.env, config), len(seeds), config, self.device)
         self.config, carry = self._begin(seeds, config, learnt)
         self._carry = tree.map(lambda x: torch.clone(x, memory_format=torch.contiguous_format), carry)
-        given = (self._carry, num_cycles, self.device, backend)
+        given = (self._carry, num_cycles, self.device, backend, part)
         self._binding = Binding(self.algorithm, self.env, self.config, tuple(seeds), *given)
         self._evaluations = evaluations
         self._stages: list[Stage] | None = None

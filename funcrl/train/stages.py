@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import jit, lanes
+from funcrl.core import collective, jit, lanes, tree
+from funcrl.core.checks import require
 from funcrl.envs.host_vector import HostVector
 from funcrl.train import acting
 from funcrl.train.carry import Carry
@@ -49,6 +50,8 @@ class Binding:
     """how often an iteration acts and learns"""
     device: torch.device
     backend: str
+    part: tuple[int, int] = (0, 1)
+    """which part of every batch this process learns from, and how many there are"""
     programs: list[jit.Jit] = field(default_factory=list)
     """compiled so far, or being compiled"""
     figures: dict[str, Tensor] = field(default_factory=dict)
@@ -67,6 +70,23 @@ class Binding:
         program = jit.jit(function, donate=(0,), backend=self.backend)
         self.programs.append(program)
         return program
+
+    def of_part(self, update: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Return an update that learns from a whole batch together with the ranks that have its other parts."""
+        number, count = self.part
+        if count == 1:
+            return update
+
+        def update_together(agent: Any, batch: Any) -> Any:
+            rows = tree.leaves(batch)[0].shape[0]
+            hold = f"be divisible by the {count} ranks that learn from its parts"
+            require(rows % count == 0, "train", "the batch size", hold, rows)
+            size = rows // count
+            with collective.over(count):
+                return update(agent, tree.index(batch, slice(number * size, (number + 1) * size)))
+
+        update_together.__name__ = getattr(update, "__name__", "update")
+        return update_together
 
     def figure(self, name: str) -> Tensor:
         """Return a tensor `[S]` that is reported under a name, NaN until a stage writes it."""

@@ -17,7 +17,7 @@ from funcrl.train.errors import WorkerError
 from funcrl.train.forks import one_thread
 from funcrl.train.history import History, figures
 from funcrl.train.outcome import Outcome, make_result
-from funcrl.train.plan import Plan, groups_of, make_plan, shards_of, with_evaluations
+from funcrl.train.plan import Plan, groups_of, make_plan, shards_of, with_evaluations, with_parts
 from funcrl.train.programs import make_run, put_lanes
 from funcrl.train.progress import Callback, Progress
 from funcrl.train.result import Result, concatenate
@@ -41,6 +41,7 @@ def train(
     processes: int | None = None,
     evaluate_every: int | None = None,
     start: Any = None,
+    data_parallel: bool = False,
 ) -> Result:
     """Train one independent agent a seed, all of them in one compiled program.
 
@@ -78,6 +79,8 @@ def train(
             that normalises observations (which take a `Result`). All else begins anew, as it does for
             any other seed: settings, step counters and so schedules, moments of the optimiser, replay
             buffers and other memories of steps, episodes. The algorithm's `LEARNT` names the former.
+        data_parallel: Whether the ranks of `torch.distributed`, whose group has been made, learn together, each
+            from its part of every batch; see `plan.with_parts`. All of them return the same.
 
     Returns:
         A `Result`.
@@ -106,7 +109,7 @@ def train(
     )
     if evaluate_every is not None:
         plan = with_evaluations(plan, evaluate_every)
-    return execute(plan, callback)
+    return execute(with_parts(plan) if data_parallel else plan, callback)
 
 
 def execute(

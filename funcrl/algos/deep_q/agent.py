@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, behaviour, replayed
-from funcrl.core import ReplayBatch, masks, tree
+from funcrl.core import ReplayBatch, collective, masks, tree
 from funcrl.ops import exploration, schedules
 from funcrl.optim import descending
 
@@ -234,7 +234,7 @@ def descend(state: S, batch: ReplayBatch, errors: Callable[[nets.Params, nets.Ne
     after = descending.step(loss, before, optimizer, state.optimizer, state.rates)
     seen = nets.observed(state.network, before, batch.obs)
     params = descending.having_seen(after.params, seen, state.rates)
-    rows: Errors = after.beside
+    rows: Errors = tree.map(collective.rows, after.beside)
     step = state.step + 1
     due = step % torch.full_like(step, state.config.target_period) == 0
     visited = optim.polyak(state.target_params, params, state.config.tau)

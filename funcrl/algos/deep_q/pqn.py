@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from funcrl import nets, ops, optim
 from funcrl.algos import beginning, progress
-from funcrl.core import Transition, checks, masks, tree
+from funcrl.core import Transition, checks, collective, masks, tree
 from funcrl.nets.mlp import ACTIVATIONS, NORMALIZATIONS
 from funcrl.ops import exploration, schedules
 from funcrl.optim import descending
@@ -244,8 +244,8 @@ def update(state: State, batch: Batch) -> State:
     seen = nets.observed(state.network, params, batch.obs)
     figures = {
         "loss": after.value,
-        "td_error": (batch.target - after.beside).abs().mean(),
-        "q": after.beside.mean(),
+        "td_error": collective.mean((batch.target - after.beside).abs().mean()),
+        "q": collective.mean(after.beside.mean()),
         "grad_norm": after.grad_norm,
         "learning_rate": learning_rate,
         "exploration": _epsilon(state),

@@ -12,7 +12,7 @@ from funcrl import optim
 from funcrl.algos import progress
 from funcrl.algos.policy_gradient import agent
 from funcrl.algos.policy_gradient.agent import Figures, Params, State
-from funcrl.core import checks, tree
+from funcrl.core import checks, collective, tree
 from funcrl.optim import descending
 
 S = TypeVar("S", bound=State)
@@ -24,7 +24,11 @@ def normalized(advantage: Tensor) -> Tensor:
     >>> normalized(torch.tensor([1.0, 3.0]))
     tensor([-1.,  1.])
     """
-    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    if collective.parts() == 1:
+        return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    # Of all parts of the minibatch, of which this is one.
+    centred = advantage - collective.mean(advantage.mean())
+    return centred / (torch.sqrt(collective.mean((centred**2).mean())) + 1e-8)
 
 
 def divergence(log_ratio: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from funcrl import ops
 from funcrl.algos.policy_gradient import agent, descent
 from funcrl.algos.policy_gradient.agent import LEARNT, Params, State, act, greedy, observe, observes
 from funcrl.algos.policy_gradient.settings import WindowSettings
-from funcrl.core import Transition, checks, loops, tree
+from funcrl.core import Transition, checks, collective, loops, tree
 
 __all__ = [
     "LEARNT",
@@ -120,7 +120,7 @@ def loss(params: Params, state: State, batch: Batch) -> tuple[Tensor, dict[str, 
     log_prob = policy.log_prob(batch.action)
     descent.check_rows("reinforce.update", batch, ("target", "weight"), tuple(log_prob.shape))
     # No step may be known: then nothing is learnt.
-    share = batch.weight / torch.clamp(batch.weight.sum(), min=1.0)
+    share = batch.weight / torch.clamp(collective.mean(batch.weight.sum()), min=1.0 / collective.parts())
     advantage, value_loss = batch.target, torch.zeros_like(share[0])
     if config.baseline:
         error = batch.target - agent.value(state, params, batch.obs)

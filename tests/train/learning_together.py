@@ -1,0 +1,78 @@
+"""What a rank does in `test_data_parallel`: python learning_together.py RANK COUNT FOLDER."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from funcrl.algos import dqn, ppo
+from funcrl.core import collective, random, tree
+from funcrl.train import make_plan, train
+from funcrl.train.plan import with_parts
+from funcrl.train.programs import make_run
+from tests.algos.table import CASES, OffPolicy, OnPolicy
+
+NOT_IN_PARTS = ("sac", "td3", "tqc", "ddpg", "discrete_sac")
+PPO = {"config": ppo.Config(num_envs=4, window_length=8, num_minibatches=2, hidden=(8,)), "num_steps": 96}
+DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=20, batch_size=8, buffer_size=100), "num_steps": 60}
+RANKED = {**DQN, "config": tree.replace(DQN["config"], replay="prioritised", n_step=2)}
+RUNS = {"ppo": PPO, "dqn": DQN, "rainbow-like": RANKED}
+ALIKE = {"seeds": [0, 1], "processes": 1}
+
+
+def cases():
+    """Those that learn from batches which can be cut, by name."""
+    found = {}
+    for case in CASES:
+        fits = isinstance(case, (OnPolicy, OffPolicy)) and case.name not in NOT_IN_PARTS
+        if fits and tree.leaves(case.batch())[0].shape[0] % 2 == 0:
+            found[case.id] = case
+    return found
+
+
+def updated(case, number, count, times=3):
+    """Return an agent after some updates with its part of a batch."""
+    state, batch = case.init(1), case.batch()
+    size = tree.leaves(batch)[0].shape[0] // count
+    for _ in range(times):
+        with collective.over(count):
+            state = case.algorithm.update(state, tree.index(batch, slice(number * size, (number + 1) * size)))
+    return state.params, state.metrics
+
+
+def main():
+    rank, count, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
+    found = {name: tree.leaves(updated(case, rank, count)) for name, case in cases().items()}
+    for name, given in RUNS.items():
+        algorithm = "ppo" if name == "ppo" else "dqn"
+        result = train(algorithm, "CartPole-v1", **given, **ALIKE, backend="eager", data_parallel=True)
+        found[f"run {name}"] = [*tree.leaves(result.states.params), result.returns]
+    if len(sys.argv) > 4:  # compiled: one graph more than none, and the same numbers
+        plan = with_parts(make_plan("ppo", "CartPole-v1", config=PPO["config"], num_steps=96, **ALIKE))
+        run = make_run(plan, [0, 1])
+        for _ in range(3):
+            run.iterate()
+        found["compiled"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
+    from funcrl.io import save
+
+    save(folder / f"rank-{rank}.safetensors", found)
+    try:
+        train(
+            "ppo",
+            "CartPole-v1",
+            config=ppo.Config(num_envs=1, window_length=9, num_minibatches=1),
+            num_steps=9,
+            backend="eager",
+            data_parallel=True,
+            **ALIKE,
+        )
+    except ValueError as error:
+        (folder / f"rank-{rank}.txt").write_text(str(error))
+    assert random.key(0).shape == (2,)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Ranks that learn together, each from its part of every batch, learn what one process does from whole batches."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from funcrl.algos import REGISTRY, ppo
+from funcrl.core import tree
+from funcrl.io.checkpoint import read
+from funcrl.train import train
+from tests.train import learning_together as together
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What two ranks have found, and what they have said."""
+    folder = tmp_path_factory.mktemp("ranks")
+    words = [sys.executable, "-m", "tests.train.learning_together"]
+    each = [
+        subprocess.Popen([*words, str(rank), "2", str(folder), "compiled"], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in each:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    return [read(folder / f"rank-{rank}.safetensors") for rank in range(2)], [
+        (folder / f"rank-{rank}.txt").read_text() for rank in range(2)
+    ]
+
+
+def of(found, name):
+    inside = {
+        path.removeprefix(f"['{name}']"): x for path, x in found.items() if path.startswith(f"['{name}'][")
+    }
+    return [inside[path] for path in sorted(inside, key=lambda path: int(path.strip("[]")))]
+
+
+def close(ones, others, tolerance=1e-5):
+    assert len(ones) == len(others) > 0
+    for one, other in zip(ones, others, strict=True):
+        assert torch.allclose(one, other, atol=tolerance, rtol=tolerance, equal_nan=True)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", together.cases())
+def test_updates_from_parts_are_updates_from_the_whole(name, ranks):
+    found, _ = ranks
+    whole = [tree.as_tensor(x) for x in tree.leaves(together.updated(together.cases()[name], 0, 1))]
+    for rank in found:
+        close(of(rank, name), whole)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", together.RUNS)
+def test_a_run_of_ranks_is_that_of_one_process(name, ranks):
+    found, _ = ranks
+    algorithm = "ppo" if name == "ppo" else "dqn"
+    result = train(algorithm, "CartPole-v1", **together.RUNS[name], **together.ALIKE, backend="eager")
+    whole = [*tree.leaves(result.states.params), result.returns]
+    for rank in found:
+        close(of(rank, f"run {name}"), whole)
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(of(rank, f"run {name}")[:-1] for rank in found), strict=True)
+    )
+
+
+@pytest.mark.compiled
+def test_compiled_it_is_as_many_graphs_and_the_same_numbers(ranks):
+    found, _ = ranks
+    for rank in found:
+        *params, graphs = of(rank, "compiled")
+        assert graphs == 4
+        close(params, of(rank, "run ppo")[:-1], 1e-4)
+
+
+@pytest.mark.compiled
+def test_a_batch_that_does_not_divide_is_refused(ranks):
+    _, said = ranks
+    for text in said:
+        assert text.startswith(
+            "train: the batch size must be divisible by the 2 ranks that learn from its parts, got 9"
+        )
+
+
+@pytest.mark.parametrize("name", sorted(together.NOT_IN_PARTS))
+def test_what_cannot_learn_from_parts_is_refused(name, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    env = "CartPole-v1" if name == "discrete_sac" else "Pendulum-v1"
+    with pytest.raises(ValueError, match="data_parallel must be left out for this algorithm"):
+        train(name, env, seeds=[0], num_steps=1000, data_parallel=True)
+
+
+def test_ranks_have_to_have_found_each_other():
+    with pytest.raises(ValueError, match="data_parallel must be True only where ranks have found each other"):
+        train("ppo", "CartPole-v1", config=ppo.Config(num_envs=2), num_steps=2000, data_parallel=True)
+    assert set(together.NOT_IN_PARTS) <= REGISTRY.keys()
