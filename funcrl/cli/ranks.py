@@ -140,7 +140,7 @@ def train_together(
     device = plan.device
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank.local % max(1, torch.cuda.device_count()))
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    _meet(rank, "nccl" if device.type == "cuda" else "gloo")
     try:
         plan = with_parts(dataclasses.replace(plan, device=device))
         before = latest(folder) if goes_on else None
@@ -158,6 +158,19 @@ def train_together(
             return train_into(label, plan, recorder, make_saver(recorder, plan, options, before), before)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _meet(rank: Rank, backend: str) -> None:
+    """Make the group of all ranks."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        torch.distributed.init_process_group(backend)
+        return
+    # The launcher's store outlives a start: without a place of its own, each would find addresses of ranks that are gone.
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    distributed: Any = torch.distributed
+    store = distributed.TCPStore(address, port, rank.count, False)
+    own = distributed.PrefixStore(f"funcrl/{rank.restarts}", store)
+    torch.distributed.init_process_group(backend, store=own, rank=rank.number, world_size=rank.count)
 
 
 def _follow(plan: Plan, before: Checkpoint | None) -> int:
