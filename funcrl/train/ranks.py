@@ -23,10 +23,18 @@ from funcrl.train.shards import shard_size, share_out
 
 _LAUNCHERS = {
     "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"),
+    "submitit": (
+        "SUBMITIT_LOCAL_GLOBALID",
+        "SUBMITIT_LOCAL_NTASKS",
+        "SUBMITIT_LOCAL_LOCALID",
+        "SUBMITIT_LOCAL_NTASKS",
+        "",
+    ),
     "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "", "SLURM_RESTART_COUNT"),
 }
 """Variables that say which rank a process is; all but the first two may be missing. A script that `sbatch` runs
-has no SLURM_STEP_NUM_TASKS: it is one process, whatever it has asked for."""
+has no SLURM_STEP_NUM_TASKS: it is one process, whatever it has asked for. Where submitit is told `cluster="local"`, it
+starts the tasks of a job on this host."""
 
 
 @dataclass(frozen=True)

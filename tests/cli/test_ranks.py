@@ -21,6 +21,7 @@ def rank(monkeypatch, number, count, *words, restarts=0, out="shared", launcher=
     """Do what one rank does and return its exit status."""
     names = {
         "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"),
+        "submitit": ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID", "UNUSED"),
         "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_RESTART_COUNT"),
     }[launcher]
     with monkeypatch.context() as patch:
@@ -51,7 +52,7 @@ def same(tmp_path, one, other):
     [
         (2, "torchrun", ["--seeds", "7"]),
         (3, "srun", ["--seeds", "7", "--env.half-length", ".5,.4,.3,.2,.1,.6,.7"]),
-        (2, "torchrun", ["--seeds", "7", "--lanes-per-group", "3"]),
+        (2, "submitit", ["--seeds", "7", "--lanes-per-group", "3"]),
     ],
 )
 def test_however_many_ranks_there_are_they_leave_the_files_of_one_process(
