@@ -73,7 +73,7 @@ def _resume(folder: Path, options: Options) -> int:
     if is_sharded(folder):
         return _resume_sharded(folder, options)
     settings = read_settings(folder)
-    if "program" in settings:
+    if "program" in settings or "search" in settings:
         check_is_one_run("resume", folder, settings)
     if "over" in settings:
         whole = options.steps is None

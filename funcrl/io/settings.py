@@ -154,6 +154,9 @@ def check_is_one_run(function: str, folder: Path, settings: dict[str, Any]) -> N
             f"Write funcrl resume {folder.parent.parent}, to put them together.",
         )
         require(False, function, "folder", "hold one run", f"a part of the one in {whole}", instead)
+    if "search" in settings:
+        instead = f"Go on with it: {settings.get('command')} --out {folder}"
+        require(False, function, "folder", "hold one run", f"the search in {folder}", instead)
     if "program" in settings:
         whole = folder.parent.parent
         require(

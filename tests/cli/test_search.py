@@ -68,6 +68,12 @@ def test_a_population_that_was_cut_off_goes_on(tmp_path, monkeypatch, capsys):
     assert "going on after generation 2 of 3" in capsys.readouterr().err
     for name in ("generations.csv", "checkpoint/population.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for command in ("resume", "evaluate", "export"):
+        assert main([command, "cut"]) == 2
+        assert (
+            "must hold one run, got 'the search in cut'. Go on with it: funcrl search pbt"
+            in capsys.readouterr().err
+        )
     # What has come to its end is told again, and other words are another search.
     assert main([*PBT, "--out", "cut"]) == 0
     for word, named in (
