@@ -53,6 +53,8 @@ _EXTRAS = {
     "sklearn": "digits",
     "imageio_ffmpeg": "video",
     "optuna": "hpo",
+    "cmaes": "hpo",
+    "scipy": "hpo",
     "fastapi": "serve",
     "uvicorn": "serve",
     "prometheus_client": "serve",

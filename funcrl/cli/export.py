@@ -12,7 +12,7 @@ from funcrl.cli.arguments import parse_folder
 from funcrl.cli.progress import say
 from funcrl.core.checks import require
 from funcrl.io import SavedRun, open_run
-from funcrl.io.exporting import CHECKED, Exported, Lane, lane_of, write
+from funcrl.io.exporting import CHECKED, Exported, Lane, description_of, lane_of, write
 from funcrl.io.shrinking import HEAD, measured, pruned, quantised
 
 
@@ -25,7 +25,7 @@ class Options:
     format: Literal["onnx", "pt2"] | None = None
     """onnx (extra onnx) runs nearly everywhere, pt2 in torch; by default what --out ends in, or onnx"""
     out: Path | None = None
-    """file to write; DIR/policy.onnx by default. FILE.json beside it says names, shapes and bounds"""
+    """file to write; DIR/policy.onnx by default. FILE.onnx.json beside it says names, shapes and bounds"""
     sampling: bool = False
     """draw actions as while it learnt, from a key that is a further input, instead of taking the best"""
     prune: float | None = None
@@ -92,5 +92,5 @@ def _report(done: Exported, seed: int, run: SavedRun, pruned: bool) -> None:
     say(f"{label}: the agent of seed {seed}, equal to {what} on {CHECKED} observations", sys.stdout)
     say(f"  inputs   {', '.join(names.inputs)}", sys.stdout)
     say(f"  outputs  {', '.join(names.outputs)}", sys.stdout)
-    described = done.path.with_suffix(".json")
+    described = description_of(done.path)
     say(f"  wrote {done.path} ({done.size / 1e3:.1f} kB) and {described}, which describes it", sys.stdout)

@@ -41,6 +41,17 @@ def launched(options: Any) -> Rank | None:
     return rank
 
 
+def alone(function: str) -> None:
+    """Check that no launcher has started several processes for what one does.
+
+    Raises:
+        ValueError: When it has.
+    """
+    rank = rank_of(os.environ)
+    hold, instead = "be done by one process", "Start it without a launcher."
+    require(rank is None, function, "this", hold, f"{rank.count if rank else 1} ranks", instead)
+
+
 def train_in_ranks(
     label: str, rank: Rank, folder: Path, settings: dict[str, Any], plan: Plan, options: Any, by: str = "seed"
 ) -> int:
@@ -61,8 +72,9 @@ def train_in_ranks(
     if rank.number >= len(shards(plan, rank.count)):
         say(f"{label}: rank {rank.number} has nothing to do: {len(plan.seeds)} seeds are too few")
         return 0
-    run = join(folder, settings, shards(plan, rank.count), plan.learnt, again=rank.restarts > 0)
+    run = join(folder, settings, shards(plan, rank.count), plan.learnt)
     if run is None:
+        say(f"{label}: {folder} has the whole of it already. To train it again, remove the folder")
         return 0
     return train_shards(label, rank, run, plan, options, by)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from funcrl.cli.arguments import parse_count, parse_folder
 from funcrl.cli.progress import say
-from funcrl.cli.ranks import train_shards
+from funcrl.cli.ranks import alone, train_shards
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.cli.sweep import resume_sweep
 from funcrl.core.checks import require
@@ -15,7 +16,7 @@ from funcrl.io import Recorder, SavedRun, latest, make_tracker, only_writer, ope
 from funcrl.io.restoring import check_settings
 from funcrl.io.settings import check_is_one_run, read_settings, run_folder
 from funcrl.io.sharded import is_sharded, open_sharded
-from funcrl.train.ranks import Rank
+from funcrl.train.ranks import Rank, rank_of
 
 
 @dataclasses.dataclass
@@ -64,7 +65,7 @@ def _resume_sharded(folder: Path, options: Options) -> int:
     if run.start.is_file():
         plan = dataclasses.replace(plan, learnt=SavedRun(folder, run.settings).learnt_in(run.start))
     label = f"{run.settings['algorithm']} {run.settings['environment']}"
-    return train_shards(label, Rank(0, 1), run, plan, options)
+    return train_shards(label, rank_of(os.environ) or Rank(0, 1), run, plan, options)
 
 
 def _resume(folder: Path, options: Options) -> int:
@@ -72,6 +73,7 @@ def _resume(folder: Path, options: Options) -> int:
     check_saving("resume", options)
     if is_sharded(folder):
         return _resume_sharded(folder, options)
+    alone("resume")
     settings = read_settings(folder)
     if "program" in settings or "search" in settings:
         check_is_one_run("resume", folder, settings)

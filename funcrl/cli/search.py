@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from funcrl import algos
 from funcrl.cli.arguments import (
@@ -21,15 +25,17 @@ from funcrl.cli.arguments import (
     take_env_fields,
 )
 from funcrl.cli.progress import say
+from funcrl.cli.ranks import alone
 from funcrl.cli.running import Interrupt
 from funcrl.core import checks
 from funcrl.core.checks import require
 from funcrl.io import check_folder, only_writer
 from funcrl.io import populations as stored
 from funcrl.io.files import json_text, write_atomically
+from funcrl.io.folders import is_free
 from funcrl.io.heads import decisive
 from funcrl.io.settings import describe, read_json
-from funcrl.io.studies import PRUNERS, SAMPLERS, Asked, Batches, ask, finished, open_study, take_up
+from funcrl.io.studies import PRUNERS, SAMPLERS, Asked, Batches, ask, finished, open_study, running, take_up
 from funcrl.io.studytables import study_picture, study_table
 from funcrl.train.population import Range
 from funcrl.train.resolve import resolve_algorithm
@@ -124,7 +130,11 @@ def search_command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_HELP + f"\nfuncrl search pbt {sorted(algos.REGISTRY)[0]} --help   every option and setting")
         return 0 if words else 2
+    alone("search")
     how = words[0]
+    if words[1:2] in (["-h"], ["--help"]):
+        print(_HELP)
+        return 0
     checks.known("search", "the first word", how, ("pbt", "optuna"))
     require(
         len(words) > 1,
@@ -171,6 +181,14 @@ class Search:
         self._num_steps = None if options.steps is None else parse_count("--steps", options.steps)
         self._seeds = tuple(parse_seeds(getattr(options, "seeds", "4")))
         self._task = self._with({name: values[0] for name, values in self._choices.items()})
+        for end in ("low", "high"):  # settings that cannot be are refused before anything is written
+            ends = {name: torch.tensor([getattr(where, end)]) for name, where in self._ranges.items()}
+            iterations = self._task.plan(ends, (0,)).num_iterations
+        if how == "pbt":
+            checks.integer("search", "--population", options.population, 4)
+            checks.integer("search", "--generations", options.generations, 1)
+            hold = f"be at most {iterations}, the iterations of a lane"
+            require(options.generations <= iterations, "search", "--generations", hold, options.generations)
         if how == "optuna":
             checks.integer("search", "--trials", options.trials, 1)
             checks.integer("search", "--batch", options.batch, 1)
@@ -202,6 +220,8 @@ class Search:
                 same = before.get(key) == now
                 require(same, "search", key, f"{hold}, {before.get(key)!r}", now, instead)
         else:
+            hold = "be an empty folder, or one of a search with these words"
+            require(is_free(folder) or not folder.is_dir(), "search", "--out", hold, str(folder))
             check_folder(folder, replace=False, function="search")
             write_atomically(folder / "config.json", json_text(settings, indent=2).encode())
         with Interrupt("finishing what is being trained, then stopping") as interrupt:
@@ -230,6 +250,13 @@ class Search:
         names = ("population", "generations", "seed") if self._how == "pbt" else ()
         size = {name: getattr(self._options, name) for name in names}
         return {**settings, "seeds": list(self._seeds), "search": {"by": self._how, **asked, **size}}
+
+    def _study_name(self) -> str:
+        """Return a name that only searches with these settings have, for several may lie in one database."""
+        settings = self._settings(self._config, {})
+        kept = {**decisive(settings), "search": settings["search"]}
+        digest = hashlib.sha256(json_text(kept).encode()).hexdigest()[:16]
+        return f"{self._name}-{self._env}-{digest}"
 
     def _leave_best(self, folder: Path, config: Any, found: dict[str, float]) -> None:
         best = folder / "best"
@@ -281,7 +308,7 @@ class Search:
     def _ask(self, folder: Path, interrupt: Interrupt) -> bool:
         options, label = self._options, self._label
         storage = options.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-        study = open_study(storage, "funcrl", options.sampler, options.pruner, options.seed)
+        study = open_study(storage, self._study_name(), options.sampler, options.pruner, options.seed)
         again = take_up(study)
         if finished(study):
             say(
@@ -292,9 +319,17 @@ class Search:
         batches = Batches(study, self._with, asked)
         try:
             while finished(study) < options.trials and interrupt.number is None:
-                count = min(options.batch, options.trials - finished(study))
+                count = min(options.batch, options.trials - finished(study) - running(study))
+                if count <= 0:  # other processes are at the last ones
+                    time.sleep(1.0)
+                    take_up(study)
+                    continue
                 trials = ask(study, asked, count)
+                before = finished(study)
                 batches.train(trials, options.pruner)
+                hold = "be enough for episodes to end, or settings be such that returns are finite"
+                steps = batches.num_steps
+                require(finished(study) > before, "search", "--steps", hold, steps, "Write more of them.")
                 best = _best(study)
                 value = "none yet" if best is None else f"{best.value:.4g}"
                 say(f"{label}: {finished(study)} of {options.trials} trials, best {value}")
@@ -326,8 +361,6 @@ def _best(study: Any) -> Any:
 
 
 def _example(ranges: dict[str, Range]) -> Any:
-    import torch
-
     return {
         name: torch.tensor([where.low], dtype=torch.float32, device="cpu") for name, where in ranges.items()
     }

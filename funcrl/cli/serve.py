@@ -100,7 +100,6 @@ def _serve(path: Path, options: Options) -> int:
     app = make_app(policy, tokens, settings)
     scheme = "http" if options.certificate is None else "https"
     who = "with a token" if tokens.required else "without tokens, so on this host only"
-    say(f"serving {path} on {scheme}://{options.host}:{options.port}, {who}; /docs says how to ask")
     config = uvicorn.Config(
         app,
         host=options.host,
@@ -113,8 +112,23 @@ def _serve(path: Path, options: Options) -> int:
         ssl_keyfile=options.private_key,
     )
 
+    try:
+        config.load()
+    except OSError as error:
+        hold = "be a certificate with its private key"
+        require(
+            options.certificate is None, "serve", "--certificate", hold, f"{options.certificate}: {error}"
+        )
+        raise
+
     class Server(uvicorn.Server):
         """One that has ended in good order when it was told to: uvicorn sends itself the signal once more."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                say(f"serving {path} on {scheme}://{options.host}:{port}, {who}; /docs says how to ask")
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from funcrl.cli.arguments import (
 )
 from funcrl.cli.fit import fit_command
 from funcrl.cli.progress import say
-from funcrl.cli.ranks import launched, train_in_ranks, train_together
+from funcrl.cli.ranks import alone, launched, train_in_ranks, train_together
 from funcrl.cli.running import check_saving, make_saver, train_into
 from funcrl.core import checks
 from funcrl.core.checks import require
@@ -106,6 +106,7 @@ def train_command(words: list[str]) -> int:
         )
         return 0 if words else 2
     if words[0] in supervised.ALGORITHMS or _is_fit(words):
+        alone("train")
         return fit_command(words)
     if words[0] != "--config" and words[0] not in planning.REGISTRY:
         checks.known("train", "algorithm", words[0], {*algos.REGISTRY, *supervised.ALGORITHMS})
@@ -114,10 +115,10 @@ def train_command(words: list[str]) -> int:
     check_saving("train", options)
     trackers = [make_tracker(word) for word in options.track]
     rank = launched(options)
-    alone = options.data_parallel and rank is None
+    by_itself = options.data_parallel and rank is None
     instead = "Write torchrun --nproc-per-node 2 -m funcrl train ... --data-parallel."
     require(
-        not alone,
+        not by_itself,
         "train",
         "--data-parallel",
         "be left out where no launcher has started ranks",

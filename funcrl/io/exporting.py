@@ -216,8 +216,13 @@ class Exported:
         return self.path.stat().st_size
 
 
+def description_of(path: Path) -> Path:
+    """Return where what a policy is stands: beside it, as `policy.onnx.json`."""
+    return path.with_name(f"{path.name}.json")
+
+
 def write(lane: Lane, path: Path, *, sampling: bool = False) -> Exported:
-    """Write one agent into a file, and what it is into another of the same name that ends in `.json`.
+    """Write one agent into a file, and what it is into `description_of` it.
 
     Args:
         lane: Which.
@@ -242,7 +247,7 @@ def write(lane: Lane, path: Path, *, sampling: bool = False) -> Exported:
         buffer = io.BytesIO()
         torch.export.save(exported, buffer, extra_files={"policy.json": json_text(described, 1)})
         write_atomically(path, buffer.getvalue())
-    write_atomically(path.with_suffix(".json"), json_text(described, 1).encode())
+    write_atomically(description_of(path), json_text(described, 1).encode())
     done = open_exported(path, names)
     check(lane, policy, done, (obs, carry))
     return done
@@ -262,7 +267,8 @@ def open_exported(path: Path, names: Signature) -> Exported:
             return tuple(torch.from_numpy(np.asarray(x)) for x in session.run(list(names.outputs), fed))
 
         return Exported(path, names, run)
-    module = torch.export.load(io.BytesIO(path.read_bytes())).module()
+    with _silent():
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
     def run_module(*tensors: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
@@ -288,16 +294,15 @@ def _onnx(exported: torch.export.ExportedProgram, names: Signature, described: d
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep torch's exporter from saying which of its other users' packages are not there."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
+    """Keep torch from telling everybody what concerns its makers; errors are raised all the same."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(before)
+        logging.disable(before)
 
 
 def describe(lane: Lane, names: Signature, obs: Any, carry: Any) -> dict[str, Any]:

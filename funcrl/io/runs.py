@@ -111,6 +111,17 @@ class SavedRun:
         spaces: Any = plan.env if isinstance(plan.env, envs.HostEnv) else lanes.Lanes(plan.env).first
         return tree.map(tree.as_tensor, example_agent(self.algorithm, plan.config, spaces))
 
+    @property
+    def _final(self) -> Path:
+        """The file of the final agents, which is there."""
+        path = self.folder / "checkpoint" / "states.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"open_run: {path} must be there, but the run has not come to its end. Where nothing trains it "
+                f"any more, write funcrl resume {self.folder}."
+            )
+        return path
+
     @cached_property
     def agents(self) -> Any:
         """The final agents, lane axis first; without those of seeds that were lost.
@@ -119,12 +130,7 @@ class SavedRun:
             FileNotFoundError: When the run was cut off before its end; `funcrl resume` goes on with it.
             ValueError: When the file is damaged.
         """
-        path = self.folder / "checkpoint" / "states.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"open_run: {path} must be there, but the run has not come to its end. Where nothing trains it "
-                f"any more, write funcrl resume {self.folder}."
-            )
+        path = self._final
         num = _num_lanes(path)
         return load(path, like=tree.map(lambda x: x.expand(num, *x.shape), self._new_agent()))
 
@@ -135,7 +141,7 @@ class SavedRun:
         Raises:
             ValueError: When the file of the agents is damaged.
         """
-        path = self.folder / "checkpoint" / "states.safetensors"
+        path = self._final
         try:
             with safetensors.safe_open(path, "pt") as file:
                 text = (file.metadata() or {}).get("seeds")

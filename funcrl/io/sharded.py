@@ -109,8 +109,6 @@ def join(
     settings: dict[str, Any],
     shards: Sequence[range],
     learnt: Learnt | None = None,
-    *,
-    again: bool = False,
 ) -> Sharded | None:
     """Take part in the run in a folder, as its first rank or after others.
 
@@ -119,7 +117,6 @@ def join(
         settings: For its `config.json`.
         shards: How this rank would share it out; the first rank's way counts.
         learnt: What its agents begin with, of a run that goes on from another one.
-        again: Whether this rank was started before, and so may find all done.
 
     Returns:
         The run; None where it has been put together.
@@ -139,7 +136,7 @@ def join(
             )
         elif (folder / SHARDS).is_dir() and time.monotonic() < until:
             time.sleep(0.05)
-        elif again and is_done_already(folder, settings):
+        elif is_done_already(folder, settings):
             return None
         else:
             check_folder(folder, replace=False)

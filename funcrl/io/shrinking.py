@@ -114,7 +114,13 @@ def quantised(lane: Lane, done: Exported, path: Path, *, static: bool) -> Export
         quantization.quant_pre_process(str(done.path), ready, skip_symbolic_shape=True)
         if static:
             reader = _Reader(done, *experience(lane))
-            quantization.quantize_static(ready, here, reader, quant_format=quantization.QuantFormat.QDQ)
+            quantization.quantize_static(
+                ready,
+                here,
+                reader,
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+            )
         else:
             quantization.quantize_dynamic(ready, here, weight_type=quantization.QuantType.QInt8)
         data = Path(here).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import math
 import os
 import platform
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from funcrl.core import checks
+from funcrl.core.checks import require
 from funcrl.train.population import Range
 from funcrl.train.search import Task, Trials
 
@@ -77,7 +79,7 @@ def open_study(storage: str, name: str, sampler: str, pruner: str, seed: int) ->
     # Within a batch no trial knows what the others reach: without the lie they would all be the same.
     own: dict[str, Any] = {"percentile": {"percentile": 25.0}, "tpe": {"constant_liar": True}}
     own["hyperband"] = {"min_resource": 1, "max_resource": RUNGS, "reduction_factor": 2}
-    with _trusting():
+    with _trusting(), _told(storage):
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -89,6 +91,20 @@ def open_study(storage: str, name: str, sampler: str, pruner: str, seed: int) ->
         seed += len(study.get_trials(deepcopy=False))
         study.sampler = getattr(optuna.samplers, SAMPLERS[sampler])(seed=seed, **own.get(sampler, {}))
     return study
+
+
+@contextlib.contextmanager
+def _told(storage: str) -> Iterator[None]:
+    """Say in a sentence where a database cannot be had."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ImportError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("cmaes", "scipy"):
+            raise
+        hold, instead = "be a database that can be opened", "Write sqlite:////folder/study.db."
+        require(False, "search", "--storage", hold, f"{storage}: {str(error).splitlines()[0]}", instead)
 
 
 @contextlib.contextmanager
@@ -109,7 +125,7 @@ def take_up(study: Any) -> int:
     """
     from optuna.trial import TrialState
 
-    undone = [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if not _lives(trial)]
+    undone = [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if not lives(trial)]
     for trial in undone:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
@@ -130,8 +146,11 @@ def _began(process: int) -> str:
         return ""
 
 
-def _lives(trial: Any) -> bool:
+def lives(trial: Any) -> bool:
     """Return whether the process of a trial is at work; one on another host is taken to be."""
+    if OWNER not in trial.user_attrs:  # which is said a moment after a trial has begun
+        began = trial.datetime_start
+        return began is not None and (datetime.datetime.now() - began).total_seconds() < 60.0
     host, _, rest = str(trial.user_attrs.get(OWNER, "")).partition(" ")
     process, _, began = rest.partition(" ")
     if host != platform.node():
@@ -148,6 +167,13 @@ def finished(study: Any) -> int:
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def running(study: Any) -> int:
+    """Return how many trials processes are at work on, this one included."""
+    from optuna.trial import TrialState
+
+    return sum(map(lives, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))))
 
 
 def ask(study: Any, asked: Asked, count: int) -> list[Any]:
@@ -242,7 +268,7 @@ class Batches:
             score = scores[number]
             failed = not math.isfinite(score)
             state = TrialState.FAIL if failed else TrialState.COMPLETE
-            self._study.tell(trials[number], None if failed else score, state=state)
+            self._study.tell(trials[number], None if failed else score, state=state, skip_if_finished=True)
 
     def _lanes(self, first: Any, values: dict[str, torch.Tensor], seeds: tuple[int, ...]) -> Trials:
         chosen = {name: self._value(name, first.params[name]) for name in self._asked.choices}
@@ -282,10 +308,15 @@ class Batches:
         kept = []
         for number, place in zip(going, places, strict=True):
             if number not in half if pruner == "halving" else trials[number].should_prune():
-                self._study.tell(trials[number], state=TrialState.PRUNED)
+                self._study.tell(trials[number], state=TrialState.PRUNED, skip_if_finished=True)
             else:
                 kept.append((number, place))
         return [number for number, _ in kept], [place for _, place in kept]
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of each lane of the last program."""
+        return next(reversed(self._programs.values())).plan.num_steps
 
     def close(self) -> None:
         """End environments on the host."""

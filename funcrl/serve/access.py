@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +60,8 @@ class Tokens:
 
         Raises:
             ValueError: When they cannot be read.
-            FileNotFoundError: When the file is not there.
         """
+        require(path is None or path.is_file(), "serve", "--tokens", "be a file", str(path))
         self._path, self._now = path, now
         self._fixed = parse_tokens(environment.get(VARIABLE, ""), VARIABLE)
         self._looked, self._stamp = now(), self._stat()
@@ -85,15 +86,31 @@ class Tokens:
             return
         self._looked = self._now()
         stamp = self._stat()
-        if stamp != self._stamp:
-            try:
-                self._known, self._stamp = self._read(), stamp
-            except (ValueError, OSError):
-                # Half of a file: whoever writes it is not done. Until then those of before count, but nobody's
-                # token counts whose file has gone.
-                self._known = (
-                    self._known if stamp is not None else {k: _digest(v) for k, v in self._fixed.items()}
-                )
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._known = self._read()
+        except (ValueError, OSError) as error:
+            # Whoever writes it may not be done. Nobody new counts before all of it can be read, and nobody any
+            # more whose line has gone.
+            self._known = {name: x for name, x in self._known.items() if x in self._still_there()}
+            warnings.warn(
+                f"{error} Only those still count whose lines are there as before.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _still_there(self) -> set[bytes]:
+        """Return the digests of all that could be a token in a file that cannot be read as a whole."""
+        try:
+            text = self._path.read_text(encoding="utf-8", errors="replace") if self._path is not None else ""
+        except OSError:
+            text = ""
+        words = [
+            part.partition("#")[0].partition("=")[2].strip() for part in text.replace(",", "\n").splitlines()
+        ]
+        return {_digest(word) for word in (*words, *self._fixed.values()) if word}
 
     def _stat(self) -> tuple[int, int] | None:
         try:
@@ -105,7 +122,9 @@ class Tokens:
     def _read(self) -> dict[str, bytes]:
         named = dict(self._fixed)
         if self._path is not None:
-            for name, token in parse_tokens(self._path.read_text(encoding="utf-8"), str(self._path)).items():
+            # What is no text becomes letters that no token has.
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+            for name, token in parse_tokens(text, str(self._path)).items():
                 require(
                     name not in named, "serve", str(self._path), f"have other names than {VARIABLE}", name
                 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from funcrl.core.checks import require
-from funcrl.io.exporting import Exported, Signature, open_exported
+from funcrl.io.exporting import Exported, Signature, description_of, open_exported
 from funcrl.io.settings import read_json_file
 
 
@@ -56,16 +56,16 @@ def open_policy(path: Path) -> Policy:
         ValueError: When they are damaged, or something else.
     """
     require(path.suffix in (".onnx", ".pt2"), "serve", "FILE", "end in .onnx or .pt2", str(path))
-    for needed in (path, path.with_suffix(".json")):
+    for needed in (path, description_of(path)):
         if not needed.is_file():
             raise FileNotFoundError(f"serve: {needed} must be there. Write funcrl export DIR --out {path}.")
-    described = read_json_file(path.with_suffix(".json"), "serve")
+    described = read_json_file(description_of(path), "serve")
     try:
         parts = [_part(one) for one in described["inputs"]]
         outputs = [one["name"] for one in described["outputs"]]
     except (KeyError, TypeError, ValueError):
         hold = "describe a policy of funcrl export"
-        require(False, "serve", str(path.with_suffix(".json")), hold, "something else")
+        require(False, "serve", str(description_of(path)), hold, "something else")
     observations = tuple(part for part in parts if part.name.startswith("observation"))
     carries = tuple(part for part in parts if part.name.startswith("carry"))
     names = Signature(

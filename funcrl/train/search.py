@@ -71,6 +71,9 @@ def make_task(
     instead = "Write learning_rate=1e-5:1e-2:log."
     require(len(ranges) > 0, function, "ranges", "name at least one field", dict(ranges), instead)
     for name in ranges:
+        known = name in {field.name for field in dataclasses.fields(config)}
+        hold = f"be a setting of {module.__name__.rpartition('.')[2]}"
+        require(known or name.startswith(ENV), function, name, hold, "none of that name")
         hold = f"be a number among the settings of {module.__name__.rpartition('.')[2]}"
         known = not name.startswith(ENV) and is_number(name, config, world)
         require(known, function, name, hold, "another field")
@@ -279,6 +282,8 @@ def train_population(
             trials.advance(total * number // num_generations - since)
             # Of this generation alone: before, it may have been another lane, with other settings.
             scores = trials.scores(episodes, since)
+            hold = "leave room for episodes to end between two of them"
+            require(bool(scores.isfinite().any()), here, "num_generations", hold, num_generations)
             k_exploit, k_explore = random.split(random.fold_in(key, number), 2)
             parents = torch.arange(population, dtype=torch.int64, device="cpu")
             if number < num_generations:

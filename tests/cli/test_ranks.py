@@ -125,7 +125,9 @@ def test_a_rank_that_dies_goes_on_from_its_checkpoint(onwards, tmp_path, monkeyp
     assert "going on from step 20 of 60" in capsys.readouterr().err
     same(tmp_path, "alone", "shared")
     # One that comes late, or again, finds nothing to do.
-    assert rank(monkeypatch, 0, 3, *words, restarts=1) == 0
+    for restarts in (0, 1):
+        assert rank(monkeypatch, 0, 3, *words, restarts=restarts) == 0
+        assert "shared has the whole of it already" in capsys.readouterr().err
     same(tmp_path, "alone", "shared")
 
 
@@ -171,6 +173,12 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/thesis.tex").write_text("")
     refused("--out must be an empty folder", *words)
+    for command in (["resume", "run"], ["search", "pbt"], ["train", "classifier", "digits"]):
+        with monkeypatch.context() as patch:
+            patch.setenv("RANK", "0")
+            patch.setenv("WORLD_SIZE", "2")
+            assert main(command) == 2
+        assert "must be done by one process, got '2 ranks'" in capsys.readouterr().err
 
 
 def test_ranks_share_out_a_sweep(tmp_path, monkeypatch, capsys):

@@ -139,6 +139,26 @@ def test_trials_that_are_pruned_free_their_lanes(monkeypatch, capsys):
     assert float(best["learning_rate"]) == min(float(row["learning_rate"]) for row in table)
 
 
+def test_searches_with_other_settings_share_a_database_and_nothing_else(tmp_path, capsys):
+    place = ["--storage", f"sqlite:///{tmp_path / 'both.db'}"]
+    assert main([*ASK, "--trials", "2", *place, "--out", "one"]) == 0
+    other = [word.replace("learning_rate=1e-5:1e-2:log", "gamma=0.8:0.99") for word in ASK]
+    assert main([*other, "--trials", "3", *place, "--out", "other"]) == 0
+    assert [len(rows(f"{name}/trials.csv")) for name in ("one", "other")] == [2, 3]
+    assert "gamma" in rows("other/trials.csv")[0]
+
+
+def test_it_ends_where_no_episode_does(tmp_path, capsys):
+    words = [*ASK[:-2], "--steps", "20", "--env.max-episode-steps", "500", "--trials", "2", "--out", "found"]
+    words[words.index("--num-envs") + 1] = "1"
+    calm = ["search", "optuna", "ppo", "Pendulum-v1", *words[4:]]
+    assert main([word for word in calm if word not in ("--env.max-episode-steps", "500")]) == 2
+    assert "--steps must be enough for episodes to end" in capsys.readouterr().err
+    evolve = ["search", "pbt", "ppo", "Pendulum-v1", *PBT[4:]]
+    assert main([*evolve, "--out", "evolved"]) == 2
+    assert "num_generations must leave room for episodes to end" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -150,7 +170,12 @@ def test_trials_that_are_pruned_free_their_lanes(monkeypatch, capsys):
         ([*PBT, "--range", "gamma=0.9:0.8"], "low must be below high"),
         ([*PBT, "--range", "learning_rate=1:2"], "--range must name each field once"),
         ([*PBT, "--range", "hidden=1:2"], "hidden must be a number among the settings of ppo"),
-        ([*PBT, "--population", "2"], "population must be at least 4, got 2"),
+        ([*PBT, "--population", "2"], "--population must be at least 4, got 2"),
+        ([*PBT, "--generations", "9"], "--generations must be at most 3, the iterations of a lane, got 9"),
+        ([*PBT, "--range", "gamma=0.9:1.5"], "gamma must lie in [0, 1]"),
+        ([*PBT, "--range", "nothing=0.9:1.5"], "nothing must be a setting of ppo, got 'none of that name'"),
+        ([*ASK, "--storage", "foo"], "--storage must be a database that can be opened"),
+        ([*ASK, "--storage", "sqlite:////nowhere/x.db"], "--storage must be a database that can be opened"),
         ([*ASK, "--sampler", "best"], "--sampler must be one of"),
         ([*ASK, "--pruner", "best"], "--pruner must be one of"),
         ([*ASK, "--trials", "0"], "--trials must be at least 1"),
@@ -166,10 +191,11 @@ def test_what_cannot_be_searched_is_refused(words, message, tmp_path, capsys):
     assert main([*words, "--out", "found"] if len(words) > 4 else words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "found/study.db").exists()
+    assert not (tmp_path / "found").exists() or "--storage" in words
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path, capsys):
     (tmp_path / "found").mkdir()
     (tmp_path / "found/thesis.tex").write_text("")
     assert main([*PBT, "--out", "found"]) == 2
-    assert "--out must be an empty folder" in capsys.readouterr().err
+    assert "--out must be an empty folder, or one of a search with these words" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_a_file_takes_what_the_environment_shows_and_says_what_that_is(name, wor
     assert "equal to the run's on 1000 observations" in capsys.readouterr().out
     run = open_run(runs / name)
     lane = exporting.lane_of(run, 1)
-    described = json.loads(out.with_suffix(".json").read_text())
+    described = json.loads(exporting.description_of(out).read_text())
     expected = ["observation", *(["key"] if words else []), *(["carry.0"] if name == "remembering" else [])]
     assert [one["name"] for one in described["inputs"]] == expected
     assert described["inputs"][0]["shape"] == ["batch", *lane.env.observation_space.shape]
@@ -133,7 +133,7 @@ assert [len(x) for x in module(*given)] == [3] * len(described["outputs"])
 assert not [name for name in sys.modules if name.startswith("funcrl")]
 """
     if name == "normalised":
-        given = [sys.executable, "-c", script, str(out), str(out.with_suffix(".json"))]
+        given = [sys.executable, "-c", script, str(out), str(exporting.description_of(out))]
         done = subprocess.run(given, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
 
@@ -198,6 +198,22 @@ def test_the_python_of_its_page_runs(runs, tmp_path, monkeypatch):
         found = {}
         exec(compile(block, "docs/export.md", "exec"), found)
         assert len(found["action"]) == 5
+
+
+def test_no_file_of_the_run_is_overwritten(runs):
+    before = (runs / "plain/config.json").read_bytes()
+    assert main(["export", str(runs / "plain"), "--out", str(runs / "plain/config.pt2")]) == 0
+    assert (runs / "plain/config.json").read_bytes() == before
+
+
+def test_static_ranges_leave_the_draw_alone(runs, tmp_path):
+    lane = exporting.lane_of(open_run(runs / "plain"), 0)
+    done = exporting.write(lane, tmp_path / "policy.onnx", sampling=True)
+    small = shrinking.quantised(lane, done, tmp_path / "small.onnx", static=True)
+    obs, _ = exporting.experience(lane, rows=400)
+    shares = [float(one.run(obs, random.key(5))[0].double().mean()) for one in (done, small)]
+    assert abs(shares[0] - shares[1]) < 0.1
+    assert 0.2 < shares[1] < 0.8
 
 
 def test_what_shrinking_costs_is_told(runs, tmp_path, capsys, monkeypatch):

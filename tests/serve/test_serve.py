@@ -46,7 +46,7 @@ def policy_of(folder, name, sampling=False, kind="onnx"):
     path = folder / f"policy.{kind}"
     program = exporting.program(Deployed(case.algorithm, case.env, agent, sampling=sampling), obs, carry)
     path.write_bytes(exporting._onnx(program, names, described))
-    path.with_suffix(".json").write_text(json_text(described))
+    exporting.description_of(path).write_text(json_text(described))
     return path, Deployed(case.algorithm, case.env, agent, sampling=sampling), obs
 
 
@@ -199,10 +199,23 @@ def test_a_token_is_revoked_without_a_restart(tmp_path):
     assert [tokens.name_of(token) for token in (ANNA, BERT)] == [None, "bert"]
     path.write_text("bert")  # half of a line
     clock[0] = 4.0
-    assert tokens.name_of(BERT) == "bert"
+    with pytest.warns(RuntimeWarning, match="must be name=token"):
+        assert tokens.name_of(BERT) is None  # its line is not there as it was
+    path.write_text(f"bert={BERT}\nanna={ANNA}\n")
+    clock[0] = 5.0
+    assert [tokens.name_of(token) for token in (ANNA, BERT)] == ["anna", "bert"]
+    path.write_text(f"bert={BERT}\nnonsense\ncora=cora-0123456789abcdef\n")
+    clock[0] = 7.0
+    with pytest.warns(RuntimeWarning, match="must be name=token"):
+        assert [tokens.name_of(token) for token in (ANNA, BERT, "cora-0123456789abcdef")] == [
+            None,
+            "bert",
+            None,
+        ]
     path.unlink()
-    clock[0] = 6.0
-    assert [tokens.name_of(token) for token in (BERT, "carl-0123456789abcdef")] == [None, "carl"]
+    clock[0] = 9.0
+    with pytest.warns(RuntimeWarning, match="still count"):
+        assert [tokens.name_of(token) for token in (BERT, "carl-0123456789abcdef")] == [None, "carl"]
 
 
 @pytest.mark.parametrize(
@@ -321,19 +334,20 @@ def test_told_to_stop_it_answers_what_it_has_begun(pole, tmp_path):
         (["--host", "0.0.0.0"], "--host must be this host's loopback where nobody needs a token"),
         (["--port", "70000"], "--port must be below 65536"),
         (["--rate", "0"], "--rate must be above 0"),
-        (["--tokens", "away.txt"], "away.txt"),
+        (["--tokens", "away.txt"], "--tokens must be a file, got 'away.txt'"),
+        (["--tokens", "damaged.onnx"], "must be name=token"),
         (["--tokens", "empty.txt"], "--tokens must hold at least one token"),
         (["--certificate", "empty.txt"], "--certificate must stand beside --private-key"),
         (["damaged.onnx"], "damaged.onnx must be a policy that runs"),
-        (["other.onnx"], "other.json must describe a policy of funcrl export"),
+        (["other.onnx"], "other.onnx.json must describe a policy of funcrl export"),
     ],
 )
 def test_what_cannot_be_served_is_refused(words, message, pole, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("# nobody\n")
-    for name, text in (("damaged", pole[0].with_suffix(".json").read_text()), ("other", "{}")):
-        (tmp_path / f"{name}.onnx").write_bytes(b"not a policy")
-        (tmp_path / f"{name}.json").write_text(text)
+    for name, text in (("damaged", exporting.description_of(pole[0]).read_text()), ("other", "{}")):
+        (tmp_path / f"{name}.onnx").write_bytes(b"not a policy \xff\xfe")
+        (tmp_path / f"{name}.onnx.json").write_text(text)
     given = words if words[0].endswith((".txt", ".onnx")) else [str(pole[0]), *words]
     assert main(["serve", *given]) == 2
     assert message in capsys.readouterr().err
