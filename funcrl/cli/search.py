@@ -316,11 +316,16 @@ class Search:
                 + (f", {again} once more" if again else "")
             )
         asked = Asked(self._ranges, self._choices, self._seeds, options.batch)
-        batches = Batches(study, self._with, asked)
+        batches, waits = Batches(study, self._with, asked), False
         try:
             while finished(study) < options.trials and interrupt.number is None:
                 count = min(options.batch, options.trials - finished(study) - running(study))
-                if count <= 0:  # other processes are at the last ones
+                if count <= 0:
+                    if not waits:
+                        say(
+                            f"{label}: other processes are at the last {running(study)} trials; waiting for them"
+                        )
+                    waits = True
                     time.sleep(1.0)
                     take_up(study)
                     continue
