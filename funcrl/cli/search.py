@@ -182,7 +182,10 @@ class Search:
         self._seeds = tuple(parse_seeds(getattr(options, "seeds", "4")))
         self._task = self._with({name: values[0] for name, values in self._choices.items()})
         for end in ("low", "high"):  # settings that cannot be are refused before anything is written
-            ends = {name: torch.tensor([getattr(where, end)]) for name, where in self._ranges.items()}
+            ends = {
+                name: torch.tensor([getattr(where, end)], dtype=torch.float32, device="cpu")
+                for name, where in self._ranges.items()
+            }
             iterations = self._task.plan(ends, (0,)).num_iterations
         if how == "pbt":
             checks.integer("search", "--population", options.population, 4)
