@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import prometheus_client
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -266,7 +267,7 @@ _SENTENCE: dict[str, Any] = {
 
 def _array(shape: tuple[int, ...], whole: bool) -> dict[str, Any]:
     # What float32, or a whole number in JSON's readers, can hold.
-    most = 2**53 - 1 if whole else 3.4028234e38
+    most = 2**53 - 1 if whole else float(np.finfo(np.float32).max)
     schema: dict[str, Any] = {"type": "integer" if whole else "number", "minimum": -most, "maximum": most}
     for length in reversed(shape):
         schema = {"type": "array", "items": schema, "minItems": length, "maxItems": length}

@@ -200,7 +200,10 @@ def _array(part: Part, value: Any) -> tuple[np.ndarray[Any, Any], bool]:
     if part.dtype.kind in "iub":
         limits = np.iinfo(part.dtype) if part.dtype.kind in "iu" else None
         whole = (array == np.round(array)).all()
-        fits = limits is None or ((array >= limits.min) & (array <= min(limits.max, 2**53))).all()
+        fits = (
+            limits is None
+            or ((array >= max(limits.min, 1 - 2**53)) & (array <= min(limits.max, 2**53 - 1))).all()
+        )
         if not (whole and fits):
             raise RefusedError(f"{part.name} has whole numbers ({part.dtype}) only")
     elif (np.abs(array) > np.finfo(part.dtype).max).any():
