@@ -61,9 +61,10 @@ def _resume_sharded(folder: Path, options: Options) -> int:
     require(
         options.steps is None, "resume", "--steps", "be left out for a run of ranks", options.steps, instead
     )
-    plan = SavedRun(folder, run.settings).plan()
+    whole = SavedRun(folder, run.settings)
+    plan = whole.plan()
     if run.start.is_file():
-        plan = dataclasses.replace(plan, learnt=SavedRun(folder, run.settings).learnt_in(run.start))
+        plan = dataclasses.replace(plan, learnt=whole.learnt_in(run.start))
     label = f"{run.settings['algorithm']} {run.settings['environment']}"
     return train_shards(label, rank_of(os.environ) or Rank(0, 1), run, plan, options)
 

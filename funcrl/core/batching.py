@@ -11,12 +11,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-import optree
 import torch
 from torch import Tensor
 
-from funcrl.core import internals
-from funcrl.core.tree import OPTREE_NAMESPACE
+from funcrl.core import internals, tree
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +64,7 @@ def _take_apart(args: tuple[Any, ...], in_dims: Axes) -> tuple[list[Any], list[P
         if axis is None:
             parts.append(None)
             continue
-        leaves, structure = optree.tree_flatten(arg, namespace=OPTREE_NAMESPACE)
+        leaves, structure = tree.flatten(arg)
         if type(axis) is not int or not all(isinstance(x, Tensor) and 0 <= axis < x.ndim for x in leaves):
             return None
         lengths.update([x.shape[axis] for x in leaves])
@@ -86,7 +84,7 @@ def _run(
         for number, part in enumerate(parts):
             if part is not None:
                 leaves, structure, axis = part
-                args[number] = optree.tree_unflatten(structure, [axes.add(x, axis, level) for x in leaves])
+                args[number] = tree.unflatten(structure, [axes.add(x, axis, level) for x in leaves])
         out = function(*args)
         if not isinstance(out_dims, tuple):
             return _put_together(axes, out, out_dims, level, length)
@@ -101,7 +99,7 @@ def _run(
 def _put_together(
     axes: internals.BatchAxes, out: Any, axis: Any, level: int, length: int
 ) -> tuple[Any] | None:
-    leaves, structure = optree.tree_flatten(out, namespace=OPTREE_NAMESPACE)
+    leaves, structure = tree.flatten(out)
     if type(axis) is not int or not all(isinstance(x, Tensor) for x in leaves):
         return None
-    return (optree.tree_unflatten(structure, [axes.remove(x, level, length, axis) for x in leaves]),)
+    return (tree.unflatten(structure, [axes.remove(x, level, length, axis) for x in leaves]),)

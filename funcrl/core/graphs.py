@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
@@ -16,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory, without_collection
+from funcrl.core.tree import flatten, unflatten
 
 _CHANGE_NOTHING = frozenset(
     [
@@ -63,16 +63,6 @@ operators.add("copy(Tensor x) -> Tensor", _copy, lambda x: x.new_empty(x.shape))
 def copy(x: Tensor) -> Tensor:
     """Return a copy that stays one, however many equal ones a compiled program makes; not under vmap."""
     return torch.ops.funcrl.copy(x)  # type: ignore[no-any-return]
-
-
-def flatten(value: Any) -> tuple[list[Tensor], Any]:
-    """Return the leaves of a tree and its structure, by optree: five times as fast as torch's."""
-    return optree.tree_flatten(value, namespace=tree.OPTREE_NAMESPACE)
-
-
-def unflatten(spec: Any, leaves: Sequence[Tensor]) -> Any:
-    """Rebuild the tree that `flatten` took apart."""
-    return optree.tree_unflatten(spec, leaves)
 
 
 def trace(

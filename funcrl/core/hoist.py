@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from funcrl.core.graphs import flatten, trace, unflatten
+from funcrl.core.graphs import trace
+from funcrl.core.tree import flatten, unflatten
 
 Noise = list[Tensor]
 

@@ -26,15 +26,14 @@ from funcrl.core import internals, native, rewrites, tree
 from funcrl.core.checks import require
 from funcrl.core.graphs import (
     check_donation,
-    flatten,
     inductor,
     lift_constants,
     no_fallback,
     trace,
-    unflatten,
     write_back,
 )
 from funcrl.core.memory import without_collection
+from funcrl.core.tree import flatten, unflatten
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 """`inductor` compiles, `aot_eager` traces and runs the graph as it is, `eager` calls the function."""

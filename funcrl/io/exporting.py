@@ -24,6 +24,7 @@ from funcrl.core.checks import require
 from funcrl.io.files import json_text, write_atomically
 from funcrl.io.runs import SavedRun
 from funcrl.train.deployed import Deployed, normalizer, of_lane, play
+from funcrl.train.episodes import needs_env_states
 
 FORMATS = ("pt2", "onnx")
 
@@ -67,8 +68,6 @@ def lane_of(run: SavedRun, seed: int) -> Lane:
     Raises:
         ValueError: When the run has no agent of that seed.
     """
-    from funcrl.train.episodes import needs_env_states
-
     hold = f"be one of the seeds of {run.folder}"
     require(seed in run.kept_seeds, "export", "--seed", hold, seed, f"It has {list(run.kept_seeds)}.")
     place = run.seeds.index(seed)

@@ -149,10 +149,8 @@ def check_is_one_run(function: str, folder: Path, settings: dict[str, Any]) -> N
         ValueError: When it does not.
     """
     if "shard" in settings:
-        whole, instead = (
-            folder.parent.parent,
-            f"Write funcrl resume {folder.parent.parent}, to put them together.",
-        )
+        whole = folder.parent.parent
+        instead = f"Write funcrl resume {whole}, to put them together."
         require(False, function, "folder", "hold one run", f"a part of the one in {whole}", instead)
     if "search" in settings:
         instead = f"Go on with it: {settings.get('command')} --out {folder}"

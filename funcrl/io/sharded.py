@@ -27,7 +27,7 @@ from funcrl.io.heads import decisive
 from funcrl.io.locks import only_writer
 from funcrl.io.restoring import latest
 from funcrl.io.settings import read_json
-from funcrl.io.tables import read_table
+from funcrl.io.tables import finished_table
 from funcrl.train import Plan, Result
 from funcrl.train.learnt import Learnt
 from funcrl.train.plan import groups_of
@@ -68,12 +68,9 @@ class Sharded:
             plan: Of the shard.
             by: What names a row of its tables.
         """
-        folder = self.part(number)
-        if not (folder / "checkpoint" / "states.safetensors").is_file():
-            return False
         names = plan.seeds if by == "seed" else range(len(plan.seeds))
         with suppress(ValueError, OSError):
-            return len(read_table(folder / "metrics.csv", by, names)[by]) == len(names) * plan.num_iterations
+            return finished_table(self.part(number), by, names, plan.num_iterations) is not None
         return False
 
 

@@ -15,7 +15,7 @@ from funcrl.core import random
 from funcrl.io.comparing import COLOURS, Contestant
 from funcrl.io.files import write_atomically
 from funcrl.io.plots import picture
-from funcrl.io.tables import matrix, read_table
+from funcrl.io.tables import finished_table, matrix
 from funcrl.train import Plan, Report, Result, SweepResult
 from funcrl.train.outcome import make_result
 
@@ -59,11 +59,9 @@ def result_of(folder: Path, plan: Plan) -> Result | None:
     Raises:
         ValueError: When the table is damaged.
     """
-    if not (folder / "checkpoint" / "states.safetensors").exists():
-        return None
     names = range(len(plan.seeds))
-    table = read_table(folder / "metrics.csv", "lane", names)
-    if len(table["lane"]) != len(names) * plan.num_iterations:
+    table = finished_table(folder, "lane", names, plan.num_iterations)
+    if table is None:
         return None
     shown = {name: matrix(table, "lane", names, name) for name in table if name not in ("lane", "step")}
     figures = Report(shown.pop("return"), shown.pop("episodes"), shown)

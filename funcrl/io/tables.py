@@ -73,3 +73,21 @@ def matrix(table: Table, key: str, names: Sequence[int], column: str, counted: s
     rows = [places[int(name)] for name in table[key]]
     found[rows, np.searchsorted(steps, table[counted])] = table[column]
     return torch.from_numpy(found)
+
+
+def finished_table(folder: Path, by: str, names: Sequence[int], num_iterations: int) -> Table | None:
+    """Return `metrics.csv` of a run that has come to its end with all its lanes; None where it has not.
+
+    Args:
+        folder: Of the run.
+        by: What names a row: `"seed"` or `"lane"`.
+        names: All of these.
+        num_iterations: That each of them has.
+
+    Raises:
+        ValueError: When the table is damaged.
+    """
+    if not (folder / "checkpoint" / "states.safetensors").is_file():
+        return None
+    table = read_table(folder / "metrics.csv", by, names)
+    return table if len(table[by]) == len(names) * num_iterations else None

@@ -291,9 +291,9 @@ def train_population(
             done.append(Generation(number, trials.steps, values, scores, parents))
             values = explore(k_explore, values, ranges, parents)
             carry = _moved(trials.carry, parents, values)
-            reports = _columns(tree.index(trials.figures(), parents))
-            trials.restore(carry, reports)
-            found = Evolved(tuple(done), values, carry, trials.figures())
+            figures = tree.index(trials.figures(), parents)
+            trials.restore(carry, _columns(figures))
+            found = Evolved(tuple(done), values, carry, figures)
             if callback is not None and callback(found):
                 break
     finally:

@@ -7,13 +7,13 @@ import torch
 from torch._inductor.graph import GraphLowering
 from torch.nn import functional as F
 
-from funcrl.core import graphs, internals, native, operators, random
+from funcrl.core import graphs, internals, native, operators, random, tree
 from funcrl.core.jit import jit
 
 
 def traced(function, *leaves):
     mode = internals.fake_mode()
-    graph, _ = graphs.trace(function, list(leaves), graphs.flatten(leaves)[1], mode)
+    graph, _ = graphs.trace(function, list(leaves), tree.flatten(leaves)[1], mode)
     return graph, mode
 
 

@@ -110,7 +110,8 @@ def test_the_data_are_a_constant_of_a_compiled_program(backend):
 
 
 def test_no_operation_of_a_traced_step_has_the_size_of_the_data():
-    from funcrl.core.graphs import flatten, trace
+    from funcrl.core.graphs import trace
+    from funcrl.core.tree import flatten
 
     env = ClassificationBandit()
     states = torch.vmap(lambda k: envs.reset_all(env, random.split(k, 2)))(random.split(KEY, 3))
