@@ -47,6 +47,11 @@ SMALL = {
         "from scratch: success",
         "transfer.png",
     ),
+    "split_network.py": (
+        ["--windows", "1", "--hidden", "8,8"],
+        "the agent has 773 numbers, of which each of 2 ranks holds",
+        None,
+    ),
     "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }
 
@@ -56,7 +61,7 @@ def test_every_example_is_here():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_an_example_runs(name, tmp_path, monkeypatch, capsys):
+def test_an_example_runs(name, tmp_path, monkeypatch, capfd):
     words, expected, picture = SMALL[name]
     command = [str(EXAMPLES / name), *words]
     if name == "own_environment.py":  # as a person calls it; the others here, where torch is imported already
@@ -69,6 +74,6 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", command)
         runpy.run_path(command[0], run_name="__main__")
-        said = capsys.readouterr().out
+        said = capfd.readouterr().out
     assert expected in said
     assert {path.name for path in tmp_path.iterdir()} == ({picture} if picture else set())

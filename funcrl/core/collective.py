@@ -70,16 +70,16 @@ operators.add(
 
 
 def rows(x: Tensor) -> Tensor:
-    """Return what all parts of a batch have for their rows, in order: `[W · b]` from `[b]`."""
+    """Return what all parts of a batch have for their rows, in order: `[..., W · b]` from `[..., b]`."""
     return x if _count == 1 else torch.ops.funcrl.rows_of_ranks(x, _count)
 
 
 def _rows(x: Tensor, count: int) -> Tensor:
-    """`[..., W · b]` from `[..., b]`."""
     own = x.contiguous()
-    found = [torch.empty_like(own) for _ in range(count)]
-    torch.distributed.all_gather(found, own)
-    return torch.cat(found, dim=-1)
+    sent = own.view(torch.uint8) if own.dtype == torch.bool else own  # for what carries no booleans
+    found = [torch.empty_like(sent) for _ in range(count)]
+    torch.distributed.all_gather(found, sent)
+    return torch.cat(found, dim=-1).view(own.dtype)
 
 
 operators.add(

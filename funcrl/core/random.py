@@ -12,8 +12,9 @@ blocks, so a key's children never repeat the words that were drawn from it.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,10 +26,41 @@ _DRAW, _SPLIT, _FOLD = 0, 1, 2
 
 Shape = Sequence[int]
 
+_rows: tuple[int, int] | None = None
 
-def _words(key: Tensor, count: int, purpose: int) -> tuple[Tensor, Tensor]:
-    """Return `count` blocks, two `[count]` int32."""
-    return threefry.words(key, torch.arange(count, dtype=torch.int32, device=key.device), purpose)
+
+@contextlib.contextmanager
+def rows_of(first: int, count: int) -> Iterator[None]:
+    """Let draws whose first axis has `count` rows be the rows from `first` on of a longer draw, within this context.
+
+    So one of several processes draws for its part of a batch what one process draws there for the whole. It is for
+    functions that draw by row alone. `split`, `permutation`, `gamma` and `beta` are as ever.
+
+    >>> with rows_of(2, 3):
+    ...     part = uniform(key(0), (3, 2))
+    >>> bool((part == uniform(key(0), (8, 2))[2:5]).all())
+    True
+    """
+    global _rows
+    before, _rows = _rows, (first, count)
+    try:
+        yield
+    finally:
+        _rows = before
+
+
+def _words(key: Tensor, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the `count` blocks of a draw from the first on, two `[count]` int32."""
+    return threefry.words(
+        key, torch.arange(first, first + count, dtype=torch.int32, device=key.device), _DRAW
+    )
+
+
+def _words_of(key: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Return a block an element, two `[elements]` int32."""
+    count = math.prod(shape)
+    is_part = _rows is not None and len(shape) > 0 and shape[0] == _rows[1]
+    return _words(key, count, count // _rows[1] * _rows[0] if _rows is not None and is_part else 0)
 
 
 def key(seed: int, device: torch.device | str | None = None) -> Tensor:
@@ -106,7 +138,7 @@ def bits(key: Tensor, shape: Shape = ()) -> Tensor:
     >>> bits(key(0), (3,)).dtype
     torch.int32
     """
-    return _words(key, math.prod(shape), _DRAW)[0].reshape(tuple(shape))
+    return _words_of(key, shape)[0].reshape(tuple(shape))
 
 
 def _unit(words: Tensor) -> Tensor:
@@ -149,7 +181,7 @@ def normal(key: Tensor, shape: Shape = ()) -> Tensor:
     >>> normal(key(0), (2, 3)).shape
     torch.Size([2, 3])
     """
-    first, second = _words(key, math.prod(shape), _DRAW)
+    first, second = _words_of(key, shape)
     radius = torch.sqrt(-2.0 * torch.log(1.0 - _unit(first)))
     return (radius * torch.cos(2.0 * math.pi * _unit(second))).reshape(tuple(shape))
 
@@ -180,7 +212,7 @@ def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
     [-1, 0, 1]
     """
     require(0 < high - low <= 2**32, "random.randint", "high - low", "lie between 1 and 2**32", high - low)
-    first, second = _words(key, math.prod(shape), _DRAW)
+    first, second = _words_of(key, shape)
     wide = ((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second)
     return (low + wide % (high - low)).reshape(tuple(shape))
 
@@ -246,7 +278,7 @@ def permutation(key: Tensor, num: int) -> Tensor:
     tensor([0, 1, 2, 3])
     """
     require(num >= 1, "random.permutation", "num", "be at least 1", num)
-    first, second = _words(key, num, _DRAW)
+    first, second = _words(key, num)
     numbers = ((_unsigned(first) & 0x3FFFFFFF) << 32) | _unsigned(second)
     if numbers.device.type == "cpu":
         return torch.ops.funcrl.argsort(numbers)  # type: ignore[no-any-return]
@@ -273,7 +305,7 @@ def _log_gamma(key: Tensor, shape_parameter: Tensor) -> Tensor:
     shape = shape_parameter.shape
     first, second = (
         words.reshape(_ATTEMPTS + 1, *shape)
-        for words in _words(key, (_ATTEMPTS + 1) * shape_parameter.numel(), _DRAW)
+        for words in _words(key, (_ATTEMPTS + 1) * shape_parameter.numel())
     )
     half = _ATTEMPTS // 2
     # Both numbers of a Box-Muller pair: two attempts from one block.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import Transition, jit, random, tree
+from funcrl.core import Transition, collective, jit, random, tree
 from funcrl.core.batching import vmap
 from funcrl.core.hoist import hoist
 from funcrl.core.lanes import Lanes
@@ -49,7 +49,13 @@ Running = tuple[envs.EnvState, Any]
 
 
 def act_and_step(
-    policy: Policy, env: envs.Env, agent: Any, states: envs.EnvState, carry: Any, key: Tensor
+    policy: Policy,
+    env: envs.Env,
+    agent: Any,
+    states: envs.EnvState,
+    carry: Any,
+    key: Tensor,
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[envs.EnvState, Any, Window]:
     """Act once in the N environments of one lane.
 
@@ -60,15 +66,20 @@ def act_and_step(
         states: `[N]` environments.
         carry: `[N]` what the policy remembers of their episodes; `()` where it is nothing.
         key: `[2]` int32.
+        part: Which part of the lane's environments these are, and how many such parts there are.
 
     Returns:
         The environments after, what is remembered then, and `[N]` rows of a window; what was remembered before is
         `carry` in their extras.
     """
     k_policy, k_envs = random.split(key, 2)
-    remembered = policy.remember(agent, states.obs, carry, k_policy)
-    action, extras = policy.act(agent, states.obs, k_policy, remembered)
-    keys = random.split(k_envs, states.episode_length.shape[0])
+    (number, count), size = part, states.episode_length.shape[0]
+    with random.rows_of(number * size, size):
+        remembered = policy.remember(agent, states.obs, carry, k_policy)
+        action, extras = policy.act(agent, states.obs, k_policy, remembered)
+    keys = random.split(k_envs, count * size)
+    if count > 1:
+        keys = keys[number * size : (number + 1) * size]
     states, step = envs.step_all(env, states, action, keys)
     transition = Transition(
         obs=step.obs,
@@ -103,6 +114,7 @@ class Collector:
         count: Tensor,
         num_steps: int,
         backend: str,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """Trace and compile.
 
@@ -117,20 +129,24 @@ class Collector:
             count: `[S]` int32, number of the collection; read every time, counted on by the caller.
             num_steps: T.
             backend: See `jit`.
+            part: Which part of the environments this process steps, and how many there are; the ranks of
+                `torch.distributed` step the others, and tell each other of all after each collection.
         """
 
         def step(given: tuple[Any, list[Tensor], Running], key: Tensor) -> tuple[Running, Window]:
             def lane(agent: Any, own: list[Tensor], running: Running, key: Tensor) -> tuple[Running, Window]:
-                *after, row = act_and_step(policy, env.one(own), agent, *running, key)
+                *after, row = act_and_step(policy, env.one(own), agent, *running, key, part)
                 return tuple(after), row
 
             return vmap(lane)(*given, key)
 
         self._key, self._count, self._num_steps = key, count, num_steps
+        every = running = (states, carry)
+        if part[1] > 1:
+            running = tree.map(lambda x: x.chunk(part[1], dim=1)[part[0]].clone(), every)
 
         # Eager is for debugging: there the user's own functions are called at every step.
         whole = (lambda key: [key]), (lambda given, noise: step(given, noise[0]))
-        running = (states, carry)
         early, late = whole if backend == "eager" else hoist(step, (agent, values, running), key)
 
         def draw(noise: list[Tensor], key: Tensor, count: Tensor, begin: Tensor) -> list[Tensor]:
@@ -147,7 +163,7 @@ class Collector:
             return running, tree.stack(done)
 
         unroll = max(n for n in range(1, MAX_UNROLL + 1) if num_steps % n == 0)
-        width = states.episode_length.numel()
+        width = running[0].episode_length.numel()
         fitting = [
             n for n in range(unroll, num_steps + 1, unroll) if num_steps % n == 0 and n * width <= MAX_DRAWN
         ]
@@ -156,7 +172,7 @@ class Collector:
         # Two small eager runs give the shapes of the buffers; cheaper than tracing for them.
         noise = [torch.empty((drawn_at_once, *x.shape), dtype=x.dtype, device=x.device) for x in early(key)]
         _, row = step((agent, values, running), key)
-        self.window: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
+        own: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
         self.draw = jit.jit(draw, donate=(0,), backend=backend)
         self.steps = jit.jit(steps, donate=(0, 1), backend=backend)
         self.programs = [self.draw, self.steps]
@@ -168,10 +184,31 @@ class Collector:
                 place = torch.full((), begin, dtype=torch.int64, device=key.device)
                 self.calls.append(self.draw.bind(noise, key, count, place))
                 self._rows.append(range(0))
-            rows = tree.index(self.window, slice(begin, begin + unroll))
-            part = tree.index(noise, slice(offset, offset + unroll))
-            self.calls.append(self.steps.bind(running, rows, agent, values, part))
+            rows = tree.index(own, slice(begin, begin + unroll))
+            drawn = tree.index(noise, slice(offset, offset + unroll))
+            self.calls.append(self.steps.bind(running, rows, agent, values, drawn))
             self._rows.append(range(begin, begin + unroll))
+        self.window = own
+        if part[1] > 1:
+            self._tell_all(own, running, every, part[1], backend)
+
+    def _tell_all(self, own: Window, running: Running, every: Running, count: int, backend: str) -> None:
+        """Add what puts the windows and environments of all ranks together, `[T, S, N, ...]` and `[S, N, ...]`."""
+
+        def whole(x: Tensor, dim: int) -> Tensor:
+            with collective.over(count):
+                return collective.rows(x.movedim(dim, -1)).movedim(-1, dim)
+
+        def gather(
+            written: tuple[Window, Running], window: Window, running: Running
+        ) -> tuple[Window, Running]:
+            return tree.map(lambda x: whole(x, 2), window), tree.map(lambda x: whole(x, 1), running)
+
+        self.window = tree.map(lambda x: x.repeat_interleave(count, dim=2), own)
+        program = jit.jit(gather, donate=(0,), backend=backend)
+        self.programs.append(program)
+        self.calls.append(program.bind((self.window, every), own, running))
+        self._rows.append(range(0))
 
     def __call__(self) -> Window:
         """Collect one window into the buffers and return them."""

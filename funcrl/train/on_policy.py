@@ -61,7 +61,7 @@ def stages(binding: Binding) -> list[Stage]:
     def prepare(written: Prepared, agent: Any, window: Window, key: Tensor, iteration: Tensor) -> Prepared:
         return prepare_lanes(agent, window, key, iteration)
 
-    collector = binding.collect(carry.iteration)
+    collector = binding.collect(carry.iteration, binding.part)
     prepared, update = (
         binding.compile(prepare),
         binding.compile(vmap(binding.of_part(binding.algorithm.update))),

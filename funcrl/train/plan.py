@@ -267,15 +267,14 @@ def with_evaluations(plan: Plan, every: int | None = None, num_episodes: int = 1
 TOGETHER = ("on_policy", "off_policy")
 """Loops whose agents can learn from a batch in parts."""
 
-_DRAWS_BY_ROW = ("sac", "td3", "tqc", "ddpg", "discrete_sac")
-"""Their updates draw noise for each row of a batch by its place in it, which is another one in a part."""
-
 
 def with_parts(plan: Plan) -> Plan:
     """Return a plan in which the ranks of `torch.distributed` learn together: each from its part of every batch.
 
-    All of them collect and remember the same; gradients, losses and what else is a mean over a batch are averaged
-    over ranks within the update. So what comes out is what one process makes of whole batches, but for rounding.
+    Gradients, losses and what else is a mean over a batch are averaged over ranks within the update. Agents that learn from
+    windows also share out their environments, where they live on the device, and tell each other what they have
+    seen after each window; all others collect and remember the same on every rank. What comes out is what one process makes
+    of whole batches, but for rounding.
 
     Args:
         plan: From `make_plan`, the same on every rank.
@@ -288,9 +287,10 @@ def with_parts(plan: Plan) -> Plan:
     instead = "Write torch.distributed.init_process_group() first, under torchrun."
     require(there, here, "data_parallel", "be True only where ranks have found each other", True, instead)
     name = plan.algorithm.__name__.rpartition(".")[2]
-    fits = plan.algorithm.LOOP in TOGETHER and name not in _DRAWS_BY_ROW
-    require(
-        fits, here, "data_parallel", "be left out for this algorithm", name, "Let ranks share out its seeds."
-    )
+    fits, leave_out = plan.algorithm.LOOP in TOGETHER, "be left out for this algorithm"
+    require(fits, here, "data_parallel", leave_out, name, "Let ranks share out its seeds.")
     part = (torch.distributed.get_rank(), torch.distributed.get_world_size())
+    if plan.algorithm.LOOP == "on_policy" and not isinstance(plan.env, envs.HostEnv):
+        hold = f"be divisible by the {part[1]} ranks that share them out"
+        require(plan.config.num_envs % part[1] == 0, here, "num_envs", hold, plan.config.num_envs)
     return replace(plan, part=part, processes=1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from funcrl import envs
-from funcrl.core import collective, jit, lanes, tree
+from funcrl.core import collective, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs.host_vector import HostVector
 from funcrl.train import acting
@@ -82,7 +82,7 @@ class Binding:
             hold = f"be divisible by the {count} ranks that learn from its parts"
             require(rows % count == 0, "train", "the batch size", hold, rows)
             size = rows // count
-            with collective.over(count):
+            with collective.over(count), random.rows_of(number * size, size):
                 return update(agent, tree.index(batch, slice(number * size, (number + 1) * size)))
 
         update_together.__name__ = getattr(update, "__name__", "update")
@@ -93,11 +93,12 @@ class Binding:
         self.figures[name] = torch.full_like(self.carry.last_return, torch.nan)
         return self.figures[name]
 
-    def collect(self, count: Tensor) -> Collector | HostCollector:
+    def collect(self, count: Tensor, part: tuple[int, int] = (0, 1)) -> Collector | HostCollector:
         """Compile what collects a window of experience, wherever the environments are.
 
         Args:
             count: `[S]` int32, number of the collection; collection i has the keys of number i.
+            part: Which part of the environments this process steps where they are on the device, see `Collector`.
         """
         carry, length, policy = self.carry, self.config.window_length, acting.learning(self.algorithm)
         given: Any = (carry.collect_key, count, length, self.backend)
@@ -109,7 +110,8 @@ class Binding:
         else:
             assert isinstance(carry.envs, envs.EnvState)
             own, running = lanes.Lanes(self.env), (carry.envs, carry.remembered)
-            self.collector = Collector(policy, own, carry.env_values, carry.agent, *running, *given)
+            given = (policy, own, carry.env_values, carry.agent, *running, *given, part)
+            self.collector = Collector(*given)
         self.programs += self.collector.programs
         return self.collector
 

@@ -6,10 +6,13 @@ import sys
 import pytest
 import torch
 
+from funcrl import envs
 from funcrl.algos import REGISTRY, ppo
-from funcrl.core import tree
+from funcrl.core import random, tree
 from funcrl.io.checkpoint import read
-from funcrl.train import train
+from funcrl.train import acting, train
+from funcrl.train.collect import act_and_step
+from tests.algos.table import ON_POLICY
 from tests.train import learning_together as together
 
 
@@ -56,8 +59,7 @@ def test_updates_from_parts_are_updates_from_the_whole(name, ranks):
 @pytest.mark.parametrize("name", together.RUNS)
 def test_a_run_of_ranks_is_that_of_one_process(name, ranks):
     found, _ = ranks
-    algorithm = "ppo" if name == "ppo" else "dqn"
-    result = train(algorithm, "CartPole-v1", **together.RUNS[name], **together.ALIKE, backend="eager")
+    result = train(*together.agent_and_env(name), **together.RUNS[name], **together.ALIKE, backend="eager")
     whole = [*tree.leaves(result.states.params), result.returns]
     for rank in found:
         close(of(rank, f"run {name}"), whole)
@@ -71,7 +73,7 @@ def test_compiled_it_is_as_many_graphs_and_the_same_numbers(ranks):
     found, _ = ranks
     for rank in found:
         *params, graphs = of(rank, "compiled")
-        assert graphs == 4
+        assert graphs == 5  # one puts together what ranks have seen
         close(params, of(rank, "run ppo")[:-1], 1e-4)
 
 
@@ -79,15 +81,34 @@ def test_compiled_it_is_as_many_graphs_and_the_same_numbers(ranks):
 def test_a_batch_that_does_not_divide_is_refused(ranks):
     _, said = ranks
     for text in said:
-        assert text.startswith(
-            "train: the batch size must be divisible by the 2 ranks that learn from its parts, got 9"
+        batch, environments = text.splitlines()
+        assert batch.startswith(
+            "train: the batch size must be divisible by the 2 ranks that learn from its parts, got 3"
         )
+        assert environments.startswith(
+            "train: num_envs must be divisible by the 2 ranks that share them out, got 3"
+        )
+
+
+@pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.id)
+def test_what_parts_of_the_environments_do_is_what_all_of_them_do(case):
+    case = case.with_config(tree.replace(case.config, num_envs=4))
+    agent, policy = case.init(), acting.learning(case.algorithm)
+    running = envs.reset_all(case.env, random.split(random.key(3), 4))
+    whole = (running, policy.initial_carries(agent, 4))
+    parts = [tree.index(whole, slice(2 * i, 2 * i + 2)) for i in range(2)]
+    for key in random.split(random.key(4), 3):
+        *whole, row = act_and_step(policy, case.env, agent, *whole, key)
+        found = [act_and_step(policy, case.env, agent, *parts[i], key, (i, 2)) for i in range(2)]
+        parts = [part for *part, _ in found]
+        rows = tree.map(lambda *x: torch.cat(x), *[row for *_, row in found])
+        close(tree.leaves(rows), tree.leaves(row))
 
 
 @pytest.mark.parametrize("name", sorted(together.NOT_IN_PARTS))
 def test_what_cannot_learn_from_parts_is_refused(name, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    env = "CartPole-v1" if name == "discrete_sac" else "Pendulum-v1"
+    env = {"ucb": "bernoulli", "q_learning": "CliffWalking-v1"}[name]
     with pytest.raises(ValueError, match="data_parallel must be left out for this algorithm"):
         train(name, env, seeds=[0], num_steps=1000, data_parallel=True)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from funcrl import nets, optim, policies
 from funcrl.algos import beginning, replayed
-from funcrl.core import ReplayBatch, checks, random, tree
+from funcrl.core import ReplayBatch, checks, collective, random, tree
 from funcrl.ops import schedules
 from funcrl.optim import descending
 
@@ -210,7 +210,8 @@ def check_batch(function: str, state: State, batch: ReplayBatch) -> Tensor:
     """
     replayed.check_batch(function, batch, state.config.batch_size, numbered=False)
     assert state.actions is not None
-    wanted, found = (state.config.batch_size, *state.actions.shape), tuple(batch.action.shape)
+    size = state.config.batch_size // collective.parts()
+    wanted, found = (size, *state.actions.shape), tuple(batch.action.shape)
     hold = f"have the shape of actions, [B, {', '.join(map(str, state.actions.shape))}]"
     checks.require(found == wanted, function, "batch.action", hold, found)
     return state.actions.to_unit(batch.action)
@@ -263,7 +264,8 @@ def descend_critics(
         rows = errors(params, learner)
         return (batch.weight * rows.loss).mean(), rows
 
-    state, value, rows, norm = descend(state, "critics", loss, learning_rate(state), seen)
+    state, value, part, norm = descend(state, "critics", loss, learning_rate(state), seen)
+    rows: Errors = tree.map(collective.rows, part)
     state = tree.replace(
         state,
         step=state.step + 1,
