@@ -8,8 +8,10 @@ __version__ = "0.1.0"
 # the environments themselves, and a test holds the two together.
 _TIME_LIMITS: dict[str, int | None] = {
     "Acrobot-v1": 500,
+    "Asterix-MinAtar": 5000,
     "BernoulliBandit-v0": None,
     "Blackjack-v1": None,
+    "Breakout-MinAtar": 5000,
     "CartPole-v1": 500,
     "CliffWalking-v1": None,
     "CliffWalkingSlippery-v1": None,
@@ -17,6 +19,7 @@ _TIME_LIMITS: dict[str, int | None] = {
     "DigitsBandit-v0": None,
     "DriftingBandit-v0": None,
     "Driving-v0": 500,
+    "Freeway-MinAtar": 5000,
     "FrozenLake-v1": 100,
     "FrozenLake8x8-v1": 200,
     "GaussianBandit-v0": None,
@@ -26,6 +29,8 @@ _TIME_LIMITS: dict[str, int | None] = {
     "Pendulum-v1": 200,
     "PositionOnlyCartPole-v0": 500,
     "RepeatFirst-v0": 100,
+    "Seaquest-MinAtar": 5000,
+    "SpaceInvaders-MinAtar": 5000,
     "TMaze-v0": 100,
     "Taxi-v3": 200,
     "Taxi-v4": 200,

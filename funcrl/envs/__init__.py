@@ -1,6 +1,7 @@
 """Environments on the device: pure functions of a state, an action and a key."""
 
 from funcrl.data import LabelledImages, digits
+from funcrl.envs import minatar
 from funcrl.envs.acrobot import Acrobot
 from funcrl.envs.bernoulli_bandit import BernoulliBandit
 from funcrl.envs.blackjack import Blackjack
@@ -104,6 +105,7 @@ __all__ = [
     "full_name",
     "innermost",
     "make",
+    "minatar",
     "normalizes_observations",
     "random_map",
     "reset",

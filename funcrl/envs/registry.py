@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from funcrl.core import checks
+from funcrl.envs import minatar
 from funcrl.envs.acrobot import Acrobot
 from funcrl.envs.bernoulli_bandit import GARIVIER_CAPPE, BernoulliBandit
 from funcrl.envs.blackjack import Blackjack
@@ -40,8 +41,10 @@ class Entry:
 
 REGISTRY: dict[str, Entry] = {
     "Acrobot-v1": Entry(Acrobot),
+    "Asterix-MinAtar": Entry(minatar.Asterix),
     "BernoulliBandit-v0": Entry(BernoulliBandit, {"means": GARIVIER_CAPPE}),
     "Blackjack-v1": Entry(Blackjack, {"sab": True}),
+    "Breakout-MinAtar": Entry(minatar.Breakout),
     "CartPole-v1": Entry(CartPole),
     "CliffWalking-v1": Entry(CliffWalking),
     "CliffWalkingSlippery-v1": Entry(CliffWalking, {"is_slippery": True}),
@@ -49,6 +52,7 @@ REGISTRY: dict[str, Entry] = {
     "DigitsBandit-v0": Entry(ClassificationBandit),
     "DriftingBandit-v0": Entry(GaussianBandit, {"spread": 0.0, "drift": 0.01}),
     "Driving-v0": Entry(Driving),
+    "Freeway-MinAtar": Entry(minatar.Freeway),
     "FrozenLake-v1": Entry(FrozenLake),
     "FrozenLake8x8-v1": Entry(FrozenLake, {"map_name": "8x8"}),
     "GaussianBandit-v0": Entry(GaussianBandit),
@@ -58,6 +62,8 @@ REGISTRY: dict[str, Entry] = {
     "Pendulum-v1": Entry(Pendulum),
     "PositionOnlyCartPole-v0": Entry(PositionOnlyCartPole),
     "RepeatFirst-v0": Entry(RepeatFirst),
+    "Seaquest-MinAtar": Entry(minatar.Seaquest),
+    "SpaceInvaders-MinAtar": Entry(minatar.SpaceInvaders),
     "TMaze-v0": Entry(TMaze),
     "Taxi-v3": Entry(Taxi),
     "Taxi-v4": Entry(Taxi),

@@ -19,7 +19,7 @@ OWN = {
     "RepeatFirst-v0",
     "TMaze-v0",
 }
-OWN |= {name for name in envs.REGISTRY if "Bandit" in name}
+OWN |= {name for name in envs.REGISTRY if "Bandit" in name or "MinAtar" in name}
 
 
 def test_names_and_time_limits_are_those_that_gymnasium_is_told():
@@ -214,9 +214,8 @@ def test_actions_beyond_a_box_of_our_own_environment_are_clipped():
 def test_frames_per_second_are_gymnasiums(name):
     many = gymnasium.make_vec(f"funcrl/{name}", num_envs=2, backend="eager")
     one = gymnasium.make(f"funcrl/{name}", backend="eager")
-    own = {"Driving-v0": 10, "PositionOnlyCartPole-v0": 50}.get(
-        name, 4
-    )  # a step of the car is 0.1 s, of the others a move
+    # A step of the car is 0.1 s, of most others a move.
+    own = {"Driving-v0": 10, "PositionOnlyCartPole-v0": 50}.get(name, 10 if "MinAtar" in name else 4)
     expected = own if name in OWN | {"Taxi-v3"} else gymnasium.make(name).metadata["render_fps"]
     assert many.metadata["render_fps"] == one.metadata["render_fps"] == expected
     assert many.metadata["render_modes"] == one.metadata["render_modes"] == ["rgb_array"]
