@@ -3,12 +3,12 @@
     python benchmarks/searching.py                # both tasks, 10 repetitions
     python benchmarks/searching.py cartpole --repetitions 3
 
-`quadratic` is -Σ (h - best)² over four settings with noise, whose best values are known: 96 trials for Optuna's TPE in batches
+`quadratic` is -Σ (h - best)² over four settings with noise, whose best values are known: 96 trials for Optuna's Gaussian processes (or another --sampler) in batches
 of 16 and for random settings; a population of 16 lanes that go a tenth of the way to their settings in a step, against as many
 lanes that keep theirs. What counts is the true value of what a search would hand out: the setting of its highest noisy score.
 
 `cartpole` is PPO's learning rate and entropy weight on CartPole-v1, anywhere in seven and six decades: a population of 16 lanes for
-60k steps each, TPE with 5 batches of 8 trials of 30k steps each, and random settings in as many steps as either. Of a population counts
+60k steps each, the sampler with 5 batches of 8 trials of 30k steps each, and random settings in as many steps as either. Of a population counts
 what its best lane earns in 100 greedy episodes at the end, of settings what 8 new seeds reach with them in 30k steps.
 """
 
@@ -46,26 +46,27 @@ def interval(label: str, gained: Sequence[float]) -> None:
     )
 
 
-def quadratic(repetitions: int) -> None:
+def quadratic(repetitions: int, sampler: str) -> None:
     """Search for known best values."""
     best = torch.tensor(BEST)
-    gained, missed = [], {"tpe": [], "random": []}
+    gained: list[float] = []
+    missed: dict[str, list[float]] = {sampler: [], "random": []}
     for repetition in range(repetitions):
-        for sampler, found in missed.items():
-            study = studies.open_study("sqlite:///:memory:", "x", sampler, "none", 100 + repetition)
+        for name, found in missed.items():
+            study = studies.open_study("sqlite:///:memory:", "x", name, "none", 100 + repetition)
             for batch in range(6):
                 noise = NOISE * random.normal(random.fold_in(random.key(repetition), batch), (16,))
                 for place, trial in enumerate(studies.ask(study, studies.Asked(QUADRATIC, {}, (0,), 16), 16)):
-                    h = torch.tensor([trial.params[name] for name in QUADRATIC])
+                    h = torch.tensor([trial.params[n] for n in QUADRATIC])
                     study.tell(trial, float(noise[place] - ((h - best) ** 2).sum()))
-            h = torch.tensor([study.best_trial.params[name] for name in QUADRATIC])
+            h = torch.tensor([study.best_trial.params[n] for n in QUADRATIC])
             found.append(float(-((h - best) ** 2).sum()))
         gained.append(
             population(random.key(repetition), moves=True) - population(random.key(repetition), moves=False)
         )
     print(f"quadratic, {repetitions} repetitions: how much better than random settings in as many steps")
     interval("population", gained)
-    interval("TPE", [a - b for a, b in zip(missed["tpe"], missed["random"], strict=True)])
+    interval(sampler, [a - b for a, b in zip(missed[sampler], missed["random"], strict=True)])
 
 
 def population(key: torch.Tensor, moves: bool) -> float:
@@ -87,7 +88,7 @@ def cartpole(repetitions: int, evolved_steps: int, trial_steps: int, sampler: st
     """Search for PPO's learning rate and entropy weight."""
     env = envs.make("CartPole-v1")
     config = ppo.Config(anneal_steps=float("inf"))
-    gains, gains_tpe = [], []
+    gains, gains_found = [], []
 
     def played(states: object) -> float:
         return float(evaluate("ppo", env, states, num_episodes=100, backend="aot_eager").mean())
@@ -119,15 +120,15 @@ def cartpole(repetitions: int, evolved_steps: int, trial_steps: int, sampler: st
             reached.append(played(tree.index(found.carry.agent, slice(lane, lane + 1))))
         reached = reached or [0.0, 0.0]
         gains.append(reached[0] - reached[1])
-        by_tpe, by_chance = (trained(studied(one, repetition, 5)) for one in (sampler, "random"))
-        gains_tpe.append(by_tpe - by_chance)
+        by_sampler, by_chance = (trained(studied(one, repetition, 5)) for one in (sampler, "random"))
+        gains_found.append(by_sampler - by_chance)
         print(
-            f"  {repetition}: population {reached[0]:.1f}, random {reached[1]:.1f}; {sampler} {by_tpe:.1f}, random {by_chance:.1f}",
+            f"  {repetition}: population {reached[0]:.1f}, random {reached[1]:.1f}; {sampler} {by_sampler:.1f}, random {by_chance:.1f}",
             flush=True,
         )
     print(f"cartpole, {repetitions} repetitions: how much better than random settings in as many steps")
     interval(f"population of 16, {evolved_steps} steps, greedy return", gains)
-    interval(f"{sampler}, 5 batches of 8 × {trial_steps} steps, 8 new seeds", gains_tpe)
+    interval(f"{sampler}, 5 batches of 8 × {trial_steps} steps, 8 new seeds", gains_found)
 
 
 def main() -> None:
@@ -139,13 +140,13 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--trial-steps", type=int, default=30_000)
-    parser.add_argument("--sampler", default="tpe", choices=studies.SAMPLERS)
+    parser.add_argument("--sampler", default="gp", choices=studies.SAMPLERS)
     parser.add_argument("--settings", action="store_true", help="cartpole without populations")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
     if "quadratic" in options.tasks:
-        quadratic(options.repetitions)
+        quadratic(options.repetitions, options.sampler)
     if "cartpole" in options.tasks:
         cartpole(
             options.repetitions, options.steps, options.trial_steps, options.sampler, not options.settings

@@ -85,8 +85,8 @@ class OptunaOptions:
     """how many (4 means 0 to 3), a range, or a list, for each of them; what counts is their mean"""
     steps: str | None = None
     """environment steps of each seed (500000, 5e5, 500k)"""
-    sampler: str = "tpe"
-    """how settings are chosen: tpe, random, cmaes, gp, qmc or nsgaii"""
+    sampler: str = "gp"
+    """how settings are chosen: gp, tpe, random, cmaes, qmc or nsgaii"""
     pruner: str = "none"
     """which are given up on the way: none, median, halving, hyperband or percentile"""
     seed: int = 0

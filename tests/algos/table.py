@@ -282,10 +282,10 @@ OFF_POLICY += [
         other,
     )
     for name, settings, other in (
-        ("ddpg", {}, {}),
+        ("ddpg", {}, {"batch_size": 6}),
         # The update that moves the actor too is each that is the first of a run.
         ("td3", {}, {"policy_delay": 3}),
-        ("sac", {"actor_learning_rate": 1e-3}, {"batch_size": 6}),
+        ("sac", {"actor_learning_rate": 1e-3}, {}),
         ("tqc", {"num_critics": 3, "num_quantiles": 5}, {}),
         ("discrete_sac", {}, {}),
     )

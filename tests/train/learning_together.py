@@ -54,12 +54,13 @@ def main():
     for name, given in RUNS.items():
         result = train(*agent_and_env(name), **given, **ALIKE, backend="eager", data_parallel=True)
         found[f"run {name}"] = [*tree.leaves(result.states.params), result.returns]
-    if len(sys.argv) > 4:  # compiled: one graph more than alone, and the same numbers
-        plan = with_parts(make_plan("ppo", "CartPole-v1", config=PPO["config"], num_steps=96, **ALIKE))
+    if len(sys.argv) > 4:  # traced: one graph more than alone, and the same numbers
+        settings = {"config": PPO["config"], "num_steps": 96, "backend": "aot_eager"}
+        plan = with_parts(make_plan("ppo", "CartPole-v1", **settings, **ALIKE))
         run = make_run(plan, [0, 1])
         for _ in range(3):
             run.iterate()
-        found["compiled"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
+        found["traced"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
     from funcrl.io import save
 
     save(folder / f"rank-{rank}.safetensors", found)

@@ -22,7 +22,7 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     words = [sys.executable, "-m", "tests.train.learning_together"]
     each = [
-        subprocess.Popen([*words, str(rank), "2", str(folder), "compiled"], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*words, str(rank), "2", str(folder), "traced"], stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     for process in each:
@@ -46,7 +46,6 @@ def close(ones, others, tolerance=1e-5):
         assert torch.allclose(one, other, atol=tolerance, rtol=tolerance, equal_nan=True)
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("name", together.cases())
 def test_updates_from_parts_are_updates_from_the_whole(name, ranks):
     found, _ = ranks
@@ -55,7 +54,6 @@ def test_updates_from_parts_are_updates_from_the_whole(name, ranks):
         close(of(rank, name), whole)
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("name", together.RUNS)
 def test_a_run_of_ranks_is_that_of_one_process(name, ranks):
     found, _ = ranks
@@ -68,16 +66,14 @@ def test_a_run_of_ranks_is_that_of_one_process(name, ranks):
     )
 
 
-@pytest.mark.compiled
-def test_compiled_it_is_as_many_graphs_and_the_same_numbers(ranks):
+def test_traced_it_is_as_many_graphs_and_the_same_numbers(ranks):
     found, _ = ranks
     for rank in found:
-        *params, graphs = of(rank, "compiled")
+        *params, graphs = of(rank, "traced")
         assert graphs == 5  # one puts together what ranks have seen
         close(params, of(rank, "run ppo")[:-1], 1e-4)
 
 
-@pytest.mark.compiled
 def test_a_batch_that_does_not_divide_is_refused(ranks):
     _, said = ranks
     for text in said:
