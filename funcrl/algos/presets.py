@@ -5,7 +5,7 @@ Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `pp
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
-a run is, in the zoo's own implementation as in this one. `own` is our own, for environments of our own, and `recurrent`
+a run is, in the zoo's own implementation as in this one. `purejaxrl` is PureJaxRL's for the games of MinAtar. `own` is our own, for environments of our own, and `recurrent`
 too, for those that ask for a memory.
 """
 
@@ -243,6 +243,18 @@ _DETERMINISTIC = {
     }
 }
 
+# PureJaxRL's for MinAtar (Lu et al. 2022), with separate perceptrons for policy and value.
+_PUREJAXRL_MINATAR = {
+    "learning_rate": 5e-3,
+    "num_envs": 64,
+    "window_length": 128,
+    "num_minibatches": 8,
+    "activation": "relu",
+    "channels": (),
+}
+
+_MINATAR = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
 _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
@@ -254,6 +266,7 @@ _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
         "MountainCarContinuous-v0": (20_000, _ZOO_MOUNTAIN_CAR_CONTINUOUS),
         "Pendulum-v1": (100_000, _ZOO_PENDULUM),
     },
+    "purejaxrl": {f"{game}-MinAtar": (10_000_000, _PUREJAXRL_MINATAR) for game in _MINATAR},
     "recurrent": {
         "PositionOnlyCartPole-v0": (300_000, _RECURRENT_CARTPOLE),
         "TMaze-v0": (500_000, _RECURRENT_MAZE),
@@ -291,7 +304,7 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
 
     Args:
         algorithm: `"dqn"`.
-        name: `"cleanrl"`, `"zoo"`, `"zoo-slow"`, `"own"` or `"recurrent"`, see above.
+        name: `"cleanrl"`, `"purejaxrl"`, `"zoo"`, `"zoo-slow"`, `"own"` or `"recurrent"`, see above.
         env: `"CartPole-v1"`; Gymnasium's own, `"gymnasium:CartPole-v1"`, has the same.
 
     Raises:

@@ -30,6 +30,7 @@ commands:
   compare DIR DIR ...           what the seeds of runs reached, in a table and a picture
   plan ALGORITHM ENVIRONMENT    compute values and policy of an environment from its table
   list                          name the algorithms and environments there are
+  completion SHELL              let bash, zsh or tcsh complete all this
 
   funcrl COMMAND --help         what a command takes
   funcrl --version              the version
@@ -45,6 +46,7 @@ examples:
 
 _EXTRAS = {
     "tyro": "cli",
+    "shtab": "cli",
     "tqdm": "cli",
     "matplotlib": "cli",
     "tensorboard": "tensorboard",
@@ -130,6 +132,7 @@ _COMMANDS = {
     "export": "export",
     "plan": "plan",
     "list": "listing",
+    "completion": "completion",
 }
 """Modules of the commands, of which only the one that is wanted is imported."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from funcrl import __version__
+from funcrl import __version__, envs
+from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.arguments import parse_seeds
@@ -41,6 +42,50 @@ def test_version_help_and_list(capsys):
     assert status == 0
     assert "ppo" in out
     assert "CartPole-v1" in out
+
+
+def test_programs_read_the_list_too(capsys):
+    status, out, _ = run(capsys, "list", "--json")
+    assert status == 0
+    found = json.loads(out)
+    named = {one["name"]: one for one in found["environments"]}
+    assert named.keys() == envs.REGISTRY.keys()
+    assert named["GridNavigation-v0"]["observation_space"] == "Box[3, 8, 8]"
+    assert named["BernoulliBandit-v0"]["short_names"] == ["bernoulli"]
+    assert {one["name"] for one in found["algorithms"]} >= {*REGISTRY, "value_iteration", "classifier"}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["se"], {"search", "serve"}),
+        (["train", "pp"], {"ppo"}),
+        (["train", "ppo", "Breakout"], {"Breakout-MinAtar"}),
+        (["train", "ppo", "--num-env"], {"--num-envs"}),
+        (["search", "optuna", "--sampl"], {"--sampler"}),
+        (["watch", "--ever"], {"--every"}),
+        (["list", "--js"], {"--json"}),
+    ],
+)
+def test_a_shell_completes_words(words, offered, capsys, tmp_path):
+    status, script, _ = run(capsys, "completion", "bash")
+    assert status == 0
+    (tmp_path / "completion.bash").write_text(script)
+    asked = f"""
+source {tmp_path / "completion.bash"}
+COMP_WORDS=(funcrl {" ".join(words)}); COMP_CWORD={len(words)}
+_shtab_funcrl
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert {word.strip() for word in done.stdout.split()} == offered
+
+
+def test_a_shell_that_is_not_known_is_refused(capsys):
+    status, _, err = run(capsys, "completion", "fishy")
+    assert status == 2
+    assert "completion: shell must be one of" in err
 
 
 def test_what_only_tells_starts_no_compiler():
