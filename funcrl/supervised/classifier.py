@@ -2,6 +2,8 @@
 
     L(θ) = -E[log softmax(f(x; θ))_y]
 
+Bridle 1990, "Probabilistic interpretation of feedforward classification network outputs".
+
 Networks may have batch normalisation and dropout: what a network keeps beside its parameters is part of the state, and
 dropout and augmentation draw from its key by the number of the step.
 """

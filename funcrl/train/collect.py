@@ -170,7 +170,7 @@ class Collector:
         drawn_at_once = max([unroll, *fitting])
 
         # Two small eager runs give the shapes of the buffers; cheaper than tracing for them.
-        noise = [torch.empty((drawn_at_once, *x.shape), dtype=x.dtype, device=x.device) for x in early(key)]
+        noise = [x.new_zeros((drawn_at_once, *x.shape)) for x in early(key)]
         _, row = step((agent, values, running), key)
         own: Window = tree.map(lambda x: x.new_zeros((num_steps, *x.shape)), row)
         self.draw = jit.jit(draw, donate=(0,), backend=backend)

@@ -149,7 +149,8 @@ def stages(binding: Binding) -> list[Stage]:
             running = late((*running, values), tree.index(noise, i))
         return running
 
-    noise = [torch.empty((block, *x.shape), dtype=x.dtype, device=x.device) for x in example]
+    # Zeros: what runs eagerly runs once with them, and what is in fresh memory may be the place of nothing.
+    noise = [x.new_zeros((block, *x.shape)) for x in example]
     draw_some, step_some = binding.compile(draw), binding.compile(steps)
 
     def part(offset: int, size: int) -> list[Tensor]:

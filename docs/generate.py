@@ -1,0 +1,454 @@
+"""Pages that are made of the code: algorithms, environments, results, examples and the reference.
+
+MkDocs calls `on_config` and `on_files`; `pages` is a pure function, which tests look at.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import io
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funcrl import algos, envs, supervised
+from funcrl.algos import planning
+from funcrl.algos.presets import PRESETS
+from funcrl.core import random
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+GUIDES = {
+    "Networks of your own": "networks.md",
+    "Search for settings": "search.md",
+    "Processes, GPUs and hosts": "hosts.md",
+    "Export": "export.md",
+    "Serving": "serving.md",
+    "Moving from other libraries": "moving.md",
+    "How it is built": "built.md",
+}
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "Policy gradients": ("ppo", "a2c", "reinforce", "actor_critic", "impala"),
+    "Deep Q-learning": ("dqn", "double_dqn", "dueling_dqn", "c51", "qr_dqn", "rainbow", "pqn"),
+    "Continuous control": ("sac", "tqc", "td3", "ddpg", "discrete_sac"),
+    "Tables": (
+        "q_learning",
+        "double_q_learning",
+        "sarsa",
+        "expected_sarsa",
+        "n_step_sarsa",
+        "dyna_q",
+    ),
+    "Bandits": (
+        "epsilon_greedy",
+        "decaying_epsilon",
+        "optimistic",
+        "ucb",
+        "thompson_beta",
+        "thompson_gaussian",
+        "gradient_bandit",
+        "boltzmann",
+        "linucb",
+        "neural_epsilon_greedy",
+        "neural_thompson",
+    ),
+    "Planning": tuple(planning.REGISTRY),
+    "Learning from images": tuple(supervised.ALGORITHMS),
+}
+"""Algorithms by what they have in common, in the order of the pages."""
+
+PACKAGES = (
+    "funcrl.train",
+    "funcrl.algos.protocol",
+    "funcrl.envs",
+    "funcrl.buffers.uniform",
+    "funcrl.buffers.prioritised",
+    "funcrl.buffers.sequence",
+    "funcrl.core.random",
+    "funcrl.core.tree",
+    "funcrl.core.jit",
+    "funcrl.nets",
+    "funcrl.optim",
+    "funcrl.ops",
+    "funcrl.policies",
+    "funcrl.data",
+    "funcrl.supervised",
+    "funcrl.io",
+)
+"""What a person imports, a page each."""
+
+
+def on_config(config: Any) -> Any:
+    """Tell MkDocs in which order pages stand."""
+    made = pages()
+
+    def those_in(folder: str) -> list[dict[str, str]]:
+        inside = [path for path in made if path.startswith(f"{folder}/") and not path.endswith("index.md")]
+        return [{Path(path).stem: path} for path in inside]
+
+    families = [
+        {family: [{name: f"algorithms/{name}.md"} for name in names]} for family, names in FAMILIES.items()
+    ]
+    config["nav"] = [
+        {"funcrl": "index.md"},
+        {"The first hour": "first-hour.md"},
+        {"Guides": [{title: path} for title, path in GUIDES.items()]},
+        {"Algorithms": ["algorithms/index.md", *families]},
+        {"Environments": ["environments/index.md", *those_in("environments")]},
+        {"Gallery": ["gallery/index.md", *those_in("gallery")]},
+        {"Results": "results.md"},
+        {"Reference": those_in("reference")},
+    ]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Give MkDocs the pages and pictures that are made."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    for path, picture in pictures().items():
+        files.append(File.generated(config, path, content=picture))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Lead links to examples to their pages."""
+    return re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.md)", markdown)
+
+
+@functools.cache
+def pages() -> dict[str, str]:
+    """Return all pages that are made, by path, as Markdown."""
+    return {
+        "algorithms/index.md": _algorithms(),
+        **{f"algorithms/{name}.md": _algorithm(name) for names in FAMILIES.values() for name in names},
+        "environments/index.md": _environments(),
+        **{f"environments/{name}.md": _environment(name) for name in sorted(envs.REGISTRY)},
+        "gallery/index.md": _gallery(),
+        **{f"gallery/{path.stem}.md": _example(path) for path in _examples()},
+        "results.md": _results(),
+        **{f"reference/{name}.md": f"# {name}\n\n::: {name}\n" for name in PACKAGES},
+    }
+
+
+@functools.cache
+def pictures() -> dict[str, bytes]:
+    """Return a picture of each environment that can draw itself, as PNG, by path."""
+    from PIL import Image
+
+    found = {}
+    for name in envs.REGISTRY:
+        env = envs.make(name)
+        if hasattr(env, "render"):
+            state = _looking_alive(env)
+            data = io.BytesIO()
+            Image.fromarray(env.render(state)).save(data, "PNG")
+            found[f"environments/pictures/{name}.png"] = data.getvalue()
+    return found
+
+
+def _looking_alive(env: Any) -> Any:
+    """Return a state after some steps, where there is something to see."""
+    key, state = random.key(1), envs.reset(env, random.key(0))
+    space = env.action_space
+    space.seed(0)
+    for k_step in random.split(key, 25):
+        action = torch.as_tensor(space.sample())
+        state, step = envs.step(env, state, action, k_step)
+        if step.terminated or step.truncated:
+            state = envs.reset(env, k_step)
+    return state.inner
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _module(name: str) -> Any:
+    return {**algos.REGISTRY, **planning.REGISTRY, **supervised.ALGORITHMS}[name]
+
+
+def _algorithms() -> str:
+    lines = ["# Algorithms", "", "Each is a module of pure functions of one lane, see "]
+    lines[-1] += "[the protocol](../reference/funcrl.algos.protocol.md)."
+    for family, names in FAMILIES.items():
+        lines += ["", f"## {family}", "", "| | |", "|---|---|"]
+        lines += [f"| [`{name}`]({name}.md) | {_first_paragraph(_module(name))} |" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _algorithm(name: str) -> str:
+    module = _module(name)
+    title, *rest = inspect.getdoc(module).split("\n\n")  # type: ignore[union-attr]
+    parts = [f"# {name}", " ".join(title.split()), markdown("\n\n".join(rest))]
+    parts += ["## Use", _use(name, module)]
+    parts += ["## Settings", _table_of_fields(module.Config)]
+    if getattr(module, "METRICS", ()):
+        parts += ["## What it reports", ", ".join(f"`{metric}`" for metric in module.METRICS)]
+    parts += _presets(name)
+    rows = [row for row in results() if row["row"].partition("/")[0] == name]
+    if rows:
+        parts += ["## What it reaches", _table_of_results(rows)]
+    drawn = sorted((DOCS / "learning").glob(f"{name}_*.png")) + sorted(
+        (DOCS / "learning").glob(f"{name}_*.gif")
+    )
+    parts += [f"![{path.stem.replace('_', ' ')}](../learning/{path.name})" for path in drawn]
+    parts += ["## Functions", _functions(module)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _use(name: str, module: Any) -> str:
+    if name in supervised.ALGORITHMS:
+        words = f"train {name} digits --seeds 8"
+    elif name in planning.REGISTRY:
+        words = f"plan {name} CliffWalking-v1"
+    elif name in FAMILIES["Bandits"]:
+        images = name.startswith("neural") or name == "linucb"
+        words = f"train {name} {'digits' if images else 'bernoulli'} --seeds 100"
+    elif name in FAMILIES["Tables"]:
+        words = f"train {name} CliffWalking-v1 --seeds 100"
+    elif name in FAMILIES["Continuous control"] and name != "discrete_sac":
+        words = f"train {name} Pendulum-v1 --seeds 16"
+    else:
+        words = f"train {name} CartPole-v1 --seeds 16"
+    return f"```sh\nfuncrl {words}\n```"
+
+
+def _presets(name: str) -> list[str]:
+    found = PRESETS.get(name, {})
+    if not found:
+        return []
+    lines = ["| `--preset` | environment | steps | settings |", "|---|---|---|---|"]
+    for preset, by_env in found.items():
+        for env, (num_steps, settings) in by_env.items():
+            changed = ", ".join(f"`{key}={value}`" for key, value in settings.items()) or "the defaults"
+            lines.append(f"| {preset} | {env} | {num_steps:,} | {changed} |")
+    return ["## Settings of reference results", "\n".join(lines)]
+
+
+def _functions(module: Any) -> str:
+    lines = []
+    for name in ("init", "act", "greedy", "prepare", "update"):
+        function = getattr(module, name, None)
+        if function is not None:
+            what = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+            arguments = ", ".join(inspect.signature(function).parameters)
+            lines.append(f"- `{name}({arguments})`: {what}")
+    path = Path(inspect.getfile(module)).relative_to(ROOT)
+    return "\n".join([*lines, "", f"The code: `{path}`."])
+
+
+def _environments() -> str:
+    lines = [
+        "# Environments",
+        "",
+        "Those that live on the device; any other that Gymnasium knows runs on the host.",
+        "",
+    ]
+    lines += ["| | | observation | action |", "|---|---|---|---|"]
+    for name in sorted(envs.REGISTRY):
+        made = envs.make(name)
+        lines.append(
+            f"| [{name}]({name}.md) | {_what(name)} | {_space(made.observation_space)} | {_space(made.action_space)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _what(name: str) -> str:
+    found = _first_paragraph(sys.modules[envs.REGISTRY[name].cls.__module__]).partition(": ")[2]
+    return f"{found[:1].upper()}{found[1:]}"
+
+
+def _environment(name: str) -> str:
+    entry, made = envs.REGISTRY[name], envs.make(name)
+    about = inspect.getdoc(sys.modules[entry.cls.__module__]).split("\n\n")[1:]  # type: ignore[union-attr]
+    parts = [f"# {name}", _what(name), markdown("\n\n".join(about))]
+    if f"environments/pictures/{name}.png" in pictures():
+        parts.append(f"![{name}](pictures/{name}.png){{ width=360 }}")
+    parts += [markdown(inspect.getdoc(one) or "") for one in _described(entry.cls)]
+    limit = made.max_episode_steps
+    spaces = [
+        "| | |",
+        "|---|---|",
+        f"| observation | {_space(made.observation_space)} |",
+        f"| action | {_space(made.action_space)} |",
+        f"| time limit | {'none' if limit is None else f'{limit} steps'} |",
+    ]
+    parts += ["## Spaces", "\n".join(spaces), "## Fields", _table_of_fields(entry.cls, entry.params)]
+    rows = [row for row in results() if row["env"] == name]
+    if rows:
+        parts += ["## What agents reach", _table_of_results(rows)]
+    parts.append(f"```python\nfrom funcrl import envs\n\nenv = envs.make({name!r})\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _described(cls: type) -> list[type]:
+    """Return a class and those that it is made of, as far as they are environments with something to say."""
+    return [one for one in cls.__mro__ if one.__module__.startswith("funcrl.envs") and one.__doc__]
+
+
+def _space(space: Any) -> str:
+    text = f"Box[{', '.join(map(str, space.shape))}]" if hasattr(space, "low") else str(space)
+    return f"`{text}`"
+
+
+def _examples() -> list[Path]:
+    return sorted((ROOT / "examples").glob("*.py"))
+
+
+def _gallery() -> str:
+    lines = ["# Gallery", "", "Each is a script in `examples/` that a test runs.", ""]
+    for path in _examples():
+        title = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n")[0]  # type: ignore[union-attr]
+        lines += [f"- [{path.stem}]({path.stem}.md): {title}"]
+    return "\n".join(lines) + "\n"
+
+
+_DRAWN = {
+    "cliff_walking": "cliff_walking.png",
+    "grid_navigation": "grid_navigation.png",
+    "memory": "learning/memory.png",
+    "overestimation": "overestimation.png",
+    "pictures": "environments/gridnavigation_v0.png",
+    "transfer": "learning/transfer.png",
+}
+"""What examples draw, where it is committed."""
+
+
+def _example(path: Path) -> str:
+    source = path.read_text(encoding="utf-8")
+    title, _, rest = ast.get_docstring(ast.parse(source)).partition("\n\n")  # type: ignore[union-attr]
+    commands, _, about = rest.partition("\n\n")
+    picture = f"![{path.stem}](../{_DRAWN[path.stem]})" if path.stem in _DRAWN else ""
+    code = source.split('"""', 2)[2].strip()
+    parts = [f"# {path.stem}", " ".join(title.split()), f"```sh\n{commands}\n```", about, picture]
+    return "\n\n".join([part for part in parts if part] + [f"```python\n{code}\n```"]) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def results() -> tuple[dict[str, Any], ...]:
+    """Return the committed figures of `benchmarks/learning.py`, newest first, one of each row and set of seeds."""
+    learning = _benchmark("learning")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"), reverse=True):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for row in document.get("learning", []):
+            if row["row"] in learning.ROWS:
+                told = learning.ROWS[row["row"]]
+                more = {"env": told.env, "reference": told.reference, "preset": told.preset}
+                found.setdefault((row["row"], str(row["seeds"])), row | more | {"date": path.name[:10]})
+    return tuple(found.values())
+
+
+def _benchmark(name: str) -> Any:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _results() -> str:
+    about = (
+        "What agents reach with the references' settings: the interquartile mean over seeds and its 95 % bootstrap "
+        "interval (Agarwal et al. 2021), and the worst seed. The target stands with where it comes from. Rows that stand "
+        "twice were checked on seeds that nobody had looked at. To repeat one: "
+        "`python benchmarks/learning.py ROW --first-seed 0 --seeds 16`."
+    )
+    rows = sorted(results(), key=lambda row: (row["row"], row["seeds"][0]))
+    return f"# Results\n\n{about}\n\n{_table_of_results(rows)}\n"
+
+
+def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
+    lines = [
+        "| row | environment | steps | target | reached | 95 % interval | worst | seeds | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        figures = row[row["statistic"]]
+        interval = figures["interval_95"]
+        spread = "–" if interval is None else f"[{interval[0]:g}, {interval[1]:g}]"
+        worst = "–" if figures["worst"] is None else f"{figures['worst']:g}"
+        seeds = f"{row['seeds'][0]} to {row['seeds'][-1]}"
+        lines.append(
+            f"| `{row['row']}` | {row['env']} | {row['steps']:,} | {row['target']:g} ({row['reference']}) "
+            f"| {figures['iqm']:g} | {spread} | {worst} | {seeds} | {row['date']} |"
+        )
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _first_paragraph(module: Any) -> str:
+    return " ".join((module.__doc__ or "").split("\n\n")[0].split())
+
+
+def _table_of_fields(cls: type, changed: dict[str, Any] | None = None) -> str:
+    """Return names, defaults and meanings of a struct's fields."""
+    meanings = field_docs(cls)
+    lines = ["| | default | |", "|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        value = {**(changed or {})}.get(field.name, field.default)
+        shown = "" if value is dataclasses.MISSING else f"`{value!r}`" if len(repr(value)) < 40 else "…"
+        meaning = meanings.get(field.name, "").replace("|", "\\|")
+        lines.append(f"| `{field.name}` | {shown} | {meaning} |")
+    return "\n".join(lines)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return what stands under the fields of a class and of those that it is made of."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if one.__module__.startswith("funcrl"):
+            found |= dict(_field_docs(one))
+    return found
+
+
+def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    for before, after in zip(definition.body, definition.body[1:], strict=False):
+        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            yield before.target.id, " ".join(str(after.value.value).split())  # type: ignore[union-attr]
+
+
+def markdown(doc: str) -> str:
+    r"""Return a docstring as Markdown: examples in fences, all else as it is.
+
+    >>> print(markdown("Adds.\n\n>>> 1 + 1\n2"))
+    Adds.
+    <BLANKLINE>
+    ```python
+    >>> 1 + 1
+    2
+    ```
+    """
+    blocks = []
+    for block in doc.split("\n\n"):
+        blocks.append(f"```python\n{block}\n```" if block.lstrip().startswith(">>>") else block)
+    text = "\n\n".join(blocks)
+    # Numbers of equations stand far to the right, where a narrow page does not show them.
+    text = re.sub(r"(?m)^(    .*\S)\s{3,}(\(\d.*\))$", r"\1   \2", text)
+    # A list needs a line of its own in front.
+    return re.sub(r"(?m)^((?!- |  ).+)\n(- )", r"\1\n\n\2", text)
