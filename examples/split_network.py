@@ -128,6 +128,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=10, help="of 2048 steps each")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    if given.ranks < 1 or given.windows < 1 or len(given.hidden) != 2 or min(given.hidden) < 1:
+        parser.error("--ranks and --windows must be at least 1, and --hidden two widths, 256,256")
     if "RANK" in os.environ:
         work(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://", given)
         return

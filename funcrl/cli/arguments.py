@@ -168,7 +168,11 @@ def read_value(text: str) -> Any:
 
     >>> read_value("1e-3"), read_value("(4,4)"), read_value("uint8"), read_value("inf")
     (0.001, (4, 4), 'uint8', inf)
+    >>> read_value("true"), read_value("False")
+    (True, False)
     """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     if text.lower() in ("inf", "-inf", "nan"):
         return float(text)
     try:

@@ -146,18 +146,19 @@ def train_together(
     Returns:
         Exit status.
     """
-    goes_on = rank.restarts > 0 and has_checkpoint(folder)
-    if rank.number == 0 and not goes_on:
-        check_folder(folder, replace=rank.restarts > 0)
+    before = latest(folder) if has_checkpoint(folder) else None
+    if before is not None and before.head["step"] >= plan.num_steps:
+        before = None  # what is done is not begun again
+    if before is not None:
+        check_settings(before, settings)
     device = plan.device
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank.local % max(1, torch.cuda.device_count()))
     _meet(rank, "nccl" if device.type == "cuda" else "gloo")
     try:
         plan = with_parts(dataclasses.replace(plan, device=device))
-        before = latest(folder) if goes_on else None
-        if before is not None:
-            check_settings(before, settings)
+        if before is None and rank.number == 0:
+            check_folder(folder, replace=rank.restarts > 0)
         if rank.number > 0:
             return _follow(plan, before)
         say(f"{label}: {rank.count} ranks learn together, each from a part of every batch")

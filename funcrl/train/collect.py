@@ -143,7 +143,8 @@ class Collector:
         self._key, self._count, self._num_steps = key, count, num_steps
         every = running = (states, carry)
         if part[1] > 1:
-            running = tree.map(lambda x: x.chunk(part[1], dim=1)[part[0]].clone(), every)
+            seen = tree.map(lambda x: x.chunk(part[1], dim=1)[part[0]], every)
+            running = tree.map(torch.clone, seen)
 
         # Eager is for debugging: there the user's own functions are called at every step.
         whole = (lambda key: [key]), (lambda given, noise: step(given, noise[0]))
@@ -178,6 +179,10 @@ class Collector:
         self.programs = [self.draw, self.steps]
         self.calls: list[Callable[[], Any]] = []
         self._rows: list[range] = []
+        if part[1] > 1:
+            # What is restored from a checkpoint, or begun anew, is put into the states of all.
+            self.calls.append(lambda: tree.map(Tensor.copy_, running, seen))
+            self._rows.append(range(0))
         for begin in range(0, num_steps, unroll):
             offset = begin % drawn_at_once
             if offset == 0:

@@ -146,7 +146,7 @@ PROBED = {
 }
 
 
-def learn(name, env, num_steps=3000, **changes):
+def learn(name, env, num_steps=2000, **changes):
     algorithm = {"a2c": a2c, "reinforce": reinforce, "actor_critic": actor_critic}[name]
     config = algorithm.Config(**(SETTINGS | PROBED[name] | changes))
     return algorithm, train(

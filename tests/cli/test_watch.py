@@ -74,9 +74,26 @@ def test_bars_rise_with_numbers():
     assert len(sparkline([float(x) for x in range(1000)], 24)) == 24
 
 
+def test_among_others_a_folder_without_a_run_is_named_and_one_that_is_held_is_waited_for(
+    tmp_path, capsys, monkeypatch
+):
+    assert main([*WORDS, "--seeds", "2", "--steps", "40", "--out", "run"]) == 0
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    assert main(["watch", "empty", "run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "empty: no run"
+    holds = only_writer(Path("empty"))
+    holds.__enter__()
+    monkeypatch.setattr(time, "sleep", lambda seconds: holds.__exit__(None, None, None))
+    assert main(["watch", "empty"]) == 2  # its process has ended without a run
+    out, err = capsys.readouterr()
+    assert out == "empty: about to begin\n"
+    assert "empty must be the folder of a run" in err
+
+
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     for words, message in (
-        (["away"], "must be the folder of a run"),
+        (["away"], "watch: DIR must be a folder that is there, got 'away'"),
         (["--every", "0", "away"], "--every must be above 0"),
     ):
         assert main(["watch", *words]) == 2

@@ -1,5 +1,6 @@
 """What a rank does in `test_data_parallel`: python learning_together.py RANK COUNT FOLDER."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def main():
         for _ in range(3):
             run.iterate()
         found["traced"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
+        # Other seeds, so that nothing but what is restored counts.
+        again = make_run(dataclasses.replace(plan, seeds=(8, 9)), [0, 1])
+        again.iterate()
+        again.restore(run.carry)
+        for one in (run, again):
+            one.iterate()
+        found["restored"] = [*tree.leaves(again.carry.envs), *tree.leaves(again.agent.params)]
+        found["gone on"] = [*tree.leaves(run.carry.envs), *tree.leaves(run.agent.params)]
     from funcrl.io import save
 
     save(folder / f"rank-{rank}.safetensors", found)

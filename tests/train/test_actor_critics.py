@@ -110,8 +110,8 @@ def learn(name, env, num_steps, **settings):
         "hidden": (32,),
         "batch_size": 32,
         "updates_per_window": 4,
-        "learning_rate": 5e-3,
-        "tau": 0.05,
+        "learning_rate": 1e-2,
+        "tau": 0.1,
     }
     own |= {"num_critics": 2, "num_quantiles": 5, "num_dropped": 1} if name == "tqc" else {}
     config = REGISTRY[name].Config(**own | settings)
@@ -120,7 +120,7 @@ def learn(name, env, num_steps, **settings):
 
 @pytest.mark.parametrize("name", ["ddpg", "sac"])
 def test_they_find_the_best_actions_whatever_the_bounds(name):
-    result = learn(name, Aim(), 1200)
+    result = learn(name, Aim(), 600)
     assert evaluate(name, Aim(), result.states, num_episodes=20).mean() > -0.03
 
 
@@ -134,7 +134,7 @@ class Cut(Truncating):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_truncated_episode_bootstraps(name):
     soft = {"temperature": 1e-3, "learn_temperature": False} if name in ("sac", "tqc") else {}
-    states = learn(name, Cut(), 800, gamma=0.5, **soft).states
+    states = learn(name, Cut(), 640, gamma=0.5, **soft).states
     obs = torch.ones(5, 1)
     unit = torch.linspace(-1, 1, 5).unsqueeze(-1)
     q = torch.vmap(lambda s: agent.critics(s, s.params["critics"], obs, unit))(states)

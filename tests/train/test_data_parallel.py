@@ -74,6 +74,13 @@ def test_traced_it_is_as_many_graphs_and_the_same_numbers(ranks):
         close(params, of(rank, "run ppo")[:-1], 1e-4)
 
 
+def test_what_is_restored_goes_on_on_every_rank(ranks):
+    found, _ = ranks
+    for rank in found:
+        for one, other in zip(of(rank, "restored"), of(rank, "gone on"), strict=True):
+            assert torch.equal(one, other)
+
+
 def test_a_batch_that_does_not_divide_is_refused(ranks):
     _, said = ranks
     for text in said:
