@@ -62,6 +62,9 @@ class ReplaySettings:
     storage: str = tree.static(default="")
     """dtype to remember observations in: uint8 for whole numbers up to 255, int16, float16, bfloat16; empty: as
     they come"""
+    share_frames: bool = tree.static(default=False)
+    """whether each frame is remembered once, where observations are stacks of frames (frame_stack=4), instead of twice in each
+    stack that it is in"""
     batch_size: int = tree.static(default=128)
     """B: transitions in a gradient step"""
     n_step: int = tree.static(default=1)
@@ -91,7 +94,9 @@ class ReplaySettings:
             positive=("max_grad_norm", "adam_epsilon"),
             counts=("num_envs", "window_length", "updates_per_window", "buffer_size", "batch_size"),
         )
-        checks.settings(self, name, counts=("n_step", "hidden", "channels", "stride"), flags=("overlap",))
+        checks.settings(
+            self, name, counts=("n_step", "hidden", "channels", "stride"), flags=("overlap", "share_frames")
+        )
         descending.check_settings(name, self)
         checks.integer(name, "warmup_steps", self.warmup_steps, 0)
         checks.known(name, "activation", self.activation, ACTIVATIONS)

@@ -16,10 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from funcrl import envs, nets
-from funcrl.buffers import Replay, check_storage, prioritised, uniform
+from funcrl.buffers import Replay, check_storage, frames, prioritised, uniform
 from funcrl.buffers import memory as space
 from funcrl.core import ReplayBatch, Transition, jit, lanes, random, tree
 from funcrl.core.batching import vmap
@@ -60,6 +61,17 @@ def check(function: str, env: envs.AnyEnv, config: Any, num_steps: int | None = 
         config: The settings.
         num_steps: Environment steps of each lane; None where that is not known yet.
     """
+    seen = (env if isinstance(env, envs.HostEnv) else lanes.Lanes(env).first).observation_space
+    stacked = isinstance(seen, Box) and len(seen.shape) >= 2
+    hold = "be False where observations are no stacks of frames"
+    require(
+        stacked or not config.share_frames,
+        function,
+        "share_frames",
+        hold,
+        seen,
+        "Write --wrap frame_stack=4.",
+    )
     hold = "be False for an environment on the device, whose steps are not waited for"
     beside = config.overlap and not isinstance(env, envs.HostEnv)
     require(not beside, function, "overlap", hold, config.overlap, "Leave it out.")
@@ -114,7 +126,6 @@ def stages(binding: Binding) -> list[Stage]:
     written = (carry.memory, carry.agent.env_steps, carry.earned, carry.episodes)
     add_row = binding.row([add.bind(written, collector.window)], None if config.overlap else collector)
     learn = _learning(binding, config.window_length if config.overlap else 1)
-    replay, _ = _apart(carry.memory.buffer)
     first = max(1, -(-steps_before_learning(config) // steps_per_cycle(config)))
 
     def alternating(cycle: int) -> list[Stage]:
@@ -138,15 +149,33 @@ def stages(binding: Binding) -> list[Stage]:
         return [collect_and_learn, add_row, *checks(cycle)]
 
     def checks(cycle: int) -> list[Stage]:
-        return [*empty_masks.check_window(binding, cycle), *[fits] * bool(config.storage)]
-
-    def fits(count: int) -> None:
-        check_storage("train", replay, collector.window.transition)
+        fits = _fits(carry.memory.buffer, collector)
+        return [
+            *empty_masks.check_window(binding, cycle),
+            *[fits] * bool(config.storage or config.share_frames),
+        ]
 
     row = [binding.row([binding.begin])]
     for cycle in range(num_cycles):
         row += overlapping(cycle) if config.overlap else alternating(cycle)
     return [*row, binding.row([binding.end])]
+
+
+def _fits(buffer: Any, collector: Any) -> Stage:
+    """Return what looks whether the buffer holds what the last window has shown."""
+    if not isinstance(buffer, frames.Shared):
+        return lambda count: check_storage("train", buffer_of(buffer), collector.window.transition)
+
+    def fits(count: int) -> None:
+        window = tree.map(lambda x: x.transpose(0, 1), collector.window.transition)
+        frames.check("train", buffer.store, buffer_of(buffer.buffer), window)
+
+    return fits
+
+
+def buffer_of(buffer: Any) -> Replay:
+    """Return the ring of a buffer of one of the kinds."""
+    return buffer.replay if isinstance(buffer, prioritised.Prioritised) else buffer
 
 
 def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
@@ -205,7 +234,10 @@ def _parts(algorithm: ModuleType, config: Any) -> tuple[tuple[Callable[[Any, Any
 def _example_batch(binding: Binding) -> ReplayBatch:
     """Return a batch of all lanes, with values of no meaning."""
     replay, config = _apart(binding.carry.memory.buffer)[0], binding.config
-    draw = lambda replay, key: uniform.sample(replay, key, config.batch_size, 1.0, config.n_step)
+
+    def draw(read: Read, key: Tensor) -> ReplayBatch:
+        return _seen(read, uniform.sample(read[0], key, config.batch_size, 1.0, config.n_step))
+
     return vmap(draw)(replay, binding.carry.learn_key)
 
 
@@ -214,17 +246,29 @@ def _add(
 ) -> tuple[Memory, Tensor, Tensor, Tensor]:
     """Put one lane's window into its memory, and count."""
     before, env_steps, earned, episodes = written
-    buffer = before.buffer
-    add = prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add
     # What an agent told of its actions, or remembered, is of no use to those that learn from them later.
-    after = Memory(buffer=add(buffer, tree.replace(window.transition, extras={})), cycle=before.cycle + 1)
+    rows = tree.replace(window.transition, extras={})
+    after = Memory(buffer=_added(before.buffer, rows), cycle=before.cycle + 1)
     now_earned, now_ended = window.ended_returns()
     return after, env_steps + window.episode_return.numel(), earned + now_earned, episodes + now_ended
 
 
+def _added(buffer: Any, window: Transition) -> Any:
+    """Return a buffer of one of the kinds with a window more."""
+    if isinstance(buffer, frames.Shared):
+        store, places = frames.put(buffer.store, window)
+        return frames.Shared(_added(buffer.buffer, places), store)
+    return (prioritised.add if isinstance(buffer, prioritised.Prioritised) else uniform.add)(buffer, window)
+
+
+def _seen(read: Read, batch: ReplayBatch) -> ReplayBatch:
+    """Return a batch with what was seen, where the buffer keeps places of frames."""
+    return frames.look(read[1], batch) if isinstance(read[1], frames.Frames) else batch
+
+
 def _learner(
     update: Callable[[Any, Any], Any], keep_batch: bool
-) -> Callable[[tuple[Any, Any, Any], Replay, Tensor], tuple[Any, Any, Any]]:
+) -> Callable[[tuple[Any, Any, Any], Read, Tensor], tuple[Any, Any, Any]]:
     """Return what samples, takes a step of learning, and ranks what was learnt from anew, in one lane.
 
     Args:
@@ -232,18 +276,19 @@ def _learner(
         keep_batch: Whether others learn from the same batch after; `()` is left otherwise.
     """
 
-    def _learn(written: tuple[Any, Any, Any], replay: Replay, key: Tensor) -> tuple[Any, Any, Any]:
+    def _learn(written: tuple[Any, Any, Any], read: Read, key: Tensor) -> tuple[Any, Any, Any]:
         agent, priorities, _ = written
         config, key = agent.config, random.fold_in(key, agent.step)
         if config.replay == "uniform":
-            batch = uniform.sample(replay, key, config.batch_size, config.gamma, config.n_step)
+            batch = _seen(read, uniform.sample(read[0], key, config.batch_size, config.gamma, config.n_step))
             return update(agent, batch), priorities, batch if keep_batch else ()
         levels, largest = priorities
-        buffer = prioritised.Prioritised(replay, levels, largest, config.n_step)
+        buffer = prioritised.Prioritised(read[0], levels, largest, config.n_step)
         # β rises to 1: Schaul et al. 2016, section 3.4.
         over = known_length(config.importance_steps)
         exponent = linear(config.importance_exponent, 1.0, over, agent.env_steps)
         batch, index = prioritised.sample(buffer, key, config.batch_size, config.gamma, exponent)
+        batch = _seen(read, batch)
         agent = update(agent, batch)
         buffer = prioritised.update(buffer, index, agent.td_error, config.priority_exponent)
         return agent, _apart(buffer)[1], batch if keep_batch else ()
@@ -254,17 +299,35 @@ def _learner(
 def _buffer(config: Any) -> Callable[[Transition], Any]:
     """Return what makes an empty buffer of settings from an example of one step."""
     rows = config.buffer_size // config.num_envs
-    storage = {"obs": getattr(torch, config.storage)} if config.storage else {}
-    if config.replay == "prioritised":
-        return lambda example: prioritised.init(example, rows, storage, config.n_step)
-    return lambda example: uniform.init(example, rows, storage)
+    kind = getattr(torch, config.storage) if config.storage else None
+
+    def plain(example: Transition, storage: dict[str, torch.dtype]) -> Any:
+        if config.replay == "prioritised":
+            return prioritised.init(example, rows, storage, config.n_step)
+        return uniform.init(example, rows, storage)
+
+    def shared(example: Transition) -> Any:
+        places = frames.example_of(example.obs)
+        buffer = plain(tree.replace(example, obs=places, next_obs=places), {})
+        return frames.Shared(buffer, frames.init(example.obs, rows, kind))
+
+    if config.share_frames:
+        return shared
+    return lambda example: plain(example, {} if kind is None else {"obs": kind})
 
 
-def _apart(buffer: Any) -> tuple[Replay, tuple[Any, ...]]:
+Read = tuple[Replay, Any]
+"""What learning only reads: the ring, and the frames where it keeps places of them, `()` elsewhere."""
+
+
+def _apart(buffer: Any) -> tuple[Read, tuple[Any, ...]]:
     """Return the part of a buffer that learning only reads, and the part that it writes."""
+    if isinstance(buffer, frames.Shared):
+        (replay, _), written = _apart(buffer.buffer)
+        return (replay, buffer.store), written
     if isinstance(buffer, prioritised.Prioritised):
-        return buffer.replay, (buffer.priorities, buffer.largest)
-    return buffer, ()
+        return (buffer.replay, ()), (buffer.priorities, buffer.largest)
+    return (buffer, ()), ()
 
 
 def _example(spaces: Any, num_envs: int, device: torch.device) -> Transition:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from funcrl import envs, nets
 from funcrl.algos import dqn, td3
@@ -381,3 +382,51 @@ def test_a_gpu_learns_from_replay_what_a_cpu_learns(replay):
             a.metrics["loss"].cpu(), b.metrics["loss"], atol=1e-3, rtol=1e-2, equal_nan=True
         )
     assert gpu.agent.step.tolist() == cpu.agent.step.tolist()
+
+
+STACKED = envs.FrameStack(CARTPOLE, num_frames=3)
+
+
+@pytest.mark.parametrize("replay", ["uniform", "prioritised"])
+def test_frames_that_are_shared_teach_what_stacks_do(replay):
+    settings = {"env": STACKED, "replay": replay, "n_step": 2, "buffer_size": 64}
+    plain, shared = (small(**settings, share_frames=flag) for flag in (False, True))
+    for _ in range(4):
+        a, b = plain.iterate(), shared.iterate()
+        assert torch.equal(a.metrics["loss"].nan_to_num(), b.metrics["loss"].nan_to_num())
+    assert same(plain.agent.params, shared.agent.params)
+    assert shared.num_graphs == 4
+    stored = [sum(x.numel() for x in tree.leaves(run.carry.memory.buffer)) for run in (plain, shared)]
+    assert stored[1] < stored[0]
+
+
+def test_frames_are_shared_on_the_host_too():
+    env = envs.from_gymnasium(lambda: gymnasium.wrappers.FrameStackObservation(CartPoleEnv(), 3))
+    plain, shared = (small(env=env, share_frames=flag) for flag in (False, True))
+    try:
+        for _ in range(4):
+            plain.iterate(), shared.iterate()
+        assert same(plain.agent.params, shared.agent.params)
+    finally:
+        plain.close()
+        shared.close()
+
+
+class Zeros(gymnasium.wrappers.FrameStackObservation):
+    """Begins with zeros, which is no copy of the first frame."""
+
+    def __init__(self):
+        super().__init__(CartPoleEnv(), 3, padding_type="zero")
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (CARTPOLE, "share_frames must be False where observations are no stacks of frames, got Box"),
+        (envs.from_gymnasium(Zeros), "share_frames must be False where observations are not the last frames"),
+    ],
+)
+def test_what_is_no_stack_of_frames_is_refused(env, message):
+    settings = {k: v for k, v in SMALL.items() if hasattr(dqn.Config, k)} | {"share_frames": True}
+    with pytest.raises(ValueError, match=message):
+        train("dqn", env, config=dqn.Config(**settings), seeds=[0, 1], num_steps=400, backend="eager")
