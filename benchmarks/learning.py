@@ -47,6 +47,8 @@ class Row:
     """what is compared with the target, as in the reference"""
     num_steps: int = 500_000
     """environment steps of a seed, where no preset says them"""
+    shortened_to: int | None = None
+    """environment steps of a seed, where the preset's are not all taken"""
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """fields of the environment that are not as usual"""
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,7 +64,7 @@ class Row:
         if self.preset is None:
             return REGISTRY[self.algorithm].Config(), self.num_steps
         chosen = preset(self.algorithm, self.preset, self.env)
-        return dataclasses.replace(chosen.config, **self.changes), chosen.num_steps
+        return dataclasses.replace(chosen.config, **self.changes), self.shortened_to or chosen.num_steps
 
 
 LAP = 31.4
@@ -80,6 +82,13 @@ ROWS: dict[str, Row] = {
     "ppo/LunarLander": Row("ppo", "LunarLander-v3", 200, "–", "zoo", GREEDY, needs="Box2D"),
     "ppo/CartPole-zoo": Row("ppo", "CartPole-v1", 475, _ZOO, "zoo", GREEDY),
     "ppo/Acrobot-zoo": Row("ppo", "Acrobot-v1", -90, "CleanRL -86.36 ± 1.32", "zoo"),
+    "ppo/Breakout": Row("ppo", "Breakout-MinAtar", 35, "PureJaxRL 35 to 44", "purejaxrl"),
+    **{
+        f"ppo/{game}-5M": Row(
+            "ppo", f"{game}-MinAtar", 0, "for comparison", "purejaxrl", shortened_to=5_000_000
+        )
+        for game in ("Asterix", "Freeway", "Seaquest", "SpaceInvaders")
+    },
     "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),
     "reinforce/CartPole": Row("reinforce", "CartPole-v1", 475, _ZOO),
     "actor_critic/CartPole": Row("actor_critic", "CartPole-v1", 475, "–"),

@@ -61,6 +61,8 @@ _EXTRAS = {
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "onnx": "onnx",
+    "ale_py": "atari",
+    "cv2": "atari",
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
 }

@@ -191,7 +191,8 @@ def make_env(name: str, fields: dict[str, Any], wrappers: Sequence[str]) -> envs
     """
     if not fields and not wrappers:
         return name
-    resolve_env("train", name)  # complains of unknown names
+    if not any(word.partition("=")[0] == "atari" for word in wrappers):  # which says what it is for
+        resolve_env("train", name)  # complains of unknown names
     return envs.from_words("train", name, fields, wrappers)
 
 

@@ -67,7 +67,7 @@ class Options:
     for an agent; otherwise they share out the seeds"""
     wrap: tuple[str, ...] = ()
     """put a wrapper around the environment, may stand several times, the innermost first: flatten, one_hot,
-    frame_stack=4, normalize_observation, normalize_reward, scale_reward=0.1, repeat_action=2, time_limit=100"""
+    frame_stack=4, atari (games of the arcade learning environment), normalize_observation, normalize_reward, scale_reward=0.1, repeat_action=2, time_limit=100"""
     evaluate_every: str | None = None
     """let each agent play ten greedy episodes every so many steps (50k); auto for as often as takes a tenth of
     the training's steps at most"""

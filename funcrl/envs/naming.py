@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,24 @@ WRAPPERS: dict[str, type[Any]] = {
 }
 """Of environments on the device."""
 
+
+def _atari(env: Any, num_frames: int = 4, frame_skip: int = 4, screen_size: int = 84) -> Any:
+    """Return a game of Atari as agents see it in the literature.
+
+    Up to 30 steps without an action at first, every fourth frame (the larger one of it and the frame before), grey, 84 x 84, the last four
+    together. Its own frame skip must be 1, as in `ALE/Breakout-v5` with `frameskip=1`.
+
+    Source: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods; Machado et al. 2018,
+    "Revisiting the arcade learning environment", for games that go on when a life is lost.
+    """
+    seen = gymnasium.wrappers.AtariPreprocessing(
+        env, frame_skip=int(frame_skip), screen_size=int(screen_size)
+    )
+    return gymnasium.wrappers.FrameStackObservation(seen, int(num_frames))
+
+
 _ON_HOST: dict[str, Any] = {
+    "atari": _atari,
     "flatten": lambda env: gymnasium.wrappers.FlattenObservation(env),
     "frame_stack": lambda env, num_frames=4: gymnasium.wrappers.FrameStackObservation(env, int(num_frames)),
     "mask_actions": lambda env: MaskActionsOnHost(env),
@@ -64,6 +82,8 @@ def from_words(
     (500,)
     """
     params = dict(params or {})
+    if any(word.partition("=")[0] == "atari" for word in wrappers):
+        params = _for_atari(function, name, params)
     if full_name(name) in REGISTRY:
         env: Any = make(name, **params)
         for word in wrappers:
@@ -87,6 +107,28 @@ def from_words(
 
     made.__name__ = name
     return from_gymnasium(made) if read else from_gymnasium(name, **params)
+
+
+def _for_atari(function: str, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return what to make a game of Atari with, for the wrapper that skips frames itself.
+
+    Raises:
+        ModuleNotFoundError: Without what the extra `atari` brings.
+        ValueError: When it is no game of Atari, or skips frames already.
+    """
+    import ale_py
+    import cv2
+
+    assert cv2  # with which Gymnasium makes frames smaller
+    gymnasium.register_envs(ale_py)
+    known = sorted(game for game in gymnasium.registry if game.startswith("ALE/"))
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hold = "be a game of the arcade learning environment under --wrap atari, 'ALE/Breakout-v5'"
+    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    require(name.removeprefix("ale_py:") in known, function, "env", hold, name, instead)
+    skip = params.get("frameskip", 1)
+    require(skip == 1, function, "frameskip", "be 1, for --wrap atari skips frames", skip, "Leave it out.")
+    return {**params, "frameskip": 1}
 
 
 def _read(function: str, word: str, known: Mapping[str, Any]) -> tuple[str, str]:
