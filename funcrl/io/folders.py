@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -93,20 +94,33 @@ def check_folder(folder: Path, replace: bool, function: str = "train") -> None:
     hold(os.access(folder, os.W_OK), "be writable", str(folder))
 
 
-def clear(folder: Path) -> None:
-    """Remove the files of an earlier run or sweep, for which `check_folder` has been asked."""
+def clear(folder: Path, until: float = math.inf) -> None:
+    """Remove the files of an earlier run or sweep, for which `check_folder` has been asked.
+
+    Args:
+        folder: Where they are.
+        until: Checkpoints that were written later, by the clock of `time.time`, are this run's own and stay.
+    """
     for name in _OWN_FILES:
         if name != ".lock":
             (folder / name).unlink(missing_ok=True)
     for name in ("tensorboard", "wandb"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (*folder.glob(".*"), *(folder / "checkpoint").glob("*")):
-        if path.name != ".lock" and is_own(path.relative_to(folder).as_posix()):
+        if path.name != ".lock" and is_own(path.relative_to(folder).as_posix()) and is_older(path, until):
             path.unlink()
     for path in folder.glob("programs/*"):
         clear(path)
         (path / "checkpoint").rmdir()
         path.rmdir()
+
+
+def is_older(path: Path, than: float) -> bool:
+    """Return whether a file was written before a moment; no for one that is gone."""
+    try:
+        return path.stat().st_mtime < than
+    except OSError:
+        return False
 
 
 def discard(folder: Path) -> None:

@@ -19,7 +19,7 @@ from funcrl import ops
 from funcrl.core import tree
 from funcrl.io.checkpoint import save
 from funcrl.io.files import json_text, write_atomically
-from funcrl.io.folders import CLOCK, START, TABLES, clear, is_own
+from funcrl.io.folders import CLOCK, START, TABLES, clear, is_older, is_own
 from funcrl.io.trackers import Guarded, Tracker
 from funcrl.train import Progress, Report, Result
 from funcrl.train.learnt import Learnt
@@ -74,6 +74,7 @@ class Recorder:
         self._goes_on = extents is not None
         self._waiting: list[Progress] = []
         self._began = time.monotonic()
+        self._made = time.time()
         self._times: list[float] = []
         self._written = -math.inf
         self._files: dict[str, IO[bytes]] = {}
@@ -83,11 +84,13 @@ class Recorder:
 
     def _begin(self) -> None:
         if not self._goes_on:
-            clear(self.folder)
+            clear(self.folder, self._made)
         (self.folder / "checkpoint").mkdir(exist_ok=True)
         for path in (*self.folder.glob(".*"), *(self.folder / "checkpoint").glob(".*")):
-            if path.name != ".lock" and is_own(path.relative_to(self.folder).as_posix()):
-                path.unlink(missing_ok=True)  # a run that was killed was about to put it in place
+            own = path.name != ".lock" and is_own(path.relative_to(self.folder).as_posix())
+            # A run that was killed was about to put it in place. What workers of this one are writing stays.
+            if own and is_older(path, self._made):
+                path.unlink(missing_ok=True)
         if self._learnt is not None and not self._goes_on:
             save(self.folder / START, self._learnt)
         write_atomically(self.folder / "config.json", json_text(self.settings, indent=2).encode())

@@ -477,3 +477,25 @@ def test_what_a_killed_run_was_about_to_put_in_place_is_cleared(tmp_path):
     check_folder(folder, replace=True)
     written(folder, planned(), go_on=True)
     assert not any(path.exists() for path in left)
+
+
+def test_what_workers_have_written_before_the_first_report_stays(tmp_path):
+    """A run of a single iteration is at its end when it is first heard of."""
+    inside = tmp_path / "checkpoint"
+    inside.mkdir()
+    before, during, new = (
+        inside / name
+        for name in (
+            "000000-000002.at-0000000009.safetensors",
+            ".000002-000004.at-0000000001.safetensors.x",
+            "000000-000002.at-0000000001.safetensors",
+        )
+    )
+    before.write_bytes(b"of an earlier run")
+    os.utime(before, (0, 0))
+    recorder = Recorder(tmp_path, {"seeds": [0]})
+    for path in (during, new):
+        path.write_bytes(b"of a worker")
+        os.utime(path, (time.time() + 1,) * 2)
+    recorder._begin()
+    assert {path.name for path in inside.iterdir()} == {during.name, new.name}
