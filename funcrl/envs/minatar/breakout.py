@@ -18,6 +18,8 @@ from funcrl.envs.minatar.game import (
     drawn,
     moved,
     number,
+    places,
+    some,
 )
 
 
@@ -36,7 +38,7 @@ class Board:
     heading: Tensor
     """of the ball: 0 up left, 1 up right, 2 down right, 3 down left"""
     bricks: Tensor
-    """`[10, 10]` boolean"""
+    """`[100]` boolean"""
     struck: Tensor
     """`[]` boolean: the last step struck a brick, and the next one cannot"""
 
@@ -83,11 +85,11 @@ class Breakout(Game):
 
         above = down < 0
         here = cell(down, column)
-        on_brick = ~above & (board.bricks & here).any()
+        on_brick = ~above & some(board.bricks & here)
         strikes = on_brick & ~board.struck
         at_bottom = ~above & ~on_brick & (down == SIZE - 1)
         bricks = board.bricks & ~(here & strikes)
-        bricks = torch.where(at_bottom & ~bricks.any(), _wall(down), bricks)
+        bricks = torch.where(at_bottom & ~some(bricks), _wall(down), bricks)
         middle = at_bottom & (board.column == paddle)
         side = at_bottom & ~middle & (column == paddle)
         heading = torch.where(above | strikes | middle, heading ^ 3, torch.where(side, heading ^ 2, heading))
@@ -116,6 +118,6 @@ class Breakout(Game):
 
 
 def _wall(like: Tensor) -> Tensor:
-    """Return three rows of bricks, `[10, 10]` boolean."""
-    rows = torch.arange(SIZE, device=like.device)
-    return ((rows >= 1) & (rows < 4))[:, None].expand(SIZE, SIZE)
+    """Return three rows of bricks, `[100]` boolean."""
+    number = places(like)
+    return (number >= SIZE) & (number < 4 * SIZE)

@@ -123,7 +123,7 @@ class Game:
         raise NotImplementedError
 
     def channels(self, board: Any) -> list[Tensor]:
-        """Return where what is, `[10, 10]` booleans in the order of `CHANNELS`."""
+        """Return where what is, `[100]` booleans in the order of `CHANNELS`, row after row."""
         raise NotImplementedError
 
     def choices(self, key: Tensor) -> Tensor:
@@ -154,7 +154,8 @@ class Game:
     def observation(self, state: Played, key: Tensor) -> Tensor:
         """Return the image, `[10, 10, channels]`."""
         # Numbers before stacking: the compiler does not vectorise the stacking of booleans.
-        return torch.stack([x.to(torch.float32) for x in self.channels(state.board)], dim=-1)
+        flat = torch.stack([x.to(torch.float32) for x in self.channels(state.board)], dim=-1)
+        return flat.reshape(SIZE, SIZE, -1)
 
     def reward(self, state: Played, action: Tensor, next_state: Played, key: Tensor) -> Tensor:
         """Return what the step earned, `[]` float32."""
@@ -171,7 +172,7 @@ class Game:
             state: The environment's own state; `.inner` of what `envs.reset` and `envs.step` return.
         """
         canvas = Canvas((0.0, float(SIZE)), (0.0, float(SIZE)), background=INK)
-        image = torch.stack([x.to(torch.bool) for x in self.channels(state.board)]).cpu().numpy()
+        image = torch.stack(self.channels(state.board)).reshape(-1, SIZE, SIZE).cpu().numpy()
         for channel, row, column in np.argwhere(image):
             x, y = float(column), float(SIZE - 1 - row)
             canvas.rectangle(x + 0.04, y + 0.04, x + 0.96, y + 0.96, COLORS[channel])
@@ -184,24 +185,37 @@ def number(value: int | bool, like: Tensor) -> Tensor:
     return torch.full((), value, dtype=kind, device=like.device)
 
 
+# Cells lie in one row of a hundred, and numbers are small: so the compiler works on sixteen of them at once.
+
+
+def places(like: Tensor) -> Tensor:
+    """Return the numbers of all cells, `[100]` int32, row after row."""
+    return torch.arange(SIZE * SIZE, dtype=torch.int32, device=like.device)
+
+
 def cell(row: Tensor, column: Tensor) -> Tensor:
-    """Return where one thing is, `[10, 10]` boolean; nowhere for a place outside."""
-    places = torch.arange(SIZE, device=row.device)
-    return (places == row)[:, None] & (places == column)[None, :]
+    """Return where one thing is, `[100]` boolean; nowhere for a place outside."""
+    inside = (row >= 0) & (row < SIZE) & (column >= 0) & (column < SIZE)
+    return places(row) == torch.where(inside, row * SIZE + column, -1).to(torch.int32)
+
+
+def some(there: Tensor) -> Tensor:
+    """Return whether anything is anywhere in `[100]` booleans, `[]` boolean."""
+    return there.to(torch.float32).amax() > 0
 
 
 def cells(rows: Tensor, columns: Tensor, there: Tensor) -> Tensor:
-    """Return where any of several things are, `[10, 10]` boolean; those outside are nowhere.
+    """Return where any of several things are, `[100]` boolean; those outside are nowhere.
 
     Args:
         rows: `[N]`.
         columns: `[N]`.
         there: `[N]` which of them exist.
     """
-    places = torch.arange(SIZE, device=rows.device)
-    down = ((rows[:, None] == places) & there[:, None]).to(torch.float32)
-    across = (columns[:, None] == places).to(torch.float32)
-    return down.T @ across > 0
+    along = torch.arange(SIZE, device=rows.device)
+    down = ((rows[:, None] == along) & there[:, None]).to(torch.float32)
+    across = (columns[:, None] == along).to(torch.float32)
+    return (down.T @ across > 0).flatten()
 
 
 def moved(position: Tensor, action: Tensor, down: int, up: int, low: int = 0, high: int = SIZE - 1) -> Tensor:

@@ -22,6 +22,8 @@ from funcrl.envs.minatar.game import (
     drawn,
     moved,
     number,
+    places,
+    some,
 )
 
 AIR = 200
@@ -73,7 +75,7 @@ class Board:
     bomb_timer: Tensor
     """`[32]` steps until a submarine shoots"""
     bombs: Tensor
-    """`[2, 10, 10]` boolean: what submarines have shot, to the left and to the right"""
+    """`[2, 100]` boolean: what submarines have shot, to the left and to the right"""
     air: Tensor
     saved: Tensor
     """divers on board; below 0 after a full load was brought up, as in the package"""
@@ -130,7 +132,7 @@ class Seaquest(Game):
             enemies=_none(MOST_ENEMIES, choices),
             is_submarine=nowhere,
             bomb_timer=nowhere.to(torch.int64),
-            bombs=torch.zeros(2, SIZE, SIZE, dtype=torch.bool, device=choices.device),
+            bombs=torch.zeros(2, SIZE * SIZE, dtype=torch.bool, device=choices.device),
             air=number(AIR, choices),
             saved=number(0, choices),
             at_surface=number(True, choices),
@@ -171,23 +173,23 @@ class Seaquest(Game):
 
     def channels(self, board: Board) -> list[Tensor]:
         """Return what is where, in the order of `CHANNELS`."""
-        places = torch.arange(SIZE, device=board.row.device)
-        bottom = (places == SIZE - 1)[:, None]
-        air = places < board.air.clamp(min=0) * 10 // AIR
-        saved = (places >= SIZE - 1 - board.saved) & (places < SIZE - 1)
+        along = places(board.row) - (SIZE - 1) * SIZE  # the lowest row, from 0
+        air = (along >= 0) & (along < (board.air.clamp(min=0) * 10 // AIR).to(torch.int32))
+        first = (SIZE - 1 - board.saved).to(torch.int32)
+        saved = (along >= 0) & (along >= first) & (along < SIZE - 1)
         enemies, divers = board.enemies, board.divers
         trails = [cells(x.row, x.column - _forward(x), x.there) for x in (enemies, divers)]
         return [
             cell(board.row, board.column),
             cell(board.row, board.column + torch.where(board.to_right, -1, 1)),
-            _places(board.shots),
+            _where(board.shots),
             trails[0] | trails[1],
             board.bombs[0] | board.bombs[1],
             cells(enemies.row, enemies.column, enemies.there & ~board.is_submarine),
             cells(enemies.row, enemies.column, enemies.there & board.is_submarine),
-            bottom & air[None, :],
-            bottom & saved[None, :],
-            _places(divers),
+            air,
+            saved,
+            _where(divers),
         ]
 
 
@@ -202,7 +204,7 @@ def _forward(things: Things) -> Tensor:
     return torch.where(things.to_right, 1, -1)
 
 
-def _places(things: Things) -> Tensor:
+def _where(things: Things) -> Tensor:
     return cells(things.row, things.column, things.there)
 
 
@@ -339,10 +341,9 @@ def _attacked(board: Board) -> tuple[Board, Tensor, Tensor]:
     shoots = armed & (board.bomb_timer == 0)
     fired = [cells(enemies.row, column, shoots & (enemies.to_right == right)) for right in (False, True)]
     left, right = board.bombs[0] | fired[0], board.bombs[1] | fired[1]
-    over = met.any() | met_after.any() | ((left | right) & here).any()
-    places = torch.arange(SIZE, device=column.device)
-    left = torch.where(places < SIZE - 1, left.roll(-1, 1), False)
-    right = torch.where(places > 0, right.roll(1, 1), False)
+    over = some(met | met_after) | some((left | right) & here)
+    along = places(column) % SIZE
+    left, right = left.roll(-1) & (along < SIZE - 1), right.roll(1) & (along > 0)
     board = tree.replace(
         board,
         shots=tree.replace(board.shots, there=board.shots.there & ~hits.any(1)),
@@ -350,7 +351,7 @@ def _attacked(board: Board) -> tuple[Board, Tensor, Tensor]:
         bomb_timer=torch.where(shoots, SHOT_INTERVAL, board.bomb_timer - armed.to(torch.int64)),
         bombs=torch.stack([left, right]),
     )
-    return board, hits.sum(), over | ((left | right) & here).any()
+    return board, hits.sum(), over | some((left | right) & here)
 
 
 def _harder(board: Board, surfaces: Tensor) -> Board:

@@ -19,6 +19,8 @@ from funcrl.envs.minatar.game import (
     counted_down,
     moved,
     number,
+    places,
+    some,
 )
 
 COOL_DOWN = 5
@@ -35,13 +37,13 @@ class Board:
     cannon: Tensor
     """column"""
     aliens: Tensor
-    """`[10, 10]` boolean"""
+    """`[100]` boolean"""
     heading: Tensor
     """of the aliens, -1 to the left and 1 to the right"""
     shots: Tensor
-    """`[10, 10]` boolean: the cannon's"""
+    """`[100]` boolean: the cannon's"""
     bombs: Tensor
-    """`[10, 10]` boolean: the aliens'"""
+    """`[100]` boolean: the aliens'"""
     shot_timer: Tensor
     move_timer: Tensor
     move_interval: Tensor
@@ -66,7 +68,7 @@ class SpaceInvaders(Game):
 
     def begin(self, choices: Tensor) -> Board:
         """Return a cannon in the middle and four rows of aliens."""
-        nothing = torch.zeros(SIZE, SIZE, dtype=torch.bool, device=choices.device)
+        nothing = torch.zeros(SIZE * SIZE, dtype=torch.bool, device=choices.device)
         return Board(
             cannon=number(5, choices),
             aliens=_wave(choices),
@@ -84,24 +86,26 @@ class SpaceInvaders(Game):
         fires = (action == FIRE) & (board.shot_timer == 0)
         cannon = moved(board.cannon, action, LEFT, RIGHT)
         bottom = torch.full_like(cannon, SIZE - 1)
-        here, rows = cell(bottom, cannon), torch.arange(SIZE, device=cannon.device)[:, None]
-        shots = torch.where(rows < SIZE - 1, (board.shots | (here & fires)).roll(-1, 0), False)
-        bombs = torch.where(rows > 0, board.bombs.roll(1, 0), False)
-        over = (bombs & here).any() | (board.aliens & here).any()
+        here, number = cell(bottom, cannon), places(cannon)
+        lowest = number >= (SIZE - 1) * SIZE
+        shots = (board.shots | (here & fires)).roll(-SIZE) & ~lowest
+        bombs = board.bombs.roll(SIZE) & (number >= SIZE)
+        over = some((bombs | board.aliens) & here)
 
         moves = board.move_timer == 0
-        count = board.aliens.sum()
-        edge = torch.where(board.heading < 0, board.aliens[:, 0].any(), board.aliens[:, -1].any())
-        turns = moves & edge
-        over = over | (turns & board.aliens[-1].any())
-        sideways = torch.where(board.heading < 0, board.aliens.roll(-1, 1), board.aliens.roll(1, 1))
-        aliens = torch.where(turns, board.aliens.roll(1, 0), torch.where(moves, sideways, board.aliens))
-        over = over | (moves & (aliens & here).any())
+        count = board.aliens.to(torch.float32).sum().to(torch.int64)
+        column = torch.where(board.heading < 0, 0, SIZE - 1).to(torch.int32)
+        turns = moves & some(board.aliens & (number % SIZE == column))
+        over = over | (turns & some(board.aliens & lowest))
+        # Where they are at no edge, the end of one row does not become the beginning of the next.
+        sideways = torch.where(board.heading < 0, board.aliens.roll(-1), board.aliens.roll(1))
+        aliens = torch.where(turns, board.aliens.roll(SIZE), torch.where(moves, sideways, board.aliens))
+        over = over | (moves & some(aliens & here))
 
         bombs = bombs | (_shooter(aliens, cannon) & (board.bomb_timer == 0))
         hit = aliens & shots
-        aliens, earned = aliens & ~hit, hit.sum()
-        cleared = ~aliens.any()
+        aliens, earned = aliens & ~hit, hit.to(torch.float32).sum()
+        cleared = ~some(aliens)
         faster = cleared & (board.move_interval > LAST_MOVE) if self.difficulty_ramping else cleared & False
         after = Board(
             cannon=cannon,
@@ -130,16 +134,15 @@ class SpaceInvaders(Game):
 
 
 def _wave(like: Tensor) -> Tensor:
-    """Return four rows of six aliens, `[10, 10]` boolean."""
-    places = torch.arange(SIZE, device=like.device)
-    return (places < 4)[:, None] & ((places >= 2) & (places < 8))[None, :]
+    """Return four rows of six aliens, `[100]` boolean."""
+    row, column = places(like) // SIZE, places(like) % SIZE
+    return (row < 4) & (column >= 2) & (column < 8)
 
 
 def _shooter(aliens: Tensor, cannon: Tensor) -> Tensor:
     """Return where the alien is that shoots: the lowest one of the nearest column, the left one of two as near."""
-    places = torch.arange(SIZE, device=cannon.device)
-    far = SIZE * SIZE * SIZE
-    by_column = torch.where(aliens.any(0), (places - cannon).abs() * SIZE + places, far)
-    by_row = torch.where(aliens, SIZE - 1 - places[:, None], SIZE)
-    nearness = by_column[None, :] * SIZE + by_row
-    return aliens & (nearness == nearness.amin())
+    row, column = places(cannon) // SIZE, places(cannon) % SIZE
+    far = (column - cannon.to(torch.int32)).abs()
+    order = ((far * SIZE + column) * SIZE + (SIZE - 1 - row)).to(torch.float32)
+    order = torch.where(aliens, order, torch.inf)
+    return aliens & (order == order.amin())
