@@ -31,10 +31,15 @@ GAMES = {
 }
 
 
+WARM_UP = 6
+"""calls, after which episodes have ended too"""
+
+
 def timed(run: Callable[[], int], seconds: float) -> tuple[float, float]:
-    """Return the rate of what returns how many steps it has taken, and the seconds that its first call takes."""
+    """Return the rate of what returns how many steps it has taken, and the seconds of its first calls, which compile."""
     began = time.perf_counter()
-    run()
+    for _ in range(WARM_UP):
+        run()
     first = time.perf_counter() - began
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:

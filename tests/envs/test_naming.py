@@ -32,7 +32,7 @@ def test_on_the_host_wrappers_are_gymnasiums():
     assert env.observation_space.shape == (3, 16)
     with pytest.raises(
         ValueError,
-        match="--wrap must be one of 'flatten', 'frame_stack', 'mask_actions', 'scale_reward', 'time_limit'",
+        match="--wrap must be one of 'atari', 'flatten', 'frame_stack', 'mask_actions', 'scale_reward', 'time_limit'",
     ):
         envs.from_words("train", "gymnasium:CartPole-v1", {}, ["normalize_observation"])
 
