@@ -370,9 +370,11 @@ def _benchmark(name: str) -> Any:
 def _results() -> str:
     about = (
         "What agents reach with the references' settings: the interquartile mean over seeds and its 95 % bootstrap "
-        "interval (Agarwal et al. 2021), and the worst seed. The target stands with where it comes from. Rows that stand "
-        "twice were checked on seeds that nobody had looked at. To repeat one: "
-        "`python benchmarks/learning.py ROW --first-seed 0 --seeds 16`."
+        "interval (Agarwal et al. 2021), and the worst seed; with few seeds an interval says little. The target stands with "
+        "where it comes from. Where a row stands more than once, seeds from 200 on are ones that nobody had looked at "
+        "before. A row is the algorithm and the settings: those of its preset, as its page lists them, or the defaults; "
+        "`-forgetful` is without a memory, `-slow` with a quarter of the zoo's learning rate. To repeat one in a checkout: "
+        "`python benchmarks/learning.py ROW --first-seed 0 --seeds 16`; `benchmarks/results/` has all settings."
     )
     rows = sorted(results(), key=lambda row: (row["row"], row["seeds"][0]))
     return f"# Results\n\n{about}\n\n{_table_of_results(rows)}\n"
@@ -380,8 +382,8 @@ def _results() -> str:
 
 def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
     lines = [
-        "| row | environment | steps | target | reached | 95 % interval | worst | seeds | |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | environment | steps | target | reached | 95 % interval | worst | seeds | | date |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         figures = row[row["statistic"]]
@@ -389,9 +391,12 @@ def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
         spread = "–" if interval is None else f"[{interval[0]:g}, {interval[1]:g}]"
         worst = "–" if figures["worst"] is None else f"{figures['worst']:g}"
         seeds = f"{row['seeds'][0]} to {row['seeds'][-1]}"
+        compared = row["reference"] not in ("for comparison", "chance 1.95")
+        verdict = "" if not compared else "met" if figures["iqm"] >= row["target"] else "**missed**"
+        target = f"{row['target']:g} ({row['reference']})" if compared else row["reference"]
         lines.append(
-            f"| `{row['row']}` | {row['env']} | {row['steps']:,} | {row['target']:g} ({row['reference']}) "
-            f"| {figures['iqm']:g} | {spread} | {worst} | {seeds} | {row['date']} |"
+            f"| `{row['row']}` | {row['env']} | {row['steps']:,} | {target} "
+            f"| {figures['iqm']:g} | {spread} | {worst} | {seeds} | {verdict} | {row['date']} |"
         )
     return "\n".join(lines)
 
