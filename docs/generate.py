@@ -23,6 +23,7 @@ import torch
 from funcrl import algos, envs, supervised
 from funcrl.algos import planning
 from funcrl.algos.presets import PRESETS
+from funcrl.cli.listing import contents
 from funcrl.core import random
 
 ROOT = Path(__file__).parent.parent
@@ -250,6 +251,12 @@ def _functions(module: Any) -> str:
     return "\n".join([*lines, "", f"The code: `{path}`."])
 
 
+@functools.cache
+def _listed() -> dict[str, dict[str, Any]]:
+    """Return what `funcrl list` says of each environment."""
+    return {one["name"]: one for one in contents()["environments"]}
+
+
 def _environments() -> str:
     lines = [
         "# Environments",
@@ -258,32 +265,25 @@ def _environments() -> str:
         "",
     ]
     lines += ["| | | observation | action |", "|---|---|---|---|"]
-    for name in sorted(envs.REGISTRY):
-        made = envs.make(name)
-        lines.append(
-            f"| [{name}]({name}.md) | {_what(name)} | {_space(made.observation_space)} | {_space(made.action_space)} |"
-        )
+    for name, one in _listed().items():
+        seen, done = one["observation_space"], one["action_space"]
+        lines.append(f"| [{name}]({name}.md) | {one['what']} | `{seen}` | `{done}` |")
     return "\n".join(lines) + "\n"
 
 
-def _what(name: str) -> str:
-    found = _first_paragraph(sys.modules[envs.REGISTRY[name].cls.__module__]).partition(": ")[2]
-    return f"{found[:1].upper()}{found[1:]}"
-
-
 def _environment(name: str) -> str:
-    entry, made = envs.REGISTRY[name], envs.make(name)
+    entry, listed = envs.REGISTRY[name], _listed()[name]
     about = inspect.getdoc(sys.modules[entry.cls.__module__]).split("\n\n")[1:]  # type: ignore[union-attr]
-    parts = [f"# {name}", _what(name), markdown("\n\n".join(about))]
+    parts = [f"# {name}", listed["what"], markdown("\n\n".join(about))]
     if f"environments/pictures/{name}.png" in pictures():
         parts.append(f"![{name}](pictures/{name}.png){{ width=360 }}")
     parts += [markdown(inspect.getdoc(one) or "") for one in _described(entry.cls)]
-    limit = made.max_episode_steps
+    limit = listed["max_episode_steps"]
     spaces = [
         "| | |",
         "|---|---|",
-        f"| observation | {_space(made.observation_space)} |",
-        f"| action | {_space(made.action_space)} |",
+        f"| observation | `{listed['observation_space']}` |",
+        f"| action | `{listed['action_space']}` |",
         f"| time limit | {'none' if limit is None else f'{limit} steps'} |",
     ]
     parts += ["## Spaces", "\n".join(spaces), "## Fields", _table_of_fields(entry.cls, entry.params)]
@@ -297,11 +297,6 @@ def _environment(name: str) -> str:
 def _described(cls: type) -> list[type]:
     """Return a class and those that it is made of, as far as they are environments with something to say."""
     return [one for one in cls.__mro__ if one.__module__.startswith("funcrl.envs") and one.__doc__]
-
-
-def _space(space: Any) -> str:
-    text = f"Box[{', '.join(map(str, space.shape))}]" if hasattr(space, "low") else str(space)
-    return f"`{text}`"
 
 
 def _examples() -> list[Path]:

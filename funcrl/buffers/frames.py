@@ -125,9 +125,8 @@ def put(store: Frames, window: Transition) -> tuple[Frames, Transition]:
     time = torch.arange(steps, device=obs.device).unsqueeze(-1)
     ended = window.terminated | window.truncated
     before = torch.cat([store.ended.unsqueeze(0), ended[:-1]])
-    first = (
-        store.age < 0
-    )  # nothing has been put yet: what is older than the first step's newest frame comes with it
+    # Nothing has been put yet: what is older than the first step's newest frame comes with it.
+    first = store.age < 0
 
     # A step's newest frame lies where the one before has put what it led to, but for one more place after each end.
     newest = store.written - 1 + time + before.cumsum(0)
@@ -140,11 +139,10 @@ def put(store: Frames, window: Transition) -> tuple[Frames, Transition]:
     size = store.frames.shape[0]
     frames = store.frames
     older = torch.arange(store.num_frames - 1, device=obs.device).unsqueeze(-1)
-    kept = torch.where(_like(first, obs[0, :, :-1].movedim(1, 0)), obs[0, :, :-1].movedim(1, 0), 0)
     past = frames[older, env]
-    frames = torch.index_put(
-        frames, (older, env), torch.where(_like(first, past), kept.to(frames.dtype), past)
-    )
+    given = obs[0, :, :-1].movedim(1, 0).to(frames.dtype)
+    flags = first.reshape(1, -1, *[1] * (past.ndim - 2))
+    frames = torch.index_put(frames, (older, env), torch.where(flags, given, past))
     for place, given in ((newest, obs[:, :, -1]), (newest + 1, next_obs[:, :, -1])):
         frames = torch.index_put(frames, (place % size, env), given.to(frames.dtype))
     after = Frames(
@@ -232,8 +230,3 @@ def check(function: str, store: Frames, replay: Replay, window: Transition) -> N
     hold = "be False where observations are not the last frames, the oldest first, an episode beginning with copies of one"
     instead = "Leave it out, or storage where it changes what is seen."
     checks.require(bool(same.all()), function, "share_frames", hold, True, instead)
-
-
-def _like(flags: Tensor, x: Tensor) -> Tensor:
-    """Return flags `[N]` that broadcast over `[K, N, ...]`."""
-    return flags.reshape(1, -1, *[1] * (x.ndim - 2))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from funcrl import envs
 from funcrl.core.checks import require
+from funcrl.envs.naming import wraps_atari
 from funcrl.io import free_folder
 from funcrl.train.resolve import resolve_env
 
@@ -191,7 +192,7 @@ def make_env(name: str, fields: dict[str, Any], wrappers: Sequence[str]) -> envs
     """
     if not fields and not wrappers:
         return name
-    if not any(word.partition("=")[0] == "atari" for word in wrappers):  # which says what it is for
+    if not wraps_atari(wrappers):  # which says what it is for
         resolve_env("train", name)  # complains of unknown names
     return envs.from_words("train", name, fields, wrappers)
 

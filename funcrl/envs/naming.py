@@ -82,7 +82,7 @@ def from_words(
     (500,)
     """
     params = dict(params or {})
-    if any(word.partition("=")[0] == "atari" for word in wrappers):
+    if wraps_atari(wrappers):
         params = _for_atari(function, name, params)
     if full_name(name) in REGISTRY:
         env: Any = make(name, **params)
@@ -107,6 +107,15 @@ def from_words(
 
     made.__name__ = name
     return from_gymnasium(made) if read else from_gymnasium(name, **params)
+
+
+def wraps_atari(wrappers: Sequence[str]) -> bool:
+    """Return whether a game of Atari is asked for, whose names Gymnasium learns when it is made.
+
+    >>> wraps_atari(["atari=4", "time_limit=100"])
+    True
+    """
+    return any(word.partition("=")[0] == "atari" for word in wrappers)
 
 
 def _for_atari(function: str, name: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -163,19 +163,16 @@ def stages(binding: Binding) -> list[Stage]:
 
 def _fits(buffer: Any, collector: Any) -> Stage:
     """Return what looks whether the buffer holds what the last window has shown."""
-    if not isinstance(buffer, frames.Shared):
-        return lambda count: check_storage("train", buffer_of(buffer), collector.window.transition)
+    (replay, store), _ = _apart(buffer)
 
     def fits(count: int) -> None:
-        window = tree.map(lambda x: x.transpose(0, 1), collector.window.transition)
-        frames.check("train", buffer.store, buffer_of(buffer.buffer), window)
+        window = collector.window.transition
+        if isinstance(store, frames.Frames):
+            frames.check("train", store, replay, tree.map(lambda x: x.transpose(0, 1), window))
+        else:
+            check_storage("train", replay, window)
 
     return fits
-
-
-def buffer_of(buffer: Any) -> Replay:
-    """Return the ring of a buffer of one of the kinds."""
-    return buffer.replay if isinstance(buffer, prioritised.Prioritised) else buffer
 
 
 def _learning(binding: Binding, num_shares: int) -> Callable[[int, int], None]:
