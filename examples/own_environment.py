@@ -1,6 +1,8 @@
 """An environment of your own, checked and learnt: a cat that wants to lie in the sun.
 
-python examples/own_environment.py [--steps 81920]
+python examples/own_environment.py [--steps 81920] [--out own_environment.png]
+
+The picture shows what eight cats have learnt, and a day of the first one: its path, and the sunny spot that it follows.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from torch import Tensor
 from funcrl import envs, ops
 from funcrl.algos import ppo
 from funcrl.core import random, tree
-from funcrl.train import train
+from funcrl.io import picture
+from funcrl.train import Result, train
 
 DAY = 50
 
@@ -82,11 +85,40 @@ def follow(obs: Tensor, key: Tensor) -> Tensor:
     return 1 + torch.where(obs.abs() > SunnySpot().stride / 2, obs.sign(), 0.0)[0].to(torch.int64)
 
 
+def day(env: SunnySpot, agent: ppo.State) -> Tensor:
+    """Return where a greedy cat and the sun are in each step of a day, `[DAY, 2]`."""
+    running = envs.reset(env, random.key(2))
+    places = []
+    for key in random.split(random.key(3), DAY):
+        places.append(running.inner)
+        running, _ = envs.step(env, running, ppo.greedy(agent, running.obs), key)
+    return torch.stack(places)
+
+
+def draw(env: SunnySpot, result: Result, references: dict[str, float], path: str) -> None:
+    """Draw returns beside those of cats that learn nothing, and a day of the first seed's cat."""
+    cat, sun = day(env, tree.index(result.states, 0)).unbind(-1)
+    with picture(path, (10.0, 3.6), columns=2) as (left, right):
+        low, high = ops.bootstrap_interval(random.key(0), result.returns)
+        left.plot(result.steps / 1000, ops.iqm(result.returns, dim=0), label="PPO, 8 seeds")
+        left.fill_between(result.steps / 1000, low, high, alpha=0.2, linewidth=0)
+        for color, (name, mean) in zip(("tab:orange", "0.5"), references.items(), strict=True):
+            left.axhline(mean, color=color, linestyle="--", label=name)
+        left.set(xlabel="thousands of environment steps", ylabel="hours in the sun, of 50")
+        left.legend(frameon=False, loc="center right")
+        hours, warm = range(DAY), env.warm
+        right.fill_between(hours, sun - warm, sun + warm, color="gold", alpha=0.5, linewidth=0, label="sun")
+        right.step(hours, cat, where="post", color="0.2", label="cat")
+        right.set(xlabel="step of the day", ylabel="place on the windowsill", ylim=(-2.4, 2.4))
+        right.legend(frameon=False, loc="lower right")
+
+
 def main() -> None:
     """Check the environment, train eight cats, and compare them with two that learn nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=81_920, help="environment steps of each of eight seeds")
     parser.add_argument("--backend", default="inductor", help="eager starts at once and is slow")
+    parser.add_argument("--out", default="own_environment.png", help="picture to write")
     given = parser.parse_args()
 
     env = SunnySpot()
@@ -96,9 +128,14 @@ def main() -> None:
     returns = result.final_returns()
     low, high = ops.bootstrap_interval(random.key(0), returns)
     print(f"PPO, interquartile mean of 8 seeds: {ops.iqm(returns):.1f} [{low:.1f}, {high:.1f}]")
-    print(f"walking towards the sun:            {mean_return(env, follow):.1f}")
-    at_random = mean_return(env, lambda obs, key: random.randint(key, (), 0, 3))
-    print(f"walking at random:                  {at_random:.1f}")
+    references = {
+        "walking towards the sun": mean_return(env, follow),
+        "walking at random": mean_return(env, lambda obs, key: random.randint(key, (), 0, 3)),
+    }
+    for name, mean in references.items():
+        print(f"{name + ':':<36}{mean:.1f}")
+    draw(env, result, references, given.out)
+    print(f"wrote {given.out}")
 
 
 if __name__ == "__main__":

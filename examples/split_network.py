@@ -1,13 +1,13 @@
 """One agent whose networks are split over several processes, trained by the same `update` as any other.
 
-python examples/split_network.py [--ranks 2] [--hidden 256,256] [--windows 10]
+python examples/split_network.py [--ranks 2] [--hidden 256,256] [--windows 10] [--out split_network.png]
 torchrun --nproc-per-node 2 examples/split_network.py          # the same, started by a launcher
 
 It is for networks that are too large for one device. A state is a tree of tensors and `ppo.update` a pure function of it,
 so nothing of the algorithm has to know: each weight becomes a distributed tensor of torch, of which every rank holds
 its part. Of two layers the first is cut by its outputs and the second by its inputs (Shoeybi et al. 2019, "Megatron-LM",
 section 3), so that ranks talk once for both; torch adds what else they must say to each other, as for the
-norm of the gradient. Environments are stepped by every rank alike.
+norm of the gradient. Environments are stepped by every rank alike. The picture shows which rank holds which part of the actor.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from matplotlib.colors import ListedColormap
 from torch import Tensor, distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
@@ -28,6 +29,7 @@ from torch.distributed.tensor.experimental import implicit_replication
 from funcrl import envs
 from funcrl.algos import ppo
 from funcrl.core import Transition, random, tree
+from funcrl.io import picture
 
 CUT = {"*layers.0.*": 0, "*layers.2.weight": 1}
 """The axis by which tensors are cut, by name; all others are held by every rank. Moments of the optimiser have the names of
@@ -53,6 +55,22 @@ def whole(distributed_tree: Any) -> Any:
 def held(state: Any) -> int:
     """Return how many numbers of an agent this rank holds."""
     return sum(x.to_local().numel() if isinstance(x, DTensor) else x.numel() for x in tree.leaves(state))
+
+
+def draw(actor: dict[str, Any], ranks: int, path: str) -> None:
+    """Draw the weights of a split actor, each part in the colour of its rank, grey what all of them hold."""
+    weights = {name: x for name, x in actor.items() if x.ndim == 2}
+    with picture(path, (3.2 * len(weights), 3.4), columns=len(weights)) as places:
+        for axes, (name, x) in zip(places, weights.items(), strict=True):
+            (placement,) = x.placements
+            holder = torch.full(x.shape, -1)
+            if placement.is_shard():
+                for rank, part in enumerate(holder.chunk(ranks, placement.dim)):
+                    part.fill_(rank)
+            colors = ["0.85", *(f"C{rank % 10}" for rank in range(ranks))]
+            axes.imshow(holder, aspect="auto", cmap=ListedColormap(colors), vmin=-1, vmax=ranks - 1)
+            held_by = "a part on each rank" if placement.is_shard() else "whole, on every rank"
+            axes.set(title=name, xlabel=f"{x.shape[0]} × {x.shape[1]}, {held_by}", xticks=[], yticks=[])
 
 
 def collect(agent: Any, env: Any, running: Any, key: Tensor) -> tuple[Any, Transition, Tensor]:
@@ -98,6 +116,8 @@ def work(rank: int, ranks: int, meeting: str, given: argparse.Namespace) -> None
         if rank == 0:
             print(text, flush=True)
 
+    if rank == 0:
+        draw(agent.params["actor"], ranks, given.out)
     say(f"the agent has {held(one):,} numbers, of which each of {ranks} ranks holds {held(agent):,}")
     with implicit_replication():
         for window in range(given.windows):
@@ -127,6 +147,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=sizes, default=(256, 256), help="widths of the two layers")
     parser.add_argument("--windows", type=int, default=10, help="of 2048 steps each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="split_network.png", help="picture to write")
     given = parser.parse_args()
     if given.ranks < 1 or given.windows < 1 or len(given.hidden) != 2 or min(given.hidden) < 1:
         parser.error("--ranks and --windows must be at least 1, and --hidden two widths, 256,256")

@@ -1,6 +1,7 @@
 """The pages: one for every algorithm and environment, and what stands on them runs."""
 
 import dataclasses
+import functools
 import importlib.util
 import re
 import shlex
@@ -8,13 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from funcrl import algos, envs, supervised
 from funcrl.algos import planning
 from funcrl.cli import main
+from funcrl.core import jit
+from funcrl.train import solve
 from tests.cli.conftest import run_eagerly
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 _spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
 docs = importlib.util.module_from_spec(_spec)
 sys.modules["generate_docs"] = docs
@@ -29,8 +34,10 @@ def test_every_algorithm_and_environment_has_its_page():
     for folder, registry in (("algorithms", ALGORITHMS), ("environments", envs.REGISTRY)):
         pages = {path for path in made if path.startswith(f"{folder}/")}
         assert pages == {f"{folder}/index.md", *(f"{folder}/{name}.md" for name in registry)}
-    examples = {path.stem for path in (DOCS.parent / "examples").glob("*.py")}
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
     assert {f"gallery/{name}.md" for name in examples} <= made.keys()
+    assert docs.DRAWN.keys() == examples
+    assert all((DOCS / picture).exists() for picture in docs.DRAWN.values())
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -46,6 +53,7 @@ def test_a_page_of_an_algorithm_has_a_source_and_says_what_each_setting_means(na
 @pytest.mark.parametrize("name", envs.REGISTRY)
 def test_a_page_of_an_environment_has_a_picture_spaces_and_what_each_field_means(name):
     page = docs.pages()[f"environments/{name}.md"]
+    assert docs.RETURNS[name] in page
     for text in ("| observation |", "| action |", "| time limit |", f"envs.make({name!r})"):
         assert text in page
     for field in dataclasses.fields(envs.REGISTRY[name].cls):
@@ -54,6 +62,16 @@ def test_a_page_of_an_environment_has_a_picture_spaces_and_what_each_field_means
     if hasattr(envs.make(name), "render"):
         assert f"pictures/{name}.png" in page
         assert docs.pictures()[f"environments/pictures/{name}.png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "name", ["CliffWalking-v1", "CliffWalkingSlippery-v1", "Corridor-v0", "FrozenLake-v1", "FrozenLake8x8-v1"]
+)
+def test_optimal_returns_are_those_of_planning(name):
+    config = planning.value_iteration.Config(gamma=1.0)
+    (best,) = solve("value_iteration", name, config=config, backend="eager").start_values.tolist()
+    said = float(re.match(r"-?[\d.]*\d", docs.RETURNS[name])[0])
+    assert abs(best - said) < 0.006
 
 
 def test_figures_are_those_that_are_committed():
@@ -78,6 +96,47 @@ def test_the_first_hour_runs(monkeypatch, tmp_path):
             program, *words = shlex.split(line)
             if program == "funcrl":
                 assert main([fewer.get(word, word) for word in words]) == 0, line
+
+
+def test_the_readme_counts_and_fits_on_a_screen_and_a_half():
+    readme = (ROOT / "README.md").read_text()
+    assert f"{len(ALGORITHMS)} algorithms and {len(envs.REGISTRY)} environments" in readme
+    assert len(readme.splitlines()) < 80
+    assert readme.count("```python") == 1
+    assert readme.count("![") == 1
+
+
+OTHERWISE = {
+    "first-hour.md": "in its own test, which runs the commands between the blocks too",
+    "export.md": "in tests/io/test_exporting.py, which has the policy that it opens",
+    "hosts.md": "its blocks want a cluster",
+}
+"""Pages whose Python the next test leaves out."""
+
+
+def blocks():
+    """Return the Python of the README and of pages."""
+    found = []
+    for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
+        if path.name not in OTHERWISE:
+            own = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+            found += [pytest.param(block, id=f"{path.stem}-{i}") for i, block in enumerate(own)]
+    return found
+
+
+@pytest.mark.parametrize("block", blocks())
+def test_the_python_of_pages_runs(block, tmp_path, monkeypatch):
+    """In fewer steps, and traced instead of compiled: other tests compile."""
+    monkeypatch.chdir(tmp_path)
+    for many, few in (("20_480", "512"), ("20_000", "2_000")):
+        block = block.replace(f"num_steps={many}", f"num_steps={few}")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    compile_before = jit._compile
+    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+    if "open_run(" in block:
+        small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
+        assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
+    exec(compile(block, "docs", "exec"), {})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")

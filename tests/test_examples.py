@@ -28,7 +28,11 @@ SMALL = {
         "T-maze of length 20, without a memory: interquartile mean",
         "memory.png",
     ),
-    "own_environment.py": (["--backend", "eager", "--steps", "512"], "interquartile mean", None),
+    "own_environment.py": (
+        ["--backend", "eager", "--steps", "512"],
+        "interquartile mean",
+        "own_environment.png",
+    ),
     "transfer.py": (
         [
             "--backend",
@@ -50,7 +54,7 @@ SMALL = {
     "split_network.py": (
         ["--windows", "1", "--hidden", "8,8"],
         "the agent has 773 numbers, of which each of 2 ranks holds",
-        None,
+        "split_network.png",
     ),
     "overestimation.py": (QUICK, "Q* at the first table: 0.000 for going home, -0.100", "overestimation.png"),
 }
@@ -76,4 +80,4 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capfd):
         runpy.run_path(command[0], run_name="__main__")
         said = capfd.readouterr().out
     assert expected in said
-    assert {path.name for path in tmp_path.iterdir()} == ({picture} if picture else set())
+    assert {path.name for path in tmp_path.iterdir()} == {picture}

@@ -1,15 +1,10 @@
 """Rules of the house that a linter does not know."""
 
 import ast
-import functools
 import re
 from pathlib import Path
 
 import pytest
-import torch
-
-from funcrl.cli import main
-from funcrl.core import jit
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "funcrl").rglob("*.py"))
@@ -70,36 +65,6 @@ def test_no_pickle_and_no_network(path):
 def test_every_package_is_in_the_rule():
     packages = {path.parent.name for path in (ROOT / "funcrl").glob("*/__init__.py")}
     assert packages == set(ALLOWED)
-
-
-def python_of(path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
-    assert blocks
-    return blocks
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("block", python_of("README.md"))
-def test_the_readmes_python_runs(block, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    # PPO is traced only, and for less long, which takes seconds, not minutes; other tests compile it.
-    block = block.replace("num_steps=20_480", "num_steps=2_048").replace(
-        "num_steps=20_000", "num_steps=2_000"
-    )
-    if "torch.compile(torch.vmap(ppo.update)" in block:
-        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    compile_before = jit._compile
-    if 'train("ppo"' in block or "open_run(" in block:
-        monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
-    if "open_run(" in block:
-        small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
-        assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
-    exec(compile(block, "README.md", "exec"), {})
-
-
-@pytest.mark.parametrize("block", [*python_of("docs/networks.md"), *python_of("docs/search.md")])
-def test_the_python_of_pages_runs(block):
-    exec(compile(block, "docs", "exec"), {})
 
 
 # What a call that makes a tensor must name; otherwise torch's global settings, which belong to the

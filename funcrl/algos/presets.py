@@ -5,8 +5,9 @@ Zoo's tuned settings for each environment (`hyperparams/dqn.yml`, `a2c.yml`, `pp
 target network that is visited every so many environment steps is visited here every so many gradient
 steps, the number that the reference takes in between. `zoo-slow` is the zoo's with a quarter of its
 learning rate, for CartPole and MountainCar: with the zoo's own it is chance how good the last policy of
-a run is, in the zoo's own implementation as in this one. `purejaxrl` is PureJaxRL's for the games of MinAtar. `own` is our own, for environments of our own, and `recurrent`
-too, for those that ask for a memory.
+a run is, in the zoo's own implementation as in this one. For the games of MinAtar `purejaxrl` has PureJaxRL's PPO (Lu et al. 2022),
+`purejaxql` the PQN of its authors (Gallici et al. 2024) and `dopamine` Dopamine's DQN (Obando-Ceron & Castro 2021). `own` is our own,
+for environments of our own, and `recurrent` too, for those that ask for a memory.
 """
 
 from __future__ import annotations
@@ -74,6 +75,28 @@ _ZOO_ACROBOT = _ZOO | {
     "buffer_size": 50_000,
     "batch_size": 128,
     "target_period": 250,
+}
+
+_MINATAR = tuple(
+    f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+)
+
+# One convolution and no hidden layer. A target network that is visited every 1000 environment steps.
+_DOPAMINE_MINATAR = {
+    "learning_rate": 2.5e-4,
+    "adam_epsilon": 3.125e-4,
+    "epsilon": 0.01,
+    "exploration_steps": 250_000.0,
+    "window_length": 4,
+    "updates_per_window": 1,
+    "warmup_steps": 1_000,
+    "buffer_size": 100_000,
+    "storage": "uint8",
+    "batch_size": 32,
+    "target_period": 250,
+    "channels": (16,),
+    "stride": 1,
+    "hidden": (),
 }
 
 _DQN: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
@@ -243,7 +266,7 @@ _DETERMINISTIC = {
     }
 }
 
-# PureJaxRL's for MinAtar (Lu et al. 2022), with separate perceptrons for policy and value.
+# Separate perceptrons for policy and value.
 _PUREJAXRL_MINATAR = {
     "learning_rate": 5e-3,
     "num_envs": 64,
@@ -253,7 +276,18 @@ _PUREJAXRL_MINATAR = {
     "channels": (),
 }
 
-_MINATAR = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+_PUREJAXQL_MINATAR = {
+    "learning_rate": 5e-4,
+    "td_lambda": 0.65,
+    # A tenth of the ten million steps.
+    "exploration_steps": 1_000_000.0,
+    "num_envs": 128,
+    "window_length": 32,
+    "num_epochs": 2,
+    "num_minibatches": 32,
+    "channels": (16,),
+    "hidden": (128,),
+}
 
 # What these name no setting for is the algorithm's default. The zoo explores Pendulum with noise that depends on
 # the state; here it is plain normal noise.
@@ -266,17 +300,24 @@ _PPO: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {
         "MountainCarContinuous-v0": (20_000, _ZOO_MOUNTAIN_CAR_CONTINUOUS),
         "Pendulum-v1": (100_000, _ZOO_PENDULUM),
     },
-    "purejaxrl": {f"{game}-MinAtar": (10_000_000, _PUREJAXRL_MINATAR) for game in _MINATAR},
+    "purejaxrl": dict.fromkeys(_MINATAR, (10_000_000, _PUREJAXRL_MINATAR)),
     "recurrent": {
         "PositionOnlyCartPole-v0": (300_000, _RECURRENT_CARTPOLE),
         "TMaze-v0": (500_000, _RECURRENT_MAZE),
     },
 }
 
-PRESETS = dict.fromkeys(("dqn", "double_dqn", "dueling_dqn"), _DQN) | {
+# A dueling network wants a hidden layer.
+_WITHOUT_HIDDEN = {"dopamine": dict.fromkeys(_MINATAR, (10_000_000, _DOPAMINE_MINATAR))}
+
+PRESETS: dict[str, dict[str, dict[str, tuple[int, dict[str, Any]]]]] = {
+    "dqn": _DQN | _WITHOUT_HIDDEN,
+    "double_dqn": _DQN | _WITHOUT_HIDDEN,
+    "dueling_dqn": _DQN,
     "a2c": {"zoo": {"CartPole-v1": (500_000, {})}},
     "ddpg": _DETERMINISTIC,
     "ppo": _PPO,
+    "pqn": {"purejaxql": dict.fromkeys(_MINATAR, (10_000_000, _PUREJAXQL_MINATAR))},
     "sac": {
         "zoo": {
             "MountainCarContinuous-v0": (50_000, _ZOO_SAC_MOUNTAIN_CAR_CONTINUOUS),

@@ -49,8 +49,8 @@ class Options:
     start_seed: int | None = None
     """begin all seeds with this one's agent of that run"""
     preset: str | None = None
-    """settings of a reference result as the defaults, and its number of steps: cleanrl, purejaxrl, zoo, zoo-slow, own or recurrent, for
-    the environments that it has settings for"""
+    """settings of a reference result as the defaults, and its number of steps: cleanrl, dopamine, own, purejaxql, purejaxrl,
+    recurrent, zoo or zoo-slow, for the environments that it has settings for"""
     device: str = "cpu"
     """cpu, cuda or cuda:1"""
     out: Path | None = None
