@@ -4,18 +4,21 @@
     python benchmarks/networks.py --whole                                 # every network, a few steps
     python benchmarks/networks.py --speed [lenet]                         # updates against lanes, one core
     python benchmarks/networks.py --compile [lenet]                       # seconds to compile all of a run
+    python benchmarks/networks.py --convolutions                          # of lanes, in two ways, by stride and size
 
 A fifth of the 1797 digits is held back, drawn by one key for all seeds. Settings were chosen on seeds 100 to 107. With
 `--whole` each network trains for three steps under `torch.compile(torch.vmap(update), fullgraph=True)`, small, two lanes.
 With `--speed` a compiled update of 1, 8 and 32 lanes stands beside the same module trained by torch's own loop, one lane after
 the other; CPU milliseconds of 64 images, one thread. With `--compile` an empty compiler cache is filled with the update alone,
 and another one with all programs of a run of eight seeds: CPU seconds and wall seconds, the one-time build of the compiler's
-header not counted.
+header not counted. With `--convolutions` layers of 3 x 3 and a ReLU are compiled forwards and backwards, as products of
+patches and as grouped convolutions: CPU milliseconds of all lanes, one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -31,6 +34,7 @@ import torch
 
 from funcrl import data, nets, ops
 from funcrl.core import jit, random, tree
+from funcrl.nets import convolution
 from funcrl.supervised import autoencoder, classifier, fit, images_for
 from funcrl.supervised.agent import Batch
 from funcrl.supervised.fitting import Work
@@ -145,6 +149,47 @@ def speed(name: str, lanes: tuple[int, ...] = (1, 8, 32)) -> dict[str, Any]:
     }
 
 
+LAYERS = (
+    (32, 10, 4, (16,)),
+    (128, 10, 4, (16,)),
+    (128, 10, 10, (16,)),
+    (128, 10, 4, (32, 32)),
+    (16, 8, 3, (32, 32)),
+    (128, 8, 3, (32, 32)),
+    (32, 32, 4, (32, 32)),
+    (32, 84, 4, (16,)),
+)
+"""Images of a lane, their side and channels, and the channels of each convolution; the first four are games of MinAtar."""
+
+
+def convolve(images: int, side: int, inputs: int, channels: tuple[int, ...], stride: int) -> dict[str, Any]:
+    """Return the milliseconds that the gradient of convolutions takes, by the way and the number of lanes."""
+    torch.set_num_threads(1)
+
+    def loss(layers: list[tuple[torch.Tensor, torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
+        for weight, bias in layers:
+            x = torch.relu(convolution.convolution(x, weight, bias, stride))
+        return x.square().mean()
+
+    found: dict[str, Any] = {"images": [images, side, side, inputs], "channels": channels, "stride": stride}
+    chosen = convolution.LARGEST_ROWS
+    for lanes in (1, 4, 16):
+        *k_weights, k_images = random.split(random.key(0), len(channels) + 1)
+        shapes = [(after, before, 3, 3) for before, after in itertools.pairwise((inputs, *channels))]
+        layers = [
+            (0.1 * random.normal(key, (lanes, *shape)), torch.zeros(lanes, shape[0]))
+            for key, shape in zip(k_weights, shapes, strict=True)
+        ]
+        x = random.normal(k_images, (lanes, images, side, side, inputs))
+        for way, limit in {"products": 2**62, "grouped": 0, "as chosen": chosen}.items():
+            convolution.LARGEST_ROWS = limit
+            gradient = jit.jit(torch.vmap(torch.func.grad(loss))).bind(layers, x)
+            gradient()
+            found[f"{lanes} lanes, {way}"] = round(least(gradient, max(1, 500 // (lanes * images))), 2)
+    convolution.LARGEST_ROWS = chosen
+    return found
+
+
 def least(call: Callable[[], Any], count: int) -> float:
     """Return the CPU milliseconds of a call, the least of five means."""
     means = []
@@ -235,6 +280,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="compile every network whole instead")
     parser.add_argument("--speed", action="store_true", help="time updates instead")
     parser.add_argument("--compile", action="store_true", help="time compiling instead")
+    parser.add_argument("--convolutions", action="store_true", help="time convolutions instead")
     parser.add_argument("--compile-here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--compile-update-here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -248,6 +294,10 @@ def main() -> None:
             for name in given.rows or names:
                 print(json.dumps(measure(name)), flush=True)
             return
+    if given.convolutions:
+        for stride, layers in itertools.product((1, 2), LAYERS):
+            print(json.dumps(convolve(*layers, stride)), flush=True)
+        return
     if given.whole:
         for name in given.rows or classifier.NETWORKS:
             print(json.dumps(whole(name)), flush=True)

@@ -1,10 +1,10 @@
-"""A small convolutional network whose convolutions are matrix products, for images under `vmap` over lanes.
+"""A small convolutional network, for images under `vmap` over lanes.
 
-With weights of its own in each lane, `torch.nn.Conv2d` under `vmap` becomes a grouped convolution.
-Here the patches are laid out as rows and multiplied with the kernel as a matrix, which under `vmap`
-is one batched product. Compiled for a CPU, 16 lanes of images of 8x8 pixels, forward and backward: 1.2
-times (128 images) to 1.4 times (16 images) faster than the grouped convolution where both layers have
-stride 2, but 2.8 to 1.5 times slower where they have stride 1 (`benchmarks/test_speed.py`).
+With weights of its own in each lane, `torch.nn.Conv2d` under `vmap` becomes a grouped convolution. The
+other way is to lay patches out as rows and to multiply them with the kernel as a matrix, which under `vmap` is
+one batched product. Which one is faster on a CPU, forwards and backwards, goes by how many numbers the rows
+of a lane are: a few thousand are twice to five times faster as a product, a million or more twice to four times
+as a grouped convolution, and in between there is little to choose (`python benchmarks/networks.py --convolutions`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from torch.nn import functional as F
 from funcrl.core import checks
 from funcrl.nets import initialisers
 from funcrl.nets.mlp import ACTIVATIONS, MLP, NORMALIZATIONS, between
+
+LARGEST_ROWS = 2**17
+"""Numbers in the rows of a lane up to which convolutions are matrix products, on a CPU; half a megabyte, which its cache holds."""
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -45,6 +48,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     size = weight.shape[-1]
     pad = size // 2
     rows, columns = -(-height // stride), -(-width // stride)
+    if x.device.type == "cpu" and x.shape[0] * rows * columns * weight[0].numel() > LARGEST_ROWS:
+        # The bias apart: as a part of `conv2d` its gradient takes as long as the rest.
+        return F.conv2d(x.movedim(-1, 1), weight, None, stride, padding=pad).movedim(1, -1) + bias
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
     # First the K rows of every patch and then its columns: 2K slices, which compile in half the
     # time that K² take. Slices and not indices, whose gradients are added up in any order.

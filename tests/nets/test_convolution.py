@@ -1,4 +1,4 @@
-"""Convolutions as matrix products against torch's own, with gradients."""
+"""Convolutions against torch's own, with gradients."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from funcrl import nets
 from funcrl.core import jit, random
+from funcrl.nets import convolution as convolutions
 from funcrl.nets.convolution import cnn, convolution
 
 KEY = random.key(0)
@@ -34,6 +35,21 @@ def test_values_and_gradients_are_conv2ds(batch, height, width, inputs, outputs,
     cotangent = draw(*expected.shape, seed=seed + 30)
     for gradient, reference in zip(pull(cotangent), pull_expected(cotangent), strict=True):
         torch.testing.assert_close(gradient, reference)
+
+
+@pytest.fixture(params=[0, 2**17], ids=["grouped", "as products"], autouse=True)
+def _which_way(request, monkeypatch):
+    monkeypatch.setattr(convolutions, "LARGEST_ROWS", request.param)
+
+
+def test_one_way_or_the_other_goes_by_how_much_there_is(monkeypatch):
+    monkeypatch.undo()
+    kinds = {}
+    for batch in (16, 512):  # 16 · 64 · 27 numbers, and more than 2¹⁷
+        arguments = torch.zeros(batch, 8, 8, 3), torch.zeros(4, 3, 3, 3), torch.zeros(4)
+        graph = torch.fx.experimental.proxy_tensor.make_fx(lambda *x: convolution(*x, 1))(*arguments)
+        kinds[batch] = {str(node.target) for node in graph.graph.nodes}
+    assert ["aten.convolution.default" in kinds[batch] for batch in (16, 512)] == [False, True]
 
 
 def test_one_patch_by_hand():
