@@ -70,6 +70,15 @@ class Row:
 LAP = 31.4
 """return of one round of the driving environment's track"""
 
+DQN_OF_THE_PAPER = {
+    "Asterix": 16.5,
+    "Breakout": 10.0,
+    "Freeway": 50.5,
+    "Seaquest": 20.0,
+    "SpaceInvaders": 45.0,
+}
+"""what DQN reaches in 5M steps, training returns over 30 runs, read off the curves of Young & Tian 2019"""
+
 _PPO = "CleanRL 490.04 ± 6.12"
 _DQN = "CleanRL 488.69 ± 16.11"
 _ZOO = "zoo 500"
@@ -85,10 +94,22 @@ ROWS: dict[str, Row] = {
     "ppo/Breakout": Row("ppo", "Breakout-MinAtar", 35, "PureJaxRL 35 to 44", "purejaxrl"),
     **{
         f"ppo/{game}-5M": Row(
-            "ppo", f"{game}-MinAtar", 0, "for comparison", "purejaxrl", shortened_to=5_000_000
+            "ppo", f"{game}-MinAtar", dqn, f"DQN of its paper {dqn:g}", "purejaxrl", shortened_to=5_000_000
         )
-        for game in ("Asterix", "Freeway", "Seaquest", "SpaceInvaders")
+        for game, dqn in DQN_OF_THE_PAPER.items()
     },
+    "pqn/Breakout-2M": Row(
+        "pqn",
+        "Breakout-MinAtar",
+        0,
+        "for comparison",
+        "purejaxql",
+        shortened_to=2_000_000,
+        changes={"exploration_steps": 200_000.0},
+    ),
+    "dqn/Breakout-500k": Row(
+        "dqn", "Breakout-MinAtar", 0, "for comparison", "dopamine", shortened_to=500_000
+    ),
     "a2c/CartPole": Row("a2c", "CartPole-v1", 475, _ZOO, "zoo"),
     "reinforce/CartPole": Row("reinforce", "CartPole-v1", 475, _ZOO),
     "actor_critic/CartPole": Row("actor_critic", "CartPole-v1", 475, "–"),

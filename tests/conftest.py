@@ -1,5 +1,6 @@
 """What holds for a whole process of tests."""
 
+import gc
 import os
 
 import hypothesis
@@ -17,6 +18,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Time says nothing here: the first example of a process pays for imports, and other work may keep the core.
 hypothesis.settings.register_profile("funcrl", deadline=None)
 hypothesis.settings.load_profile("funcrl")
+
+
+# All that torch has imported and pytest has collected stays until the end, and need not be searched for garbage again and again.
+gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_collection_finish():
+    """See above."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
