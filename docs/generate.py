@@ -150,6 +150,7 @@ def pages() -> dict[str, str]:
         "gallery/index.md": _gallery(),
         **{f"gallery/{path.stem}.md": _example(path) for path in _examples()},
         "results.md": _results(),
+        **{f"source/{name}.md": _source(name) for name in _modules_shown()},
         **{f"reference/{name}.md": f"# {name}\n\n::: {name}\n" for name in PACKAGES},
     }
 
@@ -248,16 +249,55 @@ def _presets(name: str) -> list[str]:
     return ["## Settings of reference results", "\n".join(lines)]
 
 
+VERBS = ("init", "act", "greedy", "prepare", "update")
+
+
 def _functions(module: Any) -> str:
-    lines = []
-    for name in ("init", "act", "greedy", "prepare", "update"):
-        function = getattr(module, name, None)
-        if function is not None:
-            what = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-            arguments = ", ".join(inspect.signature(function).parameters)
-            lines.append(f"- `{name}({arguments})`: {what}")
-    path = Path(inspect.getfile(module)).relative_to(ROOT)
-    return "\n".join([*lines, "", f"The code: `{path}`."])
+    lines = [
+        f"- {_code(getattr(module, verb))}: {_summary(getattr(module, verb))}"
+        for verb in VERBS
+        if hasattr(module, verb)
+    ]
+    equations = [
+        f"- {_code(function)}: {_summary(function)}"
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and name not in VERBS
+        and re.match(r"\(\d", inspect.getdoc(function) or "")
+    ]
+    if equations:
+        lines += ["", "And the equations, by their numbers:", "", *equations]
+    name = module.__name__
+    return "\n".join([*lines, "", f"All of it: [`{name}`](../source/{name}.md)."])
+
+
+def _summary(function: Any) -> str:
+    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
+def _code(function: Any) -> str:
+    """Return the name of a function and its arguments, as a link to the line where it is."""
+    line = inspect.getsourcelines(function)[1]
+    arguments = ", ".join(inspect.signature(function).parameters)
+    # MkDocs does not know the anchors of lines, so this is no link of Markdown.
+    target = f"../source/{function.__module__}.html#__codelineno-0-{line}"
+    return f'<a href="{target}"><code>{function.__name__}({arguments})</code></a>'
+
+
+@functools.cache
+def _modules_shown() -> tuple[str, ...]:
+    """Return the modules that algorithms and environments are made of, to whose lines pages lead."""
+    found = {entry.cls.__module__ for entry in envs.REGISTRY.values()}
+    for names in FAMILIES.values():
+        for module in map(_module, names):
+            found.add(module.__name__)
+            found |= {one.__module__ for one in vars(module).values() if inspect.isfunction(one)}
+    return tuple(sorted(name for name in found if name.startswith("funcrl.")))
+
+
+def _source(name: str) -> str:
+    text = Path(inspect.getfile(sys.modules[name])).read_text(encoding="utf-8")
+    return f'# {name}\n\n````python linenums="1"\n{text}````\n'
 
 
 @functools.cache
@@ -301,6 +341,8 @@ def _environment(name: str) -> str:
     if rows:
         parts += ["## What agents reach", _table_of_results(rows)]
     parts.append(f"```python\nfrom funcrl import envs\n\nenv = envs.make({name!r})\n```")
+    module = entry.cls.__module__
+    parts.append(f"The code: [`{module}`](../source/{module}.md).")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -50,6 +50,18 @@ def test_a_page_of_an_algorithm_has_a_source_and_says_what_each_setting_means(na
         assert row.split("|")[3].strip(), row
 
 
+def test_pages_lead_to_the_lines_that_they_speak_of():
+    page = docs.pages()["algorithms/ppo.md"]
+    (line,) = re.findall(
+        r"source/funcrl.algos.policy_gradient.ppo.html#__codelineno-0-(\d+)\"><code>clipped_obj", page
+    )
+    shown = docs.pages()["source/funcrl.algos.policy_gradient.ppo.md"].split('linenums="1"\n')[1]
+    assert shown.splitlines()[int(line) - 1].startswith("def clipped_objective(")
+    for path, text in docs.pages().items():
+        for target in re.findall(r"\.\./(source/[\w.]+)\.(?:html|md)", text):
+            assert f"{target}.md" in docs.pages(), (path, target)
+
+
 @pytest.mark.parametrize("name", envs.REGISTRY)
 def test_a_page_of_an_environment_has_a_picture_spaces_and_what_each_field_means(name):
     page = docs.pages()[f"environments/{name}.md"]
