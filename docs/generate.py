@@ -216,6 +216,9 @@ def _algorithm(name: str) -> str:
         (DOCS / "learning").glob(f"{name}_*.gif")
     )
     parts += [f"![{path.stem.replace('_', ' ')}](../learning/{path.name})" for path in drawn]
+    wrong = [f"- {_code(one)}: {text}" for one in _used(module) if (text := _often_wrong(one))]
+    if wrong:
+        parts += ["## What is often wrong elsewhere", "\n".join(wrong)]
     parts += ["## Functions", _functions(module)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -271,6 +274,33 @@ def _functions(module: Any) -> str:
     return "\n".join([*lines, "", f"All of it: [`{name}`](../source/{name}.md)."])
 
 
+def _often_wrong(function: Any) -> str:
+    """Return what the docstring of a function says that people get wrong with it."""
+    found = re.search(r"Often wrong: (.*?)(\n\n|$)", inspect.getdoc(function) or "", re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def _used(module: Any) -> list[Any]:
+    """Return the functions of an algorithm, and those that it and what it shares with its family call."""
+    found = dict.fromkeys(one for one in vars(module).values() if inspect.isfunction(one))
+    waiting, seen = [module], set[Any]()
+    while waiting:
+        one = waiting.pop(0)
+        seen.add(one)
+        for node in ast.walk(ast.parse(inspect.getsource(one))):
+            value = None
+            if isinstance(node, ast.Name):
+                value = getattr(one, node.id, None)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                value = getattr(getattr(one, node.value.id, None), node.attr, None)
+            if inspect.isfunction(value):
+                found[value] = None
+                value = sys.modules[value.__module__]
+            if inspect.ismodule(value) and value.__name__.startswith("funcrl.algos.") and value not in seen:
+                waiting.append(value)
+    return list(found)
+
+
 def _summary(function: Any) -> str:
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
 
@@ -292,6 +322,7 @@ def _modules_shown() -> tuple[str, ...]:
         for module in map(_module, names):
             found.add(module.__name__)
             found |= {one.__module__ for one in vars(module).values() if inspect.isfunction(one)}
+            found |= {one.__module__ for one in _used(module) if _often_wrong(one)}
     return tuple(sorted(name for name in found if name.startswith("funcrl.")))
 
 

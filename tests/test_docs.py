@@ -52,6 +52,7 @@ def test_a_page_of_an_algorithm_has_a_source_and_says_what_each_setting_means(na
 
 def test_pages_lead_to_the_lines_that_they_speak_of():
     page = docs.pages()["algorithms/ppo.md"]
+    assert "so that a time limit counts as a death" in page.partition("often wrong")[2]
     (line,) = re.findall(
         r"source/funcrl.algos.policy_gradient.ppo.html#__codelineno-0-(\d+)\"><code>clipped_obj", page
     )
