@@ -287,18 +287,25 @@ def _used(module: Any) -> list[Any]:
     while waiting:
         one = waiting.pop(0)
         seen.add(one)
-        for node in ast.walk(ast.parse(inspect.getsource(one))):
-            value = None
-            if isinstance(node, ast.Name):
-                value = getattr(one, node.id, None)
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                value = getattr(getattr(one, node.value.id, None), node.attr, None)
+        for value in _named(one):
             if inspect.isfunction(value):
                 found[value] = None
                 value = sys.modules[value.__module__]
-            if inspect.ismodule(value) and value.__name__.startswith("funcrl.algos.") and value not in seen:
+            if value.__name__.startswith("funcrl.algos.") and value not in seen:
                 waiting.append(value)
     return list(found)
+
+
+@functools.cache
+def _named(module: Any) -> list[Any]:
+    """Return the functions and modules that the code of a module names, in its order."""
+    found: list[Any] = []
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Name):
+            found.append(getattr(module, node.id, None))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.append(getattr(getattr(module, node.value.id, None), node.attr, None))
+    return [value for value in found if inspect.isfunction(value) or inspect.ismodule(value)]
 
 
 def _summary(function: Any) -> str:
