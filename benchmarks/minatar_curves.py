@@ -68,9 +68,11 @@ def draw(runs: list[SavedRun], path: Path) -> None:
             axes.plot(steps / 1e6, ops.iqm(lanes, dim=0), color="C0", linewidth=1.8)
             axes.fill_between(steps / 1e6, low, high, color="C0", alpha=0.2, linewidth=0)
             game = run.settings["environment"]
+            dqn = DQN_OF_THE_PAPER[game.removesuffix("-MinAtar")]
             axes.axhline(
-                DQN_OF_THE_PAPER[game.removesuffix("-MinAtar")], color="0.4", linestyle="--", linewidth=1.2
+                dqn, color="0.4", linestyle="--", linewidth=1.2, label="DQN after 5M, Young & Tian 2019"
             )
+            axes.legend(frameon=False, fontsize=8, loc="upper left")
             title = f"{run.settings['algorithm']} on {game}, {len(run.seeds)} seeds"
             axes.set_title(title, loc="left", fontsize=10)
             axes.set_xlabel("million environment steps")

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import itertools
 import json
 import re
 import sys
@@ -246,7 +247,8 @@ def _presets(name: str) -> list[str]:
         return []
     lines = ["| `--preset` | environment | steps | settings |", "|---|---|---|---|"]
     for preset, by_env in found.items():
-        for env, (num_steps, settings) in by_env.items():
+        for (num_steps, settings), same in itertools.groupby(by_env.items(), lambda item: item[1]):
+            env = ", ".join(name for name, _ in same)
             changed = ", ".join(f"`{key}={value}`" for key, value in settings.items()) or "the defaults"
             lines.append(f"| {preset} | {env} | {num_steps:,} | {changed} |")
     return ["## Settings of reference results", "\n".join(lines)]
