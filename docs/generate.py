@@ -208,7 +208,8 @@ def _algorithm(name: str) -> str:
     parts += ["## Use", _use(name, module)]
     parts += ["## Settings", _table_of_fields(module.Config)]
     if getattr(module, "METRICS", ()):
-        parts += ["## What it reports", ", ".join(f"`{metric}`" for metric in module.METRICS)]
+        figures = [f"- `{metric}`: {MEANINGS[metric]}" for metric in module.METRICS]
+        parts += ["## What it reports", "\n".join(figures)]
     parts += _presets(name)
     rows = [row for row in results() if row["row"].partition("/")[0] == name]
     if rows:
@@ -222,6 +223,42 @@ def _algorithm(name: str) -> str:
         parts += ["## What is often wrong elsewhere", "\n".join(wrong)]
     parts += ["## Functions", _functions(module)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+MEANINGS = {
+    "accuracy": "share of images whose class was told rightly",
+    "actor_grad_norm": "global norm of the actor's gradient, before clipping",
+    "actor_loss": "what the actor minimises, the mean of the batch",
+    "baseline": "average reward so far, with which a reward is compared",
+    "bonus": "what the pulled arm's value was raised by",
+    "clip_fraction": "share of rows whose probability ratio lies outside of 1 ± the clip range",
+    "critic_grad_norm": "global norm of the critics' gradient, before clipping",
+    "critic_loss": "what the critics minimise, the mean of the batch",
+    "entropy": "entropy of the policy in nats, the mean of the batch; it falls as the policy becomes sure",
+    "epsilon": "probability of an action at random",
+    "error": "mean squared error of a pixel",
+    "estimated_value": "reward that the model expected of the chosen actions",
+    "exploration": "ε, or the temperature of a Boltzmann policy",
+    "grad_norm": "global norm of the gradient, before clipping",
+    "greedy_share": "share of pulls so far that were of the arm that looks best now",
+    "interval": "half the width of the confidence interval of the chosen actions",
+    "kl": "estimate of the divergence of the policy from the one that collected the window; of an autoencoder, of its latent numbers from a "
+    "normal distribution",
+    "learning_rate": "step size of the last gradient step",
+    "loss": "what is minimised, the mean of the batch",
+    "policy_loss": "the policy's part of the loss",
+    "q": "mean value of the actions in the batch; far above any return that can be had, it overestimates",
+    "rho": "mean of the clipped importance weights",
+    "spread": "how far the best and the worst arm's values are apart",
+    "std": "standard deviation of the posterior of the arm that looks best",
+    "td_error": "mean of |target - prediction|",
+    "temperature": "α, what entropy weighs",
+    "uncertainty": "standard deviation of the expected reward of the chosen actions",
+    "used": "share of the steps of the window whose return is known, which were learnt from",
+    "value": "value of what looks best",
+    "value_loss": "the value function's part of the loss",
+}
+"""What the figures say that algorithms report."""
 
 
 def _use(name: str, module: Any) -> str:
