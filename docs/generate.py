@@ -217,7 +217,10 @@ def _algorithm(name: str) -> str:
     drawn = sorted((DOCS / "learning").glob(f"{name}_*.png")) + sorted(
         (DOCS / "learning").glob(f"{name}_*.gif")
     )
-    parts += [f"![{path.stem.replace('_', ' ')}](../learning/{path.name})" for path in drawn]
+    for path in drawn:
+        what = "an episode" if path.suffix == ".gif" else "returns of all seeds while learning"
+        caption = f"{path.stem.removeprefix(name).replace('_', ' ').strip()}: {what}"
+        parts += [caption, f"![{name}, {caption}](../learning/{path.name})"]
     wrong = [f"- {_code(one)}: {text}" for one in _used(module) if (text := _often_wrong(one))]
     if wrong:
         parts += ["## What is often wrong elsewhere", "\n".join(wrong)]
@@ -231,6 +234,7 @@ MEANINGS = {
     "actor_loss": "what the actor minimises, the mean of the batch",
     "baseline": "average reward so far, with which a reward is compared",
     "bonus": "what the pulled arm's value was raised by",
+    "changed_states": "states in which the last step has changed the policy",
     "clip_fraction": "share of rows whose probability ratio lies outside of 1 ± the clip range",
     "critic_grad_norm": "global norm of the critics' gradient, before clipping",
     "critic_loss": "what the critics minimise, the mean of the batch",
@@ -241,6 +245,7 @@ MEANINGS = {
     "exploration": "ε, or the temperature of a Boltzmann policy",
     "grad_norm": "global norm of the gradient, before clipping",
     "greedy_share": "share of pulls so far that were of the arm that looks best now",
+    "improvable_states": "states in which another action is better by more than the threshold",
     "interval": "half the width of the confidence interval of the chosen actions",
     "kl": "estimate of the divergence of the policy from the one that collected the window; of an autoencoder, of its latent numbers from a "
     "normal distribution",
@@ -248,6 +253,7 @@ MEANINGS = {
     "loss": "what is minimised, the mean of the batch",
     "policy_loss": "the policy's part of the loss",
     "q": "mean value of the actions in the batch; far above any return that can be had, it overestimates",
+    "residual": "largest change of a value in the last sweep",
     "rho": "mean of the clipped importance weights",
     "spread": "how far the best and the worst arm's values are apart",
     "std": "standard deviation of the posterior of the arm that looks best",
@@ -288,7 +294,23 @@ def _presets(name: str) -> list[str]:
             env = ", ".join(name for name, _ in same)
             changed = ", ".join(f"`{key}={value}`" for key, value in settings.items()) or "the defaults"
             lines.append(f"| {preset} | {env} | {num_steps:,} | {changed} |")
-    return ["## Settings of reference results", "\n".join(lines)]
+    about = "With `--preset NAME` these are the defaults, and as many steps. " + " ".join(
+        WHOSE[preset] for preset in found
+    )
+    return ["## Settings of reference results", about, "\n".join(lines)]
+
+
+WHOSE = {
+    "cleanrl": "`cleanrl`: CleanRL's for classic control (Huang et al. 2022).",
+    "zoo": "`zoo`: RL Baselines3 Zoo's, tuned for each environment (Raffin 2020).",
+    "zoo-slow": "`zoo-slow`: the zoo's with a quarter of the learning rate, with which the last policy is less a matter of chance.",
+    "purejaxrl": "`purejaxrl`: PureJaxRL's for MinAtar (Lu et al. 2022).",
+    "purejaxql": "`purejaxql`: those of PQN's authors for MinAtar (Gallici et al. 2024).",
+    "dopamine": "`dopamine`: Dopamine's for MinAtar (Obando-Ceron & Castro 2021).",
+    "own": "`own`: our own, for environments of our own.",
+    "recurrent": "`recurrent`: our own, for environments that ask for a memory.",
+}
+"""Where the settings of each preset come from."""
 
 
 VERBS = ("init", "act", "greedy", "prepare", "update")
@@ -417,6 +439,9 @@ def _environment(name: str) -> str:
     rows = [row for row in results() if row["env"] == name]
     if rows:
         parts += ["## What agents reach", _table_of_results(rows)]
+        stem = re.sub(r"_v\d+$", "", re.sub(r"\W", "_", name.lower()))
+        drawn = sorted((DOCS / "learning").glob(f"*_{stem}.png"))
+        parts += [f"![{path.stem.replace('_', ' ')}](../learning/{path.name})" for path in drawn]
     parts.append(f"```python\nfrom funcrl import envs\n\nenv = envs.make({name!r})\n```")
     module = entry.cls.__module__
     parts.append(f"The code: [`{module}`](../source/{module}.md).")
@@ -534,10 +559,10 @@ def _results() -> str:
     about = (
         "What agents reach with the references' settings: the interquartile mean over seeds and its 95 % bootstrap "
         "interval (Agarwal et al. 2021), and the worst seed; with few seeds an interval says little. The target stands with "
-        "where it comes from. Where a row stands more than once, seeds from 200 on are ones that nobody had looked at "
+        "where it comes from. Where a row stands more than once, the later seeds are ones that nobody had looked at "
         "before. A row is the algorithm and the settings: those of its preset, as its page lists them, or the defaults; "
-        "`-forgetful` is without a memory, `-slow` with a quarter of the zoo's learning rate. To repeat one in a checkout: "
-        "`python benchmarks/learning.py ROW --first-seed 0 --seeds 16`; `benchmarks/results/` has all settings."
+        "`-forgetful` is without a memory, `-slow` with a quarter of the zoo's learning rate, `-5M`, `-2M` and `-500k` with fewer steps than the preset's. To repeat one in a checkout: "
+        "`python benchmarks/learning.py ROW --first-seed 0 --seeds 16`, with the seeds of its line; `benchmarks/results/` has all settings."
     )
     rows = sorted(results(), key=lambda row: (row["row"], row["seeds"][0]))
     return f"# Results\n\n{about}\n\n{_table_of_results(rows)}\n"
@@ -545,7 +570,7 @@ def _results() -> str:
 
 def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
     lines = [
-        "| row | environment | steps | target | reached | 95 % interval | worst | seeds | | date |",
+        "| row | environment | steps | target | reached | 95 % interval | worst | seeds | met? | date |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

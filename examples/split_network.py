@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -118,6 +119,7 @@ def work(rank: int, ranks: int, meeting: str, given: argparse.Namespace) -> None
 
     if rank == 0:
         draw(agent.params["actor"], ranks, given.out)
+        print(f"wrote {given.out}")
     say(f"the agent has {held(one):,} numbers, of which each of {ranks} ranks holds {held(agent):,}")
     with implicit_replication():
         for window in range(given.windows):
@@ -137,6 +139,8 @@ def work(rank: int, ranks: int, meeting: str, given: argparse.Namespace) -> None
 
 def sizes(text: str) -> tuple[int, ...]:
     """Read `256,256`."""
+    if not re.fullmatch(r"[1-9]\d*,[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"must be two widths, got {text!r}. Write --hidden 256,256.")
     return tuple(int(word) for word in text.split(","))
 
 
@@ -149,8 +153,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="split_network.png", help="picture to write")
     given = parser.parse_args()
-    if given.ranks < 1 or given.windows < 1 or len(given.hidden) != 2 or min(given.hidden) < 1:
-        parser.error("--ranks and --windows must be at least 1, and --hidden two widths, 256,256")
+    if given.ranks < 1 or given.windows < 1:
+        parser.error(f"--ranks and --windows must be at least 1, got {given.ranks} and {given.windows}")
     if "RANK" in os.environ:
         work(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://", given)
         return

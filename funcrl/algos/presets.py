@@ -12,6 +12,7 @@ for environments of our own, and `recurrent` too, for those that ask for a memor
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -345,7 +346,7 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
 
     Args:
         algorithm: `"dqn"`.
-        name: `"cleanrl"`, `"purejaxrl"`, `"zoo"`, `"zoo-slow"`, `"own"` or `"recurrent"`, see above.
+        name: `"cleanrl"`, `"zoo"` and so on, see above.
         env: `"CartPole-v1"`; Gymnasium's own, `"gymnasium:CartPole-v1"`, has the same.
 
     Raises:
@@ -357,8 +358,16 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
     of_algorithm = PRESETS.get(algorithm, {})
     instead = f"Presets are there for {', '.join(PRESETS)}."
     checks.require(bool(of_algorithm), "preset", "algorithm", "be one that has presets", algorithm, instead)
-    checks.known("preset", "name", name, of_algorithm)
     env = env.rpartition(":")[2]
-    checks.known("preset", f"env of preset {name!r}", env, of_algorithm[name])
+    fitting = [own for own, by_env in of_algorithm.items() if env in by_env]
+    others = [other for other, named in PRESETS.items() if env in named.get(name, {})]
+    if name not in fitting:
+        near = difflib.get_close_matches(name, fitting, n=1)
+        instead = f"For {algorithm} on {env} there is {' and '.join(fitting) or 'none'}."
+        if near:
+            instead = f"Did you mean {near[0]!r}? {instead}"
+        if others:
+            instead += f" {name} is there for {' and '.join(others)}."
+        checks.require(False, "preset", "name", f"be a preset of {algorithm} for {env}", name, instead)
     num_steps, settings = of_algorithm[name][env]
     return Preset(algos.REGISTRY[algorithm].Config(**settings), num_steps)

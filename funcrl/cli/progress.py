@@ -60,7 +60,7 @@ class ProgressBar:
         if plan.processes > 1:
             work += f" in {plan.processes} processes, {plan.lanes_per_process} in each,"
         say(
-            f"{label}: compiling for {work} on {plan.device} (the first time under a minute, then seconds)",
+            f"{label}: compiling for {work} on {plan.device} (the first time a minute or so, more with convolutions; then seconds)",
             stream,
         )
 

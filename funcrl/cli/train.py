@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from funcrl import algos, data, envs, supervised
 from funcrl.algos import planning
@@ -135,6 +138,11 @@ def train_command(words: list[str]) -> int:
     if options.steps is not None and plan.asked_steps != plan.num_steps:
         iterations = f"whole iterations of {plan.steps_per_iteration}"
         say(f"{label}: {plan.num_steps:,} of {plan.asked_steps:,} steps of each seed, {iterations}")
+    falls_over = getattr(plan.config, "exploration_steps", 0.0)
+    explores = float(torch.as_tensor(falls_over, dtype=torch.float64, device="cpu").max())
+    if plan.num_steps < explores < math.inf:
+        instead = f"Write --exploration-steps {plan.num_steps // 2} for an exploration that ends halfway."
+        say(f"{label}: exploration falls over {explores:,.0f} steps, which this run does not have. {instead}")
     if rank is not None and options.data_parallel:
         return train_together(label, rank, folder, settings, plan, options)
     if rank is not None:

@@ -30,7 +30,7 @@ def picture(
     """Give the axes of a picture to draw on, and write it to a file at the end.
 
     Args:
-        path: Picture to write; its ending says the format.
+        path: Picture to write, in a folder that is made where it is not there; its ending says the format.
         size: Width and height in inches.
         rows: Number of axes one below the other.
         columns: Number of axes side by side; an array of axes is given where there are several.
@@ -42,6 +42,7 @@ def picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         FigureCanvasAgg(figure)

@@ -151,8 +151,15 @@ def test_help_shows_every_setting_with_its_meaning_and_default(capsys):
         (["train", "dqn", "Pendulum-v1"], "env.action_space must be Discrete"),
         (["train", "dqn", "CartPole-v1", "--buffer-size", "1000000000000"], "That takes 46.0 TB a lane"),
         (["train", "dqn", "CartPole-v1", "--preset", "zo"], "Did you mean 'zoo'"),
-        (["train", "dqn", "Pendulum-v1", "--preset", "zoo"], "'MountainCar-v0', got 'Pendulum-v1'"),
-        (["train", "pqn", "CartPole-v1", "--preset", "zoo"], "Presets are there for dqn"),
+        (
+            ["train", "dqn", "Pendulum-v1", "--preset", "zoo"],
+            "For dqn on Pendulum-v1 there is none. zoo is there for ddpg and ppo and sac and td3.",
+        ),
+        (
+            ["train", "pqn", "CartPole-v1", "--preset", "zoo"],
+            "For pqn on CartPole-v1 there is none. zoo is there",
+        ),
+        (["train", "ucb", "bernoulli", "--preset", "zoo"], "Presets are there for dqn"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
@@ -178,6 +185,17 @@ def test_nothing_is_overwritten_unless_told_to(capsys, tmp_path):
         status, *_ = run(capsys, "train", "ppo", "CartPole-v1", "--out", str(folder), "--replace", *bad)
         assert status == 2
     assert (folder / "config.json").read_text() == run_before
+
+
+def test_exploration_that_does_not_end_is_told(uncompiled, capsys):
+    words = ["train", "q_learning", "CliffWalking-v1", "--seeds", "1", "--processes", "1", "--steps", "200"]
+    assert main([*words, "--exploration-steps", "5000"]) == 0
+    assert (
+        "over 5,000 steps, which this run does not have. Write --exploration-steps 100 "
+        in capsys.readouterr().err
+    )
+    assert main([*words, "--exploration-steps", "100"]) == 0
+    assert "does not have" not in capsys.readouterr().err
 
 
 def test_a_preset_gives_way_to_what_is_written_beside_it(capsys, monkeypatch):

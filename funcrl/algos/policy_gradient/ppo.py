@@ -22,7 +22,7 @@ Departures from the paper, all of them those of the authors' code and of the ref
 
 What keeps the policy near the old one beside clipping is `kl_control`: `stop` takes no further step on a window
 once a minibatch's KL is beyond 1.5 `target_kl` (the authors' later code; Huang et al. 2022, "early stopping"),
-`penalty` has (8) in the place of (7), with β halved or doubled after each window as in section 4. In both,
+`penalty` has (8) in the place of (7), with β, 1 at first, halved or doubled after each window as in section 4. In both,
 E[(r - 1) - log r] over a minibatch stands for the KL.
 
 With a `recurrent_cell` the agent remembers, and rows are sequences, see `recurrence`.

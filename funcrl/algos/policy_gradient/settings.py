@@ -28,9 +28,9 @@ class Settings:
     gamma: float = 0.99
     """discount γ, in [0, 1]"""
     entropy_weight: float = 0.01
-    """weight of the entropy bonus"""
+    """c₂: weight of the entropy bonus"""
     value_weight: float = 0.5
-    """weight of the value loss"""
+    """c₁: weight of the value loss"""
     max_grad_norm: float = 0.5
     """largest global norm of the gradient; inf: no clipping"""
     num_envs: int = tree.static(default=4)
