@@ -136,7 +136,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Lead links to examples to their pages."""
+    """Lead links to examples to their pages, and put in the results of the games."""
+    games = [row for row in results() if row["env"].endswith("-MinAtar")]
+    markdown = markdown.replace("<!-- results of the games -->", _table_of_results(games))
     return re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.md)", markdown)
 
 
@@ -538,7 +540,7 @@ def results() -> tuple[dict[str, Any], ...]:
         for row in document.get("learning", []):
             if row["row"] in learning.ROWS:
                 told = learning.ROWS[row["row"]]
-                more = {"env": told.env, "reference": told.reference, "preset": told.preset}
+                more = {"env": told.env, "reference": told.reference, "target": told.target}
                 found.setdefault((row["row"], str(row["seeds"])), row | more | {"date": path.name[:10]})
     return tuple(found.values())
 
@@ -569,6 +571,7 @@ def _results() -> str:
 
 
 def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
+    """Return rows as a table; what is only there for comparison has no verdict."""
     lines = [
         "| row | environment | steps | target | reached | 95 % interval | worst | seeds | met? | date |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -157,4 +157,6 @@ def test_links_lead_somewhere_and_equations_keep_their_numbers():
     assert "(7)" in docs.pages()["algorithms/ppo.md"]
     text = docs.on_page_markdown("[x](../examples/transfer.py)", None, None, None)
     assert text == "[x](gallery/transfer.md)"
+    text = docs.on_page_markdown((DOCS / "games.md").read_text(), None, None, None)
+    assert "| `ppo/Asterix-5M` | Asterix-MinAtar |" in text
     assert "gallery/transfer.md" in docs.pages()

@@ -6,7 +6,8 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nat
     L(θ) = E[(y - Q(s, a; θ))²]                                                                (2)
 
 (Numbered here; the paper does not.) Where a step terminated, y = r; where a time limit cut it off, y
-bootstraps as anywhere else. With n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ.
+bootstraps as anywhere else. With n-step replay, r is Σ_{k<m} γᵏ r_{t+k} and γ is γᵐ, for the m ≤ n steps until the
+episode ends.
 
 Departures from the paper, those of the reference results (Huang et al. 2022, CleanRL): Adam in the
 place of RMSProp, perceptrons for observations that are no images, and the squared loss as (2) has

@@ -73,7 +73,7 @@ class Config:
     hidden: tuple[int, ...] = tree.static(default=(64, 64))
     """width of each hidden layer"""
     channels: tuple[int, ...] = tree.static(default=(32, 32))
-    """channels of each convolution, where an observation is an image [C, H, W]; none: a perceptron there too"""
+    """channels of each convolution, where an observation is an image, the channels first or last; none: a perceptron there too"""
     stride: int = tree.static(default=1)
     """of every convolution; 1 keeps an image's size"""
     activation: str = tree.static(default="relu")
