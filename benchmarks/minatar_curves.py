@@ -35,11 +35,12 @@ def row(run: SavedRun, episodes: int) -> dict[str, Any]:
     """Return what a run reached, as `learning.py` has it."""
     algorithm, game = run.settings["algorithm"], run.settings["environment"]
     last = int(run.steps[-1])
-    (found,) = [
-        name
-        for name, told in ROWS.items()
-        if (told.algorithm, told.env) == (algorithm, game) and abs(told.settings[1] - last) < last / 50
-    ]
+    alike = {name: told for name, told in ROWS.items() if (told.algorithm, told.env) == (algorithm, game)}
+    found = next((name for name, told in alike.items() if abs(told.settings[1] - last) < last / 50), None)
+    if found is None:
+        raise SystemExit(
+            f"{run.folder}: {last:,} steps are those of no row of learning.py. There are {', '.join(alike)}."
+        )
     greedy = evaluate(algorithm, run.env, run.agents, num_episodes=episodes).mean(dim=1).cpu()
     config = {field.name: getattr(run.config, field.name) for field in dataclasses.fields(run.config)}
     return {

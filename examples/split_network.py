@@ -119,7 +119,7 @@ def work(rank: int, ranks: int, meeting: str, given: argparse.Namespace) -> None
 
     if rank == 0:
         draw(agent.params["actor"], ranks, given.out)
-        print(f"wrote {given.out}")
+    say(f"wrote {given.out}")
     say(f"the agent has {held(one):,} numbers, of which each of {ranks} ranks holds {held(agent):,}")
     with implicit_replication():
         for window in range(given.windows):
