@@ -94,7 +94,7 @@ ROWS: dict[str, Row] = {
     "ppo/Breakout": Row("ppo", "Breakout-MinAtar", 35, "PureJaxRL 35 to 44", "purejaxrl"),
     **{
         f"ppo/{game}-5M": Row(
-            "ppo", f"{game}-MinAtar", dqn, f"DQN of its paper {dqn:g}", "purejaxrl", shortened_to=5_000_000
+            "ppo", f"{game}-MinAtar", dqn, "DQN of its paper", "purejaxrl", shortened_to=5_000_000
         )
         for game, dqn in DQN_OF_THE_PAPER.items()
     },

@@ -73,6 +73,7 @@ def draw(runs: list[SavedRun], path: Path) -> None:
             axes.axhline(
                 dqn, color="0.4", linestyle="--", linewidth=1.2, label="DQN after 5M, Young & Tian 2019"
             )
+            axes.set_ylim(0.0, 1.2 * max(dqn, float(lanes.nan_to_num().max())))  # with room for the legend
             axes.legend(frameon=False, fontsize=8, loc="upper left")
             title = f"{run.settings['algorithm']} on {game}, {len(run.seeds)} seeds"
             axes.set_title(title, loc="left", fontsize=10)

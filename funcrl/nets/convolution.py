@@ -48,7 +48,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     size = weight.shape[-1]
     pad = size // 2
     rows, columns = -(-height // stride), -(-width // stride)
-    if x.device.type == "cpu" and x.shape[0] * rows * columns * weight[0].numel() > LARGEST_ROWS:
+    # A program that is exported takes any number of images, which decide nothing then.
+    known = x.device.type == "cpu" and isinstance(x.shape[0], int)
+    if known and x.shape[0] * rows * columns * weight[0].numel() > LARGEST_ROWS:
         # The bias apart: as a part of `conv2d` its gradient takes as long as the rest.
         return F.conv2d(x.movedim(-1, 1), weight, None, stride, padding=pad).movedim(1, -1) + bias
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

@@ -60,7 +60,7 @@ def bonus(count: Tensor, t: Tensor, exponent: Tensor, width: Tensor) -> Tensor:
         `[...]`; infinite where an arm has not been pulled.
 
     >>> one = torch.ones(())
-    >>> bonus(torch.tensor([0.0, 2.0]), torch.exp(one), 4 * one, one)
+    >>> bonus(torch.tensor([0.0, 2.0]), torch.exp(one), 4 * one, one).round(decimals=4)
     tensor([inf, 1.])
     """
     known = width * torch.sqrt(exponent * torch.log(t) / (2.0 * count))
