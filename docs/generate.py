@@ -206,7 +206,7 @@ def _algorithms() -> str:
 def _algorithm(name: str) -> str:
     module = _module(name)
     title, *rest = inspect.getdoc(module).split("\n\n")  # type: ignore[union-attr]
-    parts = [f"# {name}", " ".join(title.split()), markdown("\n\n".join(rest))]
+    parts = [f"# {name}", " ".join(title.split()), _linked(markdown("\n\n".join(rest)), module)]
     parts += ["## Use", _use(name, module)]
     parts += ["## Settings", _table_of_fields(module.Config)]
     if getattr(module, "METRICS", ()):
@@ -337,6 +337,35 @@ def _functions(module: Any) -> str:
     return "\n".join([*lines, "", f"All of it: [`{name}`](../source/{name}.md)."])
 
 
+def _linked(text: str, module: Any) -> str:
+    """Lead the names of settings and functions in a text to their lines."""
+    places = {
+        name: (one.__module__, inspect.getsourcelines(one)[1])
+        for name, one in vars(module).items()
+        if inspect.isfunction(one)
+    }
+    for cls in _classes(module):
+        first = inspect.getsourcelines(cls)[1] - 1
+        for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                places[node.target.id] = cls.__module__, first + node.lineno
+
+    def link(found: re.Match[str]) -> str:
+        if found[1] not in places:
+            return found[0]
+        target, line = places[found[1]]
+        return (
+            f'<a href="../source/{target}.html#__codelineno-0-{line}"><code>{found[1]}{found[2]}</code></a>'
+        )
+
+    return re.sub(r"(?<!`)`([a-z_]+)((?:=[^`]*)?)`(?!`)", link, text)
+
+
+def _classes(module: Any) -> list[type]:
+    """Return the settings of an algorithm and what they are made of, the most general first."""
+    return [cls for cls in reversed(module.Config.__mro__) if cls.__module__.startswith("funcrl.")]
+
+
 def _often_wrong(function: Any) -> str:
     """Return what the docstring of a function says that people get wrong with it."""
     found = re.search(r"Often wrong: (.*?)(\n\n|$)", inspect.getdoc(function) or "", re.DOTALL)
@@ -393,6 +422,7 @@ def _modules_shown() -> tuple[str, ...]:
             found.add(module.__name__)
             found |= {one.__module__ for one in vars(module).values() if inspect.isfunction(one)}
             found |= {one.__module__ for one in _used(module) if _often_wrong(one)}
+            found |= {cls.__module__ for cls in _classes(module)}
     return tuple(sorted(name for name in found if name.startswith("funcrl.")))
 
 

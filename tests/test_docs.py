@@ -56,6 +56,7 @@ def test_pages_lead_to_the_lines_that_they_speak_of():
     (line,) = re.findall(
         r"source/funcrl.algos.policy_gradient.ppo.html#__codelineno-0-(\d+)\"><code>clipped_obj", page
     )
+    assert "ppo.html#__codelineno-0-" in page.partition("<code>kl_control</code>")[0].rpartition("<a href")[2]
     shown = docs.pages()["source/funcrl.algos.policy_gradient.ppo.md"].split('linenums="1"\n')[1]
     assert shown.splitlines()[int(line) - 1].startswith("def clipped_objective(")
     for path, text in docs.pages().items():
