@@ -21,10 +21,9 @@ import torch
 from learning import DQN_OF_THE_PAPER, GREEDY, ROWS, TRAINING, figures
 
 from funcrl import ops
-from funcrl.core import random
 from funcrl.io import SavedRun, open_run, picture
 from funcrl.io.files import json_text
-from funcrl.io.plots import binned
+from funcrl.io.plots import binned, draw_statistic
 from funcrl.train import evaluate
 
 PER_ROW = 3
@@ -64,10 +63,8 @@ def draw(runs: list[SavedRun], path: Path) -> None:
             axes.set_visible(False)
         for axes, run in zip(places.flat, runs, strict=False):
             steps, lanes = binned(run.steps, run.returns)
-            low, high = ops.bootstrap_interval(random.key(0), lanes)
             axes.plot(steps / 1e6, lanes.T, color="C0", alpha=0.25, linewidth=0.8)
-            axes.plot(steps / 1e6, ops.iqm(lanes, dim=0), color="C0", linewidth=1.8)
-            axes.fill_between(steps / 1e6, low, high, color="C0", alpha=0.2, linewidth=0)
+            draw_statistic(axes, steps / 1e6, lanes, ops.iqm, "interquartile mean", "C0")
             game = run.settings["environment"]
             dqn = DQN_OF_THE_PAPER[game.removesuffix("-MinAtar")]
             axes.axhline(

@@ -320,12 +320,12 @@ VERBS = ("init", "act", "greedy", "prepare", "update")
 
 def _functions(module: Any) -> str:
     lines = [
-        f"- {_code(getattr(module, verb))}: {_summary(getattr(module, verb))}"
+        f"- {_code(getattr(module, verb))}: {_first_paragraph(getattr(module, verb))}"
         for verb in VERBS
         if hasattr(module, verb)
     ]
     equations = [
-        f"- {_code(function)}: {_summary(function)}"
+        f"- {_code(function)}: {_first_paragraph(function)}"
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and name not in VERBS
@@ -344,26 +344,18 @@ def _linked(text: str, module: Any) -> str:
         for name, one in vars(module).items()
         if inspect.isfunction(one)
     }
-    for cls in _classes(module):
+    for cls in _made_of(module.Config):
         first = inspect.getsourcelines(cls)[1] - 1
-        for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:  # type: ignore[attr-defined]
+        for node in _definition(cls).body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 places[node.target.id] = cls.__module__, first + node.lineno
 
     def link(found: re.Match[str]) -> str:
         if found[1] not in places:
             return found[0]
-        target, line = places[found[1]]
-        return (
-            f'<a href="../source/{target}.html#__codelineno-0-{line}"><code>{found[1]}{found[2]}</code></a>'
-        )
+        return _to_line(*places[found[1]], found[1] + found[2])
 
     return re.sub(r"(?<!`)`([a-z_]+)((?:=[^`]*)?)`(?!`)", link, text)
-
-
-def _classes(module: Any) -> list[type]:
-    """Return the settings of an algorithm and what they are made of, the most general first."""
-    return [cls for cls in reversed(module.Config.__mro__) if cls.__module__.startswith("funcrl.")]
 
 
 def _often_wrong(function: Any) -> str:
@@ -400,17 +392,16 @@ def _named(module: Any) -> list[Any]:
     return [value for value in found if inspect.isfunction(value) or inspect.ismodule(value)]
 
 
-def _summary(function: Any) -> str:
-    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-
-
 def _code(function: Any) -> str:
     """Return the name of a function and its arguments, as a link to the line where it is."""
     line = inspect.getsourcelines(function)[1]
     arguments = ", ".join(inspect.signature(function).parameters)
-    # MkDocs does not know the anchors of lines, so this is no link of Markdown.
-    target = f"../source/{function.__module__}.html#__codelineno-0-{line}"
-    return f'<a href="{target}"><code>{function.__name__}({arguments})</code></a>'
+    return _to_line(function.__module__, line, f"{function.__name__}({arguments})")
+
+
+def _to_line(module: str, line: int, text: str) -> str:
+    """Return a text as a link to a line; MkDocs does not know the anchors of lines, so it is no link of Markdown."""
+    return f'<a href="../source/{module}.html#__codelineno-0-{line}"><code>{text}</code></a>'
 
 
 @functools.cache
@@ -422,7 +413,7 @@ def _modules_shown() -> tuple[str, ...]:
             found.add(module.__name__)
             found |= {one.__module__ for one in vars(module).values() if inspect.isfunction(one)}
             found |= {one.__module__ for one in _used(module) if _often_wrong(one)}
-            found |= {cls.__module__ for cls in _classes(module)}
+            found |= {cls.__module__ for cls in _made_of(module.Config)}
     return tuple(sorted(name for name in found if name.startswith("funcrl.")))
 
 
@@ -625,8 +616,8 @@ def _table_of_results(rows: Iterable[dict[str, Any]]) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _first_paragraph(module: Any) -> str:
-    return " ".join((module.__doc__ or "").split("\n\n")[0].split())
+def _first_paragraph(documented: Any) -> str:
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
 
 
 def _table_of_fields(cls: type, changed: dict[str, Any] | None = None) -> str:
@@ -644,16 +635,25 @@ def _table_of_fields(cls: type, changed: dict[str, Any] | None = None) -> str:
 def field_docs(cls: type) -> dict[str, str]:
     """Return what stands under the fields of a class and of those that it is made of."""
     found: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        if one.__module__.startswith("funcrl"):
-            found |= dict(_field_docs(one))
+    for one in _made_of(cls):
+        found |= dict(_field_docs(one))
     return found
 
 
-def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+def _made_of(cls: type) -> list[type]:
+    """Return the classes of funcrl that a class is made of, the most general first and itself last."""
+    return [one for one in reversed(cls.__mro__) if one.__module__.startswith("funcrl.")]
+
+
+def _definition(cls: type) -> ast.ClassDef:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
-    for before, after in zip(definition.body, definition.body[1:], strict=False):
+    return definition
+
+
+def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    body = _definition(cls).body
+    for before, after in itertools.pairwise(body):
         named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
         if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             yield before.target.id, " ".join(str(after.value.value).split())  # type: ignore[union-attr]

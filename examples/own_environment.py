@@ -19,6 +19,7 @@ from funcrl import envs, ops
 from funcrl.algos import ppo
 from funcrl.core import random, tree
 from funcrl.io import picture
+from funcrl.io.plots import draw_statistic
 from funcrl.train import Result, train
 
 DAY = 50
@@ -99,9 +100,7 @@ def draw(env: SunnySpot, result: Result, references: dict[str, float], path: str
     """Draw returns beside those of cats that learn nothing, and a day of the first seed's cat."""
     cat, sun = day(env, tree.index(result.states, 0)).unbind(-1)
     with picture(path, (10.0, 3.6), columns=2) as (left, right):
-        low, high = ops.bootstrap_interval(random.key(0), result.returns)
-        left.plot(result.steps / 1000, ops.iqm(result.returns, dim=0), label="PPO, 8 seeds")
-        left.fill_between(result.steps / 1000, low, high, alpha=0.2, linewidth=0)
+        draw_statistic(left, result.steps / 1000, result.returns, ops.iqm, "PPO, 8 seeds", "tab:blue")
         for color, (name, mean) in zip(("tab:orange", "0.5"), references.items(), strict=True):
             left.axhline(mean, color=color, linestyle="--", label=name)
         left.set(xlabel="thousands of environment steps", ylabel="hours in the sun, of 50")
