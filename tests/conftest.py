@@ -4,6 +4,7 @@ import gc
 import os
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,19 @@ def pytest_collection_finish():
     """See above."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collectstart(collector):
+    """What a file of tests draws from torch's own state while it is read, or a test while it runs, is the same each time."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """See above."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from funcrl.core import random
 LAYERS = {
     "linear": nn.Linear(40, 50),
     "convolution": nn.Conv2d(6, 30, 3),
-    "transposed convolution": nn.ConvTranspose2d(30, 20, 3),
+    "transposed convolution": nn.ConvTranspose2d(30, 60, 3),
     "bilinear": nn.Bilinear(20, 30, 16),
     "embedding": nn.Embedding(60, 30, padding_idx=-2),
     "bag": nn.EmbeddingBag(60, 30),
