@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory, without_collection
+from funcrl.core.recording import record
 from funcrl.core.tree import flatten, unflatten
 
 _CHANGE_NOTHING = frozenset(
@@ -100,7 +100,7 @@ def trace(
     mode = internals.fake_mode() if mode is None else mode
     examples = [internals.fake(mode, leaf.detach()) for leaf in leaves]
     with no_fallback():
-        graph = make_fx(pure, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
+        graph = record(pure, examples, mode, decompositions)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from funcrl.core import internals
 from funcrl.core.graphs import trace
 from funcrl.core.tree import flatten, unflatten
 
@@ -112,4 +113,4 @@ def _subgraph(graph: GraphModule, inputs: list[Node], outputs: list[Node]) -> Gr
             copies[node] = part.node_copy(node, lambda original: copies[original])
     part.output([copies[node] for node in outputs])
     # The original module holds the constants that the trace met.
-    return GraphModule(graph, part)
+    return internals.graph_module(graph, part)

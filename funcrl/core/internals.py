@@ -26,21 +26,25 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule
+from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 
 __all__ = [
     "BatchAxes",
     "CompilerError",
+    "DispatchMode",
     "Generated",
     "batch_axes",
     "batching_rule",
     "call_natively",
     "compile_graph",
     "compiler_settings",
+    "composite",
     "decompositions",
     "entry_address",
     "fake",
     "fake_mode",
+    "graph_module",
     "handles",
     "keeps_programs",
     "library",
@@ -97,6 +101,24 @@ def fake_mode() -> Any:
 def fake(mode: Any, leaf: Tensor) -> Tensor:
     """Return a tensor without numbers that looks like `leaf`."""
     return mode.from_tensor(leaf, static_shapes=True)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def composite(function: Any) -> Callable[..., Any] | None:
+    """Return what an operation is made of, where it is nothing but others on every device; else None."""
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    made_of_others = has(function.name(), torch._C.DispatchKey.CompositeImplicitAutograd)
+    of_its_own = any(has(function.name(), getattr(torch._C.DispatchKey, key)) for key in ("CPU", "CUDA"))
+    return function.decompose if made_of_others and not of_its_own else None
+
+
+def graph_module(root: torch.nn.Module, graph: Graph) -> GraphModule:
+    """Return a graph as a module; its Python code is not written before it is called, which few are."""
+    try:
+        from torch.fx._lazy_graph_module import _LazyGraphModule
+    except ImportError:
+        return GraphModule(root, graph)
+    return _LazyGraphModule(root, graph)
 
 
 def look_alike(tensors: Sequence[Tensor]) -> Callable[..., bool]:
@@ -656,7 +678,8 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
 
 def _compile_publicly(graph: GraphModule) -> Program:
     try:
-        compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=_known(_OPTIONS))
+        written = GraphModule(graph, graph.graph)  # it reads Python
+        compiled = torch.compile(written, fullgraph=True, dynamic=False, options=_known(_OPTIONS))
     except RuntimeError as error:
         raise RuntimeError(
             f"jit: torch {torch.__version__} must be able to compile, got {error}. Write backend='eager'."

@@ -256,7 +256,7 @@ OFF_POLICY = [
         name,
         REGISTRY[name].Config(**_SMALL | ({"hidden": (8, 8)} if name == "dueling_dqn" else {})),
         envs.make("CartPole-v1"),
-        {"target_period": 3} if name == "dqn" else {},
+        {"target_period": 3, "batch_size": 6} if name == "dqn" else {},
     )
     for name in ("dqn", "double_dqn", "dueling_dqn")
 ]
@@ -282,7 +282,7 @@ OFF_POLICY += [
         other,
     )
     for name, settings, other in (
-        ("ddpg", {}, {"batch_size": 6}),
+        ("ddpg", {}, {}),
         # The update that moves the actor too is each that is the first of a run.
         ("td3", {}, {"policy_delay": 3}),
         ("sac", {"actor_learning_rate": 1e-3}, {}),
@@ -326,7 +326,7 @@ ONLINE = [
             name,
             REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=(8,)),
             _IMAGES,
-            {"num_envs": 5, "memory_size": 70} if name == "neural_epsilon_greedy" else {"batch_size": 6},
+            {"num_envs": 5, "memory_size": 70, "batch_size": 6} if name == "neural_epsilon_greedy" else {},
         )
         for name in ("neural_epsilon_greedy", "neural_thompson")
     ),

@@ -24,19 +24,19 @@ KEY = random.key(5)
 
 # Whether torch takes it whole does not depend on what compiles it. The real compiler takes ten seconds and
 # more for each: what networks and replay need of it is tested in tests/train, and by the README's own Python.
-COMPILED = ("dyna_q", "policy_iteration")
+COMPILED = ("q_learning", "policy_iteration")
+
+# Noise of its own is how it acts: it learns by the lines of the same algorithm without it.
+LEARN_AS_ANOTHER = ("sac-smooth",)
 
 
 def traced_or_compiled(case):
-    """The compiled one has one planned step, which is the code of all."""
     if case.name not in COMPILED:
         return pytest.param(case, "eager", id=case.id)
-    if case.name == "dyna_q":
-        case = case.with_config(tree.replace(case.config, num_imagined=1))
     return pytest.param(case, "inductor", id=f"{case.id}-compiled", marks=pytest.mark.compiled)
 
 
-TRACED_OR_COMPILED = [traced_or_compiled(case) for case in CASES]
+TRACED_OR_COMPILED = [traced_or_compiled(case) for case in CASES if case.id not in LEARN_AS_ANOTHER]
 
 # How torch itself walks their trees is the same for all: the smallest of each kind goes that way.
 WALKED_BY_TORCH = ("a2c", "double_dqn", "boltzmann", "policy_evaluation")

@@ -307,3 +307,18 @@ def test_an_operation_is_written_as_told_while_funcrl_compiles_and_not_in_other_
     assert written[0] == written[1]
     assert "square" in written[0]
     assert [way.tanh for way in (CppOverrides, CppVecOverrides)] == before
+
+
+def test_operations_that_are_nothing_but_others_are_told_from_those_with_code_of_their_own():
+    assert internals.composite(torch.ops.aten.add.Tensor) is None
+    assert internals.composite(torch.ops.aten.detach.default) is None
+    rule = internals.composite(torch.ops.aten.reshape.default)
+    assert torch.equal(rule(torch.arange(4), [2, 2]), torch.tensor([[0, 1], [2, 3]]))
+
+
+def test_the_python_of_a_graph_is_written_when_it_is_called():
+    graph = torch.fx.Graph()
+    graph.output([graph.call_function(torch.neg, (graph.placeholder("x"),))])
+    module = internals.graph_module(torch.nn.Module(), graph)
+    assert isinstance(module, torch.fx.GraphModule)
+    assert module(torch.ones(2))[0].tolist() == [-1.0, -1.0]

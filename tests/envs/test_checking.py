@@ -719,7 +719,7 @@ def test_a_branch_on_the_environments_own_tensor_is_found_by_the_tracer():
 
 
 def test_what_the_compiler_makes_of_it_must_be_the_same():
-    tracing = lambda: torch.fx.experimental.proxy_tensor.get_proxy_mode() is not None
+    tracing = lambda: torch.utils._python_dispatch._get_current_dispatch_mode() is not None
     env = broken(**after("reward", lambda x: x + 1 if tracing() else x))
     expect(
         env,
