@@ -1,11 +1,13 @@
 """Every example runs, with a small budget."""
 
+import functools
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TESTED_ELSEWHERE = {"pictures.py"}
@@ -77,6 +79,8 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capfd):
     else:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", command)
+        copies = functools.partial(torch.multiprocessing.start_processes, start_method="fork")
+        monkeypatch.setattr(torch.multiprocessing, "spawn", copies)
         runpy.run_path(command[0], run_name="__main__")
         said = capfd.readouterr().out
     assert expected in said

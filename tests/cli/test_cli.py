@@ -16,8 +16,12 @@ from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.arguments import parse_seeds
-from funcrl.core import tree
+from funcrl.core import internals, tree
 from funcrl.io import locks, only_writer
+from funcrl.train import collect
+from tests.forked import Forked
+
+UNROLLED = collect.MAX_UNROLL
 
 # Ten steps are five calls of two: several steps a program, and no more of them than that takes.
 TINY = ["--num-envs", "2", "--window-length", "10", "--hidden", "4", "--num-minibatches", "2"]
@@ -223,33 +227,31 @@ def test_seeds_are_written_in_three_ways():
             parse_seeds(text)
 
 
-def command(tmp_path, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "funcrl.cli", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def copy(folder, *words):
+    """The command in a copy of this process, with as many steps in a program as users have."""
 
+    def run():
+        collect.MAX_UNROLL = UNROLLED
+        return main(words)
 
-def start(tmp_path, *words):
-    return command(tmp_path, "train", "ppo", "CartPole-v1", *words, *TINY)
-
-
-def resume(tmp_path, *words):
-    return command(tmp_path, "resume", *words)
+    return Forked(run, folder)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with a finished run in `run`, and what it said."""
+    """A folder with a finished run in `run`, and what it said; by a process that begins with nothing."""
     folder = tmp_path_factory.mktemp("finished")
-    process = start(folder, "--seeds", "3", "--steps", "320", "--out", "run")
-    said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    return folder, *said
+    words = ["train", "ppo", "CartPole-v1", "--seeds", "3", "--steps", "320", "--out", "run", *TINY]
+    done = subprocess.run(
+        [sys.executable, "-m", "funcrl.cli", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done
+    return folder, done.stdout, done.stderr
 
 
 @pytest.mark.compiled
@@ -302,44 +304,33 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncomp
     assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 340
 
 
-WITHOUT_A_COMPILER = """
-from funcrl.cli import main
-from funcrl.core import internals
+def without_a_compiler():
+    """What is asked of a run that has been compiled."""
+    collect.MAX_UNROLL = UNROLLED
+    compiled = []
 
-compiled = []
+    def compile_graph(graph, *_):
+        compiled.append(graph)
+        raise AssertionError("nothing is to be compiled")
 
-
-def compile_graph(graph, *_):
-    compiled.append(graph)
-    raise AssertionError("nothing is to be compiled")
-
-
-internals.compile_graph = compile_graph
-tiny = {tiny}
-assert main(["resume", "run", "--steps", "360"]) == 0
-assert main(["evaluate", "run", "--episodes", "3"]) == 0
-# As many lanes at once as there are seeds, which is the default from 8 seeds on.
-words = ["--over", "gamma=0.9,0.99", "--over", "learning_rate=1e-3,1e-4", "--lanes-per-group", "3"]
-words += ["--seeds", "3", "--steps", "40", "--out", "sweep"]
-assert main(["sweep", "ppo", "CartPole-v1", *words, *tiny]) == 0
-assert not compiled
-try:
-    main(["train", "ppo", "CartPole-v1", "--seeds", "5", "--steps", "320", "--processes", "1", *tiny])
-except AssertionError as error:
-    assert "nothing is to be compiled" in str(error)
-else:
-    raise SystemExit("another number of lanes was not compiled")
-"""
+    internals.compile_graph = compile_graph
+    assert main(["resume", "run", "--steps", "360"]) == 0
+    assert main(["evaluate", "run", "--episodes", "3"]) == 0
+    # As many lanes at once as there are seeds, which is the default from 8 seeds on.
+    words = ["--over", "gamma=0.9,0.99", "--over", "learning_rate=1e-3,1e-4", "--lanes-per-group", "3"]
+    words += ["--seeds", "3", "--steps", "40", "--out", "sweep"]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 0
+    assert not compiled
+    with pytest.raises(AssertionError, match="nothing is to be compiled"):  # another number of lanes
+        main(["train", "ppo", "CartPole-v1", "--seeds", "5", "--steps", "320", "--processes", "1", *TINY])
 
 
 def test_resuming_sweeping_and_evaluating_compile_nothing_that_the_run_had_not(finished, tmp_path):
-    """In a process of its own, as the run was: programs are kept by the compiler's settings, which tests change."""
+    """In a process of its own, as what it takes away is not to be missed by others."""
     shutil.copytree(finished[0] / "run", tmp_path / "run")
-    script = WITHOUT_A_COMPILER.replace("{tiny}", repr(TINY))
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    process = Forked(without_a_compiler, tmp_path)
+    said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
@@ -357,14 +348,15 @@ def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
-    process = start(tmp_path, "--seeds", "3", "--steps", "100M", "--out", "run")
+    words = ["--seeds", "3", "--steps", "100M", "--out", "run"]
+    process = copy(tmp_path, "train", "ppo", "CartPole-v1", *words, *TINY)
     measured = tmp_path / "run" / "metrics.jsonl"
 
     def interrupted(process, number, status, size=0):
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and not (measured.exists() and measured.stat().st_size > size):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.2)
+            assert process.poll() is None, process.said()
+            time.sleep(0.02)
         # To the whole group, workers included, as a terminal does and schedulers do.
         os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
@@ -374,7 +366,7 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
         return err
 
     interrupted(process, signal.SIGINT, 130)
-    err = interrupted(resume(tmp_path, "run"), signal.SIGTERM, 143, measured.stat().st_size)
+    err = interrupted(copy(tmp_path, "resume", "run"), signal.SIGTERM, 143, measured.stat().st_size)
     assert "going on from step" in err
     rows = measured.read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == len(rows)

@@ -1,14 +1,13 @@
-"""What a rank does in `test_data_parallel`: python learning_together.py RANK COUNT FOLDER."""
+"""What a rank does in `test_data_parallel`."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import torch
 from torch import distributed
 
 from funcrl.algos import dqn, ppo, sac
 from funcrl.core import collective, random, tree
+from funcrl.io import save
 from funcrl.train import make_plan, train
 from funcrl.train.plan import with_parts
 from funcrl.train.programs import make_run
@@ -47,31 +46,28 @@ def updated(case, number, count, times=3):
     return state.params, state.metrics
 
 
-def main():
-    rank, count, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    torch.set_num_threads(1)
+def learn(rank, count, folder):
+    """Learn as one of several, and write into a folder what it has come to."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
     found = {name: tree.leaves(updated(case, rank, count)) for name, case in cases().items()}
     for name, given in RUNS.items():
         result = train(*agent_and_env(name), **given, **ALIKE, backend="eager", data_parallel=True)
         found[f"run {name}"] = [*tree.leaves(result.states.params), result.returns]
-    if len(sys.argv) > 4:  # traced: one graph more than alone, and the same numbers
-        settings = {"config": PPO["config"], "num_steps": 96, "backend": "aot_eager"}
-        plan = with_parts(make_plan("ppo", "CartPole-v1", **settings, **ALIKE))
-        run = make_run(plan, [0, 1])
-        for _ in range(3):
-            run.iterate()
-        found["traced"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
-        # Other seeds, so that nothing but what is restored counts.
-        again = make_run(dataclasses.replace(plan, seeds=(8, 9)), [0, 1])
-        again.iterate()
-        again.restore(run.carry)
-        for one in (run, again):
-            one.iterate()
-        found["restored"] = [*tree.leaves(again.carry.envs), *tree.leaves(again.agent.params)]
-        found["gone on"] = [*tree.leaves(run.carry.envs), *tree.leaves(run.agent.params)]
-    from funcrl.io import save
-
+    # Traced: one graph more than alone, and the same numbers.
+    settings = {"config": PPO["config"], "num_steps": 96, "backend": "aot_eager"}
+    plan = with_parts(make_plan("ppo", "CartPole-v1", **settings, **ALIKE))
+    run = make_run(plan, [0, 1])
+    for _ in range(3):
+        run.iterate()
+    found["traced"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
+    # Other seeds, so that nothing but what is restored counts.
+    again = make_run(dataclasses.replace(plan, seeds=(8, 9)), [0, 1])
+    again.iterate()
+    again.restore(run.carry)
+    for one in (run, again):
+        one.iterate()
+    found["restored"] = [*tree.leaves(again.carry.envs), *tree.leaves(again.agent.params)]
+    found["gone on"] = [*tree.leaves(run.carry.envs), *tree.leaves(run.agent.params)]
     save(folder / f"rank-{rank}.safetensors", found)
     said = []
     for name, config in (
@@ -85,8 +81,3 @@ def main():
         except ValueError as error:
             said.append(str(error))
     (folder / f"rank-{rank}.txt").write_text("\n".join(said))
-    assert random.key(0).shape == (2,)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """Ranks that learn together, each from its part of every batch, learn what one process does from whole batches."""
 
-import subprocess
-import sys
+import functools
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from funcrl.io.checkpoint import read
 from funcrl.train import acting, train
 from funcrl.train.collect import act_and_step
 from tests.algos.table import ON_POLICY
+from tests.forked import Forked
 from tests.train import learning_together as together
 
 
@@ -20,14 +20,10 @@ from tests.train import learning_together as together
 def ranks(tmp_path_factory):
     """What two ranks have found, and what they have said."""
     folder = tmp_path_factory.mktemp("ranks")
-    words = [sys.executable, "-m", "tests.train.learning_together"]
-    each = [
-        subprocess.Popen([*words, str(rank), "2", str(folder), "traced"], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
+    each = [Forked(functools.partial(together.learn, rank, 2, folder), folder) for rank in range(2)]
     for process in each:
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
+        said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
     return [read(folder / f"rank-{rank}.safetensors") for rank in range(2)], [
         (folder / f"rank-{rank}.txt").read_text() for rank in range(2)
     ]

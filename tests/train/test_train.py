@@ -379,7 +379,7 @@ def test_bad_input_is_refused(changes, error, message):
         train(algorithm, env, **arguments)
 
 
-MEDIUM = ppo.Config(num_envs=4, window_length=16, num_minibatches=2)
+MEDIUM = ppo.Config(num_envs=4, window_length=16, num_minibatches=2, hidden=(16,))
 SEEDS = range(16)
 
 
