@@ -67,12 +67,13 @@ def stats() -> Stats:
 Signature = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Compiled:
     """One program: flat tensors in, flat tensors out."""
 
     run: Callable[..., Sequence[Tensor]]
     output_spec: Any
+    """structure of the output; None until the first call where nothing is traced"""
     donated: tuple[int, ...]
     """for each leading output leaf, the position of the input leaf that holds it"""
 
@@ -141,7 +142,7 @@ class Jit:
         """
         leaves, spec = flatten(args)
         program = self._program(leaves, spec)
-        if len(program.donated) < program.output_spec.num_leaves:
+        if program.output_spec is None or len(program.donated) < program.output_spec.num_leaves:
             return lambda: _assemble(program, leaves, program.run(*leaves))
         result = _assemble(program, leaves, [])
         run = program.run
@@ -288,7 +289,7 @@ def _compile(
 ) -> _Compiled:
     donated = _donated_positions(leaves, spec, donate)
     if backend == "eager":
-        return _run_eagerly(function, leaves, spec, donated)
+        return _run_eagerly(function, spec, donated)
     mode = internals.fake_mode()
     decompositions = None
     if backend == "inductor":
@@ -320,15 +321,10 @@ def _donated_positions(leaves: list[Tensor], spec: Any, donate: tuple[int, ...])
     return tuple(positions)
 
 
-def _run_eagerly(
-    function: Callable[..., Any], leaves: list[Tensor], spec: Any, donated: tuple[int, ...]
-) -> _Compiled:
-    def call(*flat_leaves: Tensor) -> tuple[list[Tensor], Any]:
-        with no_fallback():
-            return flatten(function(*unflatten(spec, flat_leaves)))
-
+def _run_eagerly(function: Callable[..., Any], spec: Any, donated: tuple[int, ...]) -> _Compiled:
     def run(*flat_leaves: Tensor) -> list[Tensor]:
-        outputs, _ = call(*flat_leaves)
+        with no_fallback():
+            outputs, program.output_spec = flatten(function(*unflatten(spec, flat_leaves)))
         check_donation(list(flat_leaves), donated, outputs)
         written = {flat_leaves[position].untyped_storage().data_ptr() for position in donated}
         fresh = [
@@ -339,4 +335,5 @@ def _run_eagerly(
             flat_leaves[position].copy_(source)
         return fresh
 
-    return _Compiled(run, call(*leaves)[1], donated)
+    program = _Compiled(run, None, donated)
+    return program
