@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class Forked:
     """A copy of this process that calls a function in a folder, and ends with what it returns or exits with."""
@@ -35,6 +37,9 @@ class Forked:
         try:
             os.setsid()
             os.chdir(folder)
+            torch.set_num_threads(
+                1
+            )  # the others of a pool of threads stay with the parent, and are waited for in vain
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for number, file in enumerate(self._said, start=1):
