@@ -66,10 +66,10 @@ def test_a_traced_draw_has_the_same_bits(other_way, backend):
 
 
 def test_training_has_the_same_bits(other_way):
+    config = ppo.Config(num_envs=2, window_length=32, num_minibatches=2, num_epochs=2)
+
     def run():
-        result = train(
-            "ppo", "CartPole-v1", config=ppo.Config(), seeds=[0, 5], num_steps=1024, backend="eager"
-        )
+        result = train("ppo", "CartPole-v1", config=config, seeds=[0, 5], num_steps=128, backend="eager")
         return result.states
 
     before = run()
