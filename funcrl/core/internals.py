@@ -444,8 +444,9 @@ def _vectors_to_the_end() -> Iterator[None]:
     def select_tiling(chooser: Any, *loops: Any) -> Any:
         chosen = select(chooser, *loops)
         counts = getattr(chosen[-1], "op_counter", None)
-        if counts is None:  # torch before 2.13 counts nothing
-            return chosen
+        if counts is None:  # torch before 2.13 does not say why, so strided loops become vectors too
+            with config.patch({"cpp.enable_tiling_heuristics": False}):
+                return chosen if chosen[0] else select(chooser, *loops)
         total, strided = sum(counts.values()), sum(chosen[-1].non_contig_indexing_op_counter.values())
         by_strides = strided >= _STRIDED or strided >= chosen[-1].OVERHEAD_RATIO_THRESHOLD * total
         if not chosen[0] and total and not by_strides:
@@ -532,6 +533,7 @@ def _as_written() -> Iterator[None]:
     from torch._inductor.codegen.cpp import CppOverrides, CppVecOverrides
 
     def way(before: Callable[[Any], str], expression: str) -> Any:
+        @functools.wraps(before)  # whose name it goes by where vectors are written number by number
         def write(x: Any) -> str:
             return expression.format(x=x) if x.dtype == torch.float32 else before(x)
 
