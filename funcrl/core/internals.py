@@ -444,9 +444,10 @@ def _vectors_to_the_end() -> Iterator[None]:
     def select_tiling(chooser: Any, *loops: Any) -> Any:
         chosen = select(chooser, *loops)
         counts = getattr(chosen[-1], "op_counter", None)
-        if counts is None:  # torch before 2.13 does not say why, so strided loops become vectors too
-            with config.patch({"cpp.enable_tiling_heuristics": False}):
-                return chosen if chosen[0] else select(chooser, *loops)
+        if (
+            counts is None
+        ):  # torch before 2.13 does not say why: strided loops would become vectors too, and round otherwise
+            return chosen
         total, strided = sum(counts.values()), sum(chosen[-1].non_contig_indexing_op_counter.values())
         by_strides = strided >= _STRIDED or strided >= chosen[-1].OVERHEAD_RATIO_THRESHOLD * total
         if not chosen[0] and total and not by_strides:

@@ -243,6 +243,9 @@ def test_a_program_calls_functions_by_name_and_other_compilers_the_operators():
 
 
 @pytest.mark.compiled
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="before 2.13 torch does not say why it writes a loop number by number"
+)
 def test_few_numbers_are_rounded_as_many_are():
     """Two lanes take the functions that four take, also where the compiler would write a short loop number by number."""
 
