@@ -12,7 +12,6 @@ for environments of our own, and `recurrent` too, for those that ask for a memor
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -362,10 +361,8 @@ def preset(algorithm: str, name: str, env: str) -> Preset:
     fitting = [own for own, by_env in of_algorithm.items() if env in by_env]
     others = [other for other, named in PRESETS.items() if env in named.get(name, {})]
     if name not in fitting:
-        near = difflib.get_close_matches(name, fitting, n=1)
         instead = f"For {algorithm} on {env} there is {' and '.join(fitting) or 'none'}."
-        if near:
-            instead = f"Did you mean {near[0]!r}? {instead}"
+        instead = f"{checks.did_you_mean(name, fitting)} {instead}".lstrip()
         if others:
             instead += f" {name} is there for {' and '.join(others)}."
         checks.require(False, "preset", "name", f"be a preset of {algorithm} for {env}", name, instead)

@@ -161,9 +161,18 @@ def known(function: str, argument: str, value: str, names: Iterable[str]) -> Non
     ValueError: train: algorithm must be one of 'dqn', 'ppo', got 'pppo'. Did you mean 'ppo'?
     """
     names = sorted(names)
-    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
-    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    require(value in names, function, argument, f"be one of {', '.join(map(repr, names))}", value, instead)
+    hold = f"be one of {', '.join(map(repr, names))}"
+    require(value in names, function, argument, hold, value, did_you_mean(value, names))
+
+
+def did_you_mean(value: str, names: Iterable[str]) -> str:
+    """Return a question that offers the names nearest to a value; nothing where none is near.
+
+    >>> did_you_mean("pppo", ["ppo", "dqn"])
+    "Did you mean 'ppo'?"
+    """
+    near = difflib.get_close_matches(str(value), sorted(names), n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def device(function: str, name: torch.device | str) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +146,7 @@ def _found(source: str | Path, size: Sequence[int] | None, grey: bool) -> _Found
 
 def _refuse(source: str | Path, root: Path) -> None:
     """Complain of what is no name and no folder."""
-    near = difflib.get_close_matches(str(source), NAMES, n=1, cutoff=0.5)
-    instead = f"Did you mean {near[0]!r}? " if near else ""
+    instead = f"{checks.did_you_mean(str(source), NAMES)} ".lstrip()
     instead += "This is a file: write the folder that holds it, unpacked. " if root.is_file() else ""
     raise FileNotFoundError(
         f"data.read: source must be {', '.join(NAMES)} or a folder that is there, got {str(source)!r}. {instead}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,11 +129,11 @@ def _for_atari(function: str, name: str, params: dict[str, Any]) -> dict[str, An
 
     assert cv2  # with which Gymnasium makes frames smaller
     gymnasium.register_envs(ale_py)
-    known = sorted(game for game in gymnasium.registry if game.startswith("ALE/"))
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    known = [game for game in gymnasium.registry if game.startswith("ALE/")]
     hold = "be a game of the arcade learning environment under --wrap atari, 'ALE/Breakout-v5'"
-    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    require(name.removeprefix("ale_py:") in known, function, "env", hold, name, instead)
+    require(
+        name.removeprefix("ale_py:") in known, function, "env", hold, name, checks.did_you_mean(name, known)
+    )
     skip = params.get("frameskip", 1)
     require(skip == 1, function, "frameskip", "be 1, for --wrap atari skips frames", skip, "Leave it out.")
     return {**params, "frameskip": 1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,8 +135,7 @@ def make_for_gymnasium(entry_point: str, name: str, params: dict[str, Any]) -> E
     fields = [] if entry is None else [field.name for field in dataclasses.fields(entry.cls)]
     for keyword in params if entry is not None else ():
         if keyword not in fields:
-            near = difflib.get_close_matches(keyword, fields, n=3, cutoff=0.5)
             takes = f"{full_name(name)} takes {', '.join(map(repr, fields))}."
-            instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else takes
+            instead = checks.did_you_mean(keyword, fields) or takes
             raise TypeError(f"{entry_point}() got an unexpected keyword argument {keyword!r}. {instead}")
     return make(name, **params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from types import ModuleType
 from typing import Any
@@ -88,9 +87,10 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
 
 def _refuse_unknown(function: str, name: str) -> None:
     names = {*envs.REGISTRY, *envs.ALIASES, *(known for known in gymnasium.registry if "/" not in known)}
-    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
-    hold = f"be one of {', '.join(map(repr, envs.REGISTRY))}, or a name that Gymnasium knows"
-    instead = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    instead = checks.did_you_mean(name, names)
+    all_of_them = f"one of {', '.join(map(repr, envs.REGISTRY))}"
+    ours = "a name that `funcrl list` shows" if instead else all_of_them
+    hold = f"be {ours}, or one that Gymnasium knows"
     if "/" in name:
         instead = f"Put the module that registers it in front: 'ale_py:{name}'."
     require(False, function, "env", hold, name, instead)

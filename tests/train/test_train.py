@@ -317,7 +317,11 @@ class WrongTerminal(Counter):
     [
         ({"algorithm": "pppo"}, ValueError, "algorithm must be one of .* Did you mean 'ppo'"),
         ({"algorithm": math}, TypeError, "algorithm must be a name or a module with"),
-        ({"env": "CartPoole-v1"}, ValueError, "env must be one of .* Did you mean 'CartPole-v1'"),
+        (
+            {"env": "CartPoole-v1"},
+            ValueError,
+            "env must be a name that `funcrl list` shows, .* Did you mean 'CartPole-v1'",
+        ),
         ({"env": 3}, TypeError, "env must be a name or a funcrl environment"),
         ({"seeds": []}, ValueError, "seeds must hold at least one"),
         ({"seeds": 16}, TypeError, r"seeds must be several integers, got 16. Write seeds=range\(16\)"),
