@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory, without_collection
-from funcrl.core.recording import record
+from funcrl.core.recording import Beyond, record
 from funcrl.core.tree import flatten, unflatten
 
 _CHANGE_NOTHING = frozenset(
@@ -100,7 +100,10 @@ def trace(
     mode = internals.fake_mode() if mode is None else mode
     examples = [internals.fake(mode, leaf.detach()) for leaf in leaves]
     with no_fallback():
-        graph = record(pure, examples, mode, decompositions)
+        try:
+            graph = record(pure, examples, mode, decompositions)
+        except Beyond:
+            graph = internals.made_by_torch(pure, examples, decompositions)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:

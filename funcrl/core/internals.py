@@ -50,7 +50,9 @@ __all__ = [
     "library",
     "load_library",
     "look_alike",
+    "made_by_torch",
     "pytree",
+    "reads_a_number",
     "warm_up",
     "watch_compiler",
 ]
@@ -112,6 +114,12 @@ def composite(function: Any) -> Callable[..., Any] | None:
     return function.decompose if made_of_others and not of_its_own else None
 
 
+@functools.cache
+def reads_a_number(function: Any) -> bool:
+    """Tell whether an operation returns a number of a tensor, as `item` does."""
+    return torch.Tag.data_dependent_output in function.tags
+
+
 def graph_module(root: torch.nn.Module, graph: Graph) -> GraphModule:
     """Return a graph as a module; its Python code is not written before it is called, which few are."""
     try:
@@ -119,6 +127,16 @@ def graph_module(root: torch.nn.Module, graph: Graph) -> GraphModule:
     except ImportError:
         return GraphModule(root, graph)
     return _LazyGraphModule(root, graph)
+
+
+def made_by_torch(
+    function: Callable[..., Any], examples: Sequence[Tensor], rules: dict[Any, Any] | None
+) -> GraphModule:
+    """Return the graph of a function by torch's own tracer; as `recording.record`, slower, with all that torch can."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    trace = make_fx(function, rules, tracing_mode="fake", _allow_non_fake_inputs=True)
+    return trace(*examples)
 
 
 def look_alike(tensors: Sequence[Tensor]) -> Callable[..., bool]:

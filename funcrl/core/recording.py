@@ -2,7 +2,8 @@
 
 It does the work of torch's own tracer for the graphs that funcrl makes, whose shapes are constants and whose
 inputs and outputs are flat lists, in two thirds of the time. Tracing is what is left of a start when
-all programs are on the disk already.
+all programs are on the disk already. What it leaves to torch's tracer raises `Beyond`: numbers that are
+read from tensors, control flow as an operation, generators.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from funcrl.core import internals
 
 Rules = dict[Any, Callable[..., Any]]
 """From an operation to a function that does the same by simpler ones."""
+
+
+class Beyond(Exception):  # noqa: N818
+    """The function does what only torch's own tracer can record."""
 
 
 class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
@@ -55,6 +60,8 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
     def _argument(self, x: Any) -> Any:
         if isinstance(x, Tensor):
             return self.node(x)
+        if isinstance(x, torch.Generator):
+            raise Beyond
         return [self._argument(part) for part in x] if isinstance(x, (list, tuple)) else x
 
     def __torch_dispatch__(
@@ -63,7 +70,9 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if function is torch.ops.prim.device.default:
             return function(*args, **kwargs)
-        if function is torch.ops.aten.detach.default:  # nobody asks a graph for gradients
+        if (
+            self._rules and function is torch.ops.aten.detach.default
+        ):  # nobody differentiates what is compiled
             return self._note(function(*args), self.node(args[0]))
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:
@@ -73,6 +82,8 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
                     return result
         if function is torch.ops.aten.lift_fresh.default:  # a constant stays what it is
             function = torch.ops.aten.lift_fresh_copy.default
+        if internals.reads_a_number(function):
+            raise Beyond
         result = function(*args, **kwargs)
         node = self.graph.create_node(
             "call_function",
@@ -108,12 +119,28 @@ def record(
     Returns:
         The graph from arguments to results, without what no result needs. Each node has a tensor of
         the same shape as its own in `meta["val"]`.
+
+    Raises:
+        Beyond: Where it is torch's tracer's work.
     """
     recorder = _Recorder(rules or {})
     for example in examples:
         recorder.input(example)
-    with mode, recorder:
-        results = function(*examples)
+    try:
+        with mode, recorder:
+            results = function(*examples)
+    except NotImplementedError as error:
+        if "HigherOrderOperator" not in str(error):
+            raise
+        # Control flow as an operation: torch.compile takes part in it, and remembers that it failed.
+        torch.compiler.reset()
+        raise Beyond from error
     recorder.graph.output([recorder.node(result) for result in results])
-    recorder.graph.eliminate_dead_code()
+    recorder.graph.eliminate_dead_code(_has_an_effect)
     return internals.graph_module(recorder.constants, recorder.graph)
+
+
+def _has_an_effect(node: Node) -> bool:
+    """Tell whether an operation is there for something else than what it returns."""
+    returns = getattr(getattr(node.target, "_schema", None), "returns", None)
+    return node.is_impure() or (node.op == "call_function" and returns == [])

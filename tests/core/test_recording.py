@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcrl.core import internals, native, random, recording
+from funcrl.core import internals, jit, native, random, recording
 
 TABLE = torch.arange(12.0).view(3, 4)
 
@@ -44,8 +43,7 @@ def recorded(function, arguments, rules=None):
 def made_by_torch(function, arguments, rules=None):
     mode = internals.fake_mode()
     examples = [internals.fake(mode, x) for x in arguments]
-    pure = torch.func.functionalize(function)
-    graph = make_fx(pure, rules, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
+    graph = internals.made_by_torch(torch.func.functionalize(function), examples, rules)
     graph.graph.eliminate_dead_code()
     return graph
 
@@ -96,6 +94,48 @@ def test_random_numbers_are_one_operation():
     assert torch.ops.funcrl.threefry_keys.default in {node.target for node in graph.graph.nodes}
 
 
-def test_a_branch_on_a_value_is_an_error():
+def test_what_is_there_for_its_effect_stays():
+    def checked(x):
+        torch._assert_async((x > 0).all())
+        return [x * 2]
+
+    graph = recorded(checked, (torch.ones(3),))
+    assert graph(torch.ones(3))[0].tolist() == [2.0] * 3
     with pytest.raises(RuntimeError):
+        graph(-torch.ones(3))
+
+
+def test_a_traced_function_can_be_differentiated_past_what_it_detaches():
+    x = torch.arange(3.0, requires_grad=True)
+    (gradient,) = torch.autograd.grad(recorded(lambda x: [(x * x.detach()).sum()], (x.detach(),))(x)[0], x)
+    assert torch.equal(gradient, x.detach())
+
+
+GENERATOR = torch.Generator()
+SCALE, PLACE = torch.tensor(2.5), torch.tensor(1)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * SCALE.item(),
+        lambda x: x * float(SCALE),
+        lambda x: x[PLACE] + x[:PLACE],
+        lambda x: x * x.sum().item(),
+        lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
+        lambda x: x + torch.rand(3, generator=GENERATOR.manual_seed(0)) * 0,
+    ],
+    ids=["item", "float", "index", "item of a sum", "cond", "generator"],
+)
+def test_what_is_beyond_it_is_left_to_torchs_tracer(function):
+    x = torch.ones(3, 3)
+    with pytest.raises(recording.Beyond):
+        recorded(lambda x: [function(x)], (x,))
+    assert torch.allclose(jit.jit(function, backend="aot_eager")(x), function(x))
+
+
+def test_a_branch_on_a_value_is_an_error():
+    with pytest.raises((RuntimeError, recording.Beyond)):
         recorded(lambda x: [x if x.sum() > 0 else -x], (torch.ones(3),))
+    with pytest.raises(RuntimeError):
+        jit.jit(lambda x: x if x.sum() > 0 else -x, backend="aot_eager")(torch.ones(3))
