@@ -21,7 +21,7 @@ import torch
 
 
 class Forked:
-    """A copy of this process that calls a function in a folder, and ends with what it returns or exits with."""
+    """A copy of this process that calls a function in a folder, and ends with the integer that it returns or exits with."""
 
     def __init__(self, function: Callable[[], Any], folder: Path) -> None:
         self._said = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
@@ -37,15 +37,15 @@ class Forked:
         try:
             os.setsid()
             os.chdir(folder)
-            torch.set_num_threads(
-                1
-            )  # the others of a pool of threads stay with the parent, and are waited for in vain
+            # Others of a pool of threads stay with the parent, and would be waited for in vain.
+            torch.set_num_threads(1)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for number, file in enumerate(self._said, start=1):
                 os.dup2(file.fileno(), number)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-            status = int(function() or 0)
+            result = function()
+            status = result if isinstance(result, int) else 0
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         except BaseException:

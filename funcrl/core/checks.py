@@ -161,8 +161,9 @@ def known(function: str, argument: str, value: str, names: Iterable[str]) -> Non
     ValueError: train: algorithm must be one of 'dqn', 'ppo', got 'pppo'. Did you mean 'ppo'?
     """
     names = sorted(names)
-    hold = f"be one of {', '.join(map(repr, names))}"
-    require(value in names, function, argument, hold, value, did_you_mean(value, names))
+    if value not in names:
+        hold = f"be one of {', '.join(map(repr, names))}"
+        require(False, function, argument, hold, value, did_you_mean(value, names))
 
 
 def did_you_mean(value: str, names: Iterable[str]) -> str:

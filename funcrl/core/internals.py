@@ -462,9 +462,8 @@ def _vectors_to_the_end() -> Iterator[None]:
     def select_tiling(chooser: Any, *loops: Any) -> Any:
         chosen = select(chooser, *loops)
         counts = getattr(chosen[-1], "op_counter", None)
-        if (
-            counts is None
-        ):  # torch before 2.13 does not say why: strided loops would become vectors too, and round otherwise
+        if counts is None:
+            # Torch before 2.13 does not say why: strided loops would become vectors too, and round otherwise.
             return chosen
         total, strided = sum(counts.values()), sum(chosen[-1].non_contig_indexing_op_counter.values())
         by_strides = strided >= _STRIDED or strided >= chosen[-1].OVERHEAD_RATIO_THRESHOLD * total

@@ -70,9 +70,8 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if function is torch.ops.prim.device.default:
             return function(*args, **kwargs)
-        if (
-            self._rules and function is torch.ops.aten.detach.default
-        ):  # nobody differentiates what is compiled
+        # Rules are for what is compiled, which nobody differentiates.
+        if self._rules and function is torch.ops.aten.detach.default:
             return self._note(function(*args), self.node(args[0]))
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:

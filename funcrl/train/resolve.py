@@ -88,8 +88,7 @@ def resolve_env(function: str, env: str | envs.AnyEnv) -> envs.AnyEnv:
 def _refuse_unknown(function: str, name: str) -> None:
     names = {*envs.REGISTRY, *envs.ALIASES, *(known for known in gymnasium.registry if "/" not in known)}
     instead = checks.did_you_mean(name, names)
-    all_of_them = f"one of {', '.join(map(repr, envs.REGISTRY))}"
-    ours = "a name that `funcrl list` shows" if instead else all_of_them
+    ours = "a name that `funcrl list` shows" if instead else f"one of {', '.join(map(repr, envs.REGISTRY))}"
     hold = f"be {ours}, or one that Gymnasium knows"
     if "/" in name:
         instead = f"Put the module that registers it in front: 'ale_py:{name}'."

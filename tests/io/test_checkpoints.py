@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from funcrl.train.programs import make_run
 from funcrl.train.resolve import num_envs
 from funcrl.train.saving import Part
 from tests.algos.table import CASES, Planner
+from tests.forked import Forked
 
 DETERMINISTIC = tuple(name for name in TABLES if name != "times.csv")
 PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=2, hidden=(8,))
@@ -190,24 +192,14 @@ def written_or_resumed(folder, plan):
 
 def killed(work, after):
     """Do work in a process that is killed after some seconds; return whether it was at work then."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setpgid(0, 0)
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    until, pid = time.perf_counter() + after, 0
-    while not pid and time.perf_counter() < until:
-        pid, status = os.waitpid(child, os.WNOHANG)
+    process, until = Forked(work, Path.cwd()), time.perf_counter() + after
+    while process.poll() is None and time.perf_counter() < until:
         time.sleep(0.001)
-    if not pid:
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), "the child failed by itself"
-    return status != 0
+    if process.returncode is None:
+        os.kill(process.pid, signal.SIGKILL)
+    said = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGKILL), said
+    return process.returncode != 0
 
 
 # What is damaged
