@@ -24,6 +24,7 @@ from tests.forked import Forked
 UNROLLED = collect.MAX_UNROLL
 
 # Ten steps are five calls of two: several steps a program, and no more of them than that takes.
+# With eight lanes a process it has the programs of tests/train/test_train.py, which are compiled once for both.
 TINY = ["--num-envs", "2", "--window-length", "10", "--hidden", "4", "--num-minibatches", "2"]
 
 
@@ -241,7 +242,7 @@ def copy(folder, *words):
 def finished(tmp_path_factory):
     """A folder with a finished run in `run`, and what it said; by a process that begins with nothing."""
     folder = tmp_path_factory.mktemp("finished")
-    words = ["train", "ppo", "CartPole-v1", "--seeds", "3", "--steps", "320", "--out", "run", *TINY]
+    words = ["train", "ppo", "CartPole-v1", "--seeds", "16", "--steps", "320", "--out", "run", *TINY]
     done = subprocess.run(
         [sys.executable, "-m", "funcrl.cli", *words],
         cwd=folder,
@@ -265,10 +266,10 @@ def test_the_main_job_leaves_its_folder(finished):
     names = {path.name for path in run.iterdir()}
     tables = {"metrics.jsonl", "metrics.csv", "returns.csv", "times.csv"}
     assert names == {"config.json", "checkpoint", "curve.png", ".lock", *tables}
-    assert len((run / "returns.csv").read_text().splitlines()) == 1 + 3 * 16
+    assert len((run / "returns.csv").read_text().splitlines()) == 1 + 16 * 16
     settings = json.loads((run / "config.json").read_text())
     assert settings["config"]["num_envs"] == 2
-    assert settings["seeds"] == [0, 1, 2]
+    assert settings["seeds"] == list(range(16))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncomp
     assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
     for _ in range(2):  # the second time it is remembered how far it was to go
         assert main(["resume", "run", "--steps", "0.34k"]) == 0
-    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * 17
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 16 * 17
     assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 340
 
 
@@ -320,9 +321,8 @@ internals.compile_graph = compile_graph
 tiny = {tiny}
 assert main(["resume", "run", "--steps", "360"]) == 0
 assert main(["evaluate", "run", "--episodes", "3"]) == 0
-# As many lanes at once as there are seeds, which is the default from 8 seeds on.
-words = ["--over", "gamma=0.9,0.99", "--over", "learning_rate=1e-3,1e-4", "--lanes-per-group", "3"]
-words += ["--seeds", "3", "--steps", "40", "--out", "sweep"]
+# As many lanes at once as there are seeds, two processes with half of them each.
+words = ["--over", "gamma=0.9,0.99", "--seeds", "16", "--steps", "40", "--out", "sweep"]
 assert main(["sweep", "ppo", "CartPole-v1", *words, *tiny]) == 0
 assert not compiled
 try:
@@ -351,7 +351,7 @@ def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
     with only_writer(Path("run")):
         assert main(["resume", "run", "--steps", "640"]) == 2
         assert "Another process is writing to it" in capsys.readouterr().err
-        words = ["--seeds", "3", "--steps", "320", "--out", "run", "--replace", *TINY]
+        words = ["--seeds", "16", "--steps", "320", "--out", "run", "--replace", *TINY]
         assert main(["train", "ppo", "CartPole-v1", *words]) == 2
         assert "Another process is writing to it" in capsys.readouterr().err
 
@@ -359,7 +359,7 @@ def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
-    words = ["--seeds", "3", "--steps", "100M", "--out", "run"]
+    words = ["--seeds", "16", "--steps", "100M", "--out", "run"]
     process = copy(tmp_path, "train", "ppo", "CartPole-v1", *words, *TINY)
     measured = tmp_path / "run" / "metrics.jsonl"
 
@@ -381,6 +381,6 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
     assert "going on from step" in err
     rows = measured.read_text().splitlines()
     assert json.loads(rows[-1])["iteration"] == len(rows)
-    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 3 * len(rows)
+    assert len((tmp_path / "run" / "returns.csv").read_text().splitlines()) == 1 + 16 * len(rows)
     assert (tmp_path / "run" / "curve.png").exists()
     assert (tmp_path / "run" / "checkpoint" / "states.safetensors").exists()
