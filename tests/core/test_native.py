@@ -136,9 +136,13 @@ def test_a_compiled_program_calls_them_without_python():
         assert torch.allclose(a, b, atol=1e-6)
 
 
+def add(x, y):
+    return x + y
+
+
 @pytest.mark.compiled
 def test_a_bound_program_runs_on_its_tensors_without_a_list_of_them(monkeypatch):
-    program = jit(lambda x, y: x + y, donate=(0,))
+    program = jit(add, donate=(0,))
     x, y = torch.zeros(3), torch.ones(3)
     lists = []
     address = internals.entry_address
@@ -159,18 +163,18 @@ def test_a_bound_program_runs_on_its_tensors_without_a_list_of_them(monkeypatch)
 def test_without_a_way_in_a_bound_program_runs_as_others_do(monkeypatch):
     monkeypatch.setattr(internals, "entry_address", lambda program: None)
     x = torch.zeros(3)
-    replay = jit(lambda x: x + 1, donate=(0,)).bind(x)
+    replay = jit(add, donate=(0,)).bind(x, torch.ones(3))
     assert [replay().tolist() for _ in range(2)] == [[1.0] * 3, [2.0] * 3]
 
 
 @pytest.mark.compiled
 def test_a_bound_program_gives_back_its_tensors():
-    x = torch.zeros(3)
-    program = jit(lambda x: x + 1, donate=(0,))
-    program.bind(x)()
+    x, y = torch.zeros(3), torch.ones(3)
+    program = jit(add, donate=(0,))
+    program.bind(x, y)()
     gc.collect()
     before = x._use_count()  # what C++ holds of it
-    replay = program.bind(x)
+    replay = program.bind(x, y)
     replay()
     assert x._use_count() == before + 1
     del replay
