@@ -17,6 +17,11 @@ def traced(function, *leaves):
     return graph, mode
 
 
+def twice_and_one(x):
+    """What several tests compile, and torch keeps."""
+    return [x * 2 + 1]
+
+
 def test_fake_tensors_have_shapes_and_no_numbers():
     mode = internals.fake_mode()
     fake = internals.fake(mode, torch.ones(2, 3))
@@ -54,7 +59,7 @@ def test_without_a_quick_way_to_tell_nothing_looks_alike(monkeypatch):
 
 @pytest.mark.compiled
 def test_a_compiled_program_is_entered_at_an_address_in_its_library(monkeypatch):
-    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    graph, mode = traced(twice_and_one, torch.ones(3))
     program = internals._compile_directly(graph, mode)
     loaded = internals.load_library(internals.library(program))
     assert internals.entry_address(program) == internals.entry_address(loaded) != 0
@@ -65,7 +70,7 @@ def test_a_compiled_program_is_entered_at_an_address_in_its_library(monkeypatch)
 
 @pytest.mark.compiled
 def test_a_graph_is_compiled_at_the_compilers_back_end():
-    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    graph, mode = traced(twice_and_one, torch.ones(3))
     program = internals._compile_directly(graph, mode)
     assert program([torch.ones(3)])[0].tolist() == [3.0] * 3
 
@@ -77,7 +82,7 @@ def test_a_torch_that_moved_something_compiles_by_the_public_way_and_says_so(mon
 
     monkeypatch.setattr(internals, "_compile_directly", moved)
     internals._say_that_it_changed.cache_clear()
-    graph, mode = traced(lambda x: [x * 2 + 1], torch.ones(3))
+    graph, mode = traced(twice_and_one, torch.ones(3))
     with pytest.warns(UserWarning, match="is not a version that funcrl knows"):
         program = internals.compile_graph(graph, mode)
     assert program([torch.ones(3)])[0].tolist() == [3.0] * 3
@@ -143,8 +148,8 @@ def test_avx2_is_not_asked_about_where_the_compiler_can_do_wider(tmp_path, monke
 @pytest.mark.compiled
 def test_programs_have_the_vectors_of_this_processor():
     written = []
-    with internals.watch_compiler(), internals._replaced(GraphLowering, "save_output_code", written.append):
-        internals._compile_directly(*traced(lambda x: [x * 2 + 1], torch.ones(100)))
+    with internals._replaced(GraphLowering, "save_output_code", written.append):
+        internals._compile_directly(*traced(twice_and_one, torch.ones(3)))
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         pytest.skip("has no vectors that this test knows")
     assert "at::vec::Vectorized" in written[0]
@@ -189,18 +194,18 @@ def test_programs_are_linked_with_torch_where_they_would_not_find_it(found_by_na
 
     monkeypatch.setattr(internals, "_torch_for_all", lambda: found_by_name)
     monkeypatch.setattr(compile_fx, "compile_fx_inner", compile_fx_inner)
-    internals._compile_directly(*traced(lambda x: [x * 2 + 1], torch.ones(3)))
+    internals._compile_directly(*traced(twice_and_one, torch.ones(3)))
     assert linked == [not found_by_name]
 
 
 @pytest.mark.compiled
 def test_a_compiled_program_is_a_library_that_loads_without_the_compiler():
-    graph, mode = traced(lambda x: [x * 3 - 1], torch.ones(3))
+    graph, mode = traced(twice_and_one, torch.ones(3))
     path = internals.library(internals._compile_directly(graph, mode))
     assert path is not None
     assert (b"libtorch_cpu.so" in path.read_bytes()) != internals._torch_for_all()
     leaves = [torch.ones(3)]
-    assert internals.load_library(path)(leaves)[0].tolist() == [2.0] * 3
+    assert internals.load_library(path)(leaves)[0].tolist() == [3.0] * 3
     assert leaves == []
     with pytest.raises(ImportError):
         internals.load_library(path.with_suffix(".txt"))
@@ -230,13 +235,8 @@ def test_a_program_calls_functions_by_name_and_other_compilers_the_operators():
     internals.call_natively(tuple(operators.names))
     graph, mode = traced(lambda x: [graphs.copy(x) + 1], torch.ones(3))
     sources = []
-    with internals.watch_compiler():
-        save = GraphLowering.save_output_code
-        GraphLowering.save_output_code = lambda code: sources.append(code)
-        try:
-            program = internals._compile_directly(graph, mode)
-        finally:
-            GraphLowering.save_output_code = save
+    with internals._replaced(GraphLowering, "save_output_code", sources.append):
+        program = internals._compile_directly(graph, mode)
     assert "AOTITorchError aoti_torch_funcrl_copy(AtenTensorHandle, AtenTensorHandle)" in sources[0]
     assert program([torch.ones(3)])[0].tolist() == [2.0] * 3
     assert torch.compile(lambda x: graphs.copy(x) + 1, fullgraph=True)(torch.ones(3)).tolist() == [2.0] * 3
