@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
 
 from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
@@ -99,7 +100,7 @@ def trace(
     # object for one input, so each gets an object of its own.
     mode = internals.fake_mode() if mode is None else mode
     examples = [internals.fake(mode, leaf.detach()) for leaf in leaves]
-    with no_fallback():
+    with no_fallback(), _TensorsOnly():
         try:
             graph = record(pure, examples, mode, decompositions)
         except Beyond:
@@ -116,6 +117,28 @@ def trace(
                 "Work on a copy: x = x.clone().",
             )
     return graph, output_spec
+
+
+class _TensorsOnly(TorchFunctionMode):
+    """Refuses to make NumPy's arrays of tensors without numbers: they would have whatever stands in memory.
+
+    NumPy makes one of a tensor that an array is multiplied by, too.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _READ_BY_NUMPY:
+            require(
+                False,
+                "jit",
+                "the function",
+                "compute with tensors alone",
+                "a NumPy array",
+                "Write torch.as_tensor(array) for what is an array, and read tensors as arrays outside.",
+            )
+        return function(*args, **(kwargs or {}))
+
+
+_READ_BY_NUMPY = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Compilation: same numbers on every back end, donation, counting, and no quiet fallback."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -150,6 +151,24 @@ def test_an_operation_that_vmap_runs_lane_by_lane_is_an_error():
     for backend in QUICK:
         with pytest.raises(UserWarning, match="performance drop"):
             jit.jit(lanes, backend=backend)(torch.ones(3))
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+def test_arrays_of_tensors_without_numbers_are_refused(lanes):
+    captured = torch.ones(3)
+    wrong = (
+        lambda x: x * np.full(3, 2.0),
+        lambda x: np.add(x, 1.0),
+        lambda x: x + float(captured.numpy()[0]),
+        lambda x: torch.as_tensor(np.asarray(x)),
+        lambda x: torch.as_tensor(np.from_dlpack(x)),
+    )
+    message = r"jit: the function must compute with tensors alone, .* Write torch\.as_tensor\(array\)"
+    for function in wrong:
+        with pytest.raises(ValueError, match=message):
+            jit.jit(torch.vmap(function) if lanes else function, backend="aot_eager")(torch.ones(2, 3))
+    fine = lambda x: x * torch.as_tensor(np.full(3, 2.0, np.float32)) + np.float64(1.0)
+    assert jit.jit(fine, backend="aot_eager")(torch.ones(2, 3)).tolist() == [[3.0] * 3] * 2
 
 
 def test_numbers_among_the_leaves_are_refused():
