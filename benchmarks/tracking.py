@@ -8,7 +8,7 @@ program of a small run, traced and not compiled: how many tensor operations it h
 writes in place (into donated arguments), returns anew (a donation that was lost turns up here) and
 copies from one argument to another. For some programs, compiled: how many kernels, bytes of source and
 bytes that one call allocates (a buffer that is copied instead of written in place turns up here), and
-the CPU seconds that it took. `tests/test_tracking.py` holds every checkout against the baseline.
+the CPU seconds that tracing and writing took; the C++ compiler's follow the source. `tests/test_tracking.py` holds every checkout against the baseline.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SHARE = 0.1
 """how far a figure that is not exact may be from the baseline, either way: a baseline that is too high
 would let the next one grow unseen"""
 EXACT = ("written_bytes", "returned_bytes", "copied_bytes")
-SECONDS = (4.0, 30.0)
-"""CPU seconds may be so many times the baseline, and so many more (a header that is built once)"""
+SECONDS = (4.0, 5.0)
+"""CPU seconds may be so many times the baseline, and so many more (imports)"""
 
 Figures = dict[str, dict[str, float]]
 """by program, by figure"""
@@ -51,7 +51,7 @@ class Case:
     make: Callable[[str], Any]
     """from a back end to a run with `iterate` and `restart`"""
     compiled: tuple[str, ...] = ()
-    """names of the programs to compile too; each takes seconds"""
+    """names of the programs to write in C++ too; each takes seconds"""
 
 
 def _ppo(backend: str) -> Any:
@@ -77,7 +77,7 @@ def watched(compiled: Sequence[str] = ()) -> Iterator[Figures]:
     """Collect the figures of every program that `core.jit` makes in this context.
 
     Args:
-        compiled: Names of programs to compile, whatever back end they ask for.
+        compiled: Names of programs to write in C++, whatever back end they ask for; they run traced.
     """
     found: Figures = {}
     compile_before, write_back_before = jit._compile, jit.write_back
@@ -89,10 +89,15 @@ def watched(compiled: Sequence[str] = ()) -> Iterator[Figures]:
         is_compiled = name in compiled
         began = _cpu_seconds()
         with internals.watch_compiler() if is_compiled else contextlib.nullcontext([]) as generated:
-            program = compile_before(function, leaves, spec, donate, "inductor" if is_compiled else backend)
-            if is_compiled:
-                program.run.finish()
-        seconds = _cpu_seconds() - began
+            try:
+                program = compile_before(
+                    function, leaves, spec, donate, "inductor" if is_compiled else backend
+                )
+                if is_compiled:
+                    program.run.finish()
+            except internals.Written:
+                seconds = _cpu_seconds() - began
+                program = compile_before(function, leaves, spec, donate, "aot_eager")
         figures: dict[str, float] = counts(graphs.pop())
         for one in generated:
             sizes = {
@@ -152,7 +157,7 @@ def traced(case: Case) -> Figures:
 
 
 def compiled(case: Case) -> Figures:
-    """Return what the compiler makes of some programs of a run."""
+    """Return what the compiler writes for some programs of a run."""
     with watched(case.compiled) as found:
         case.make("aot_eager").iterate()
     return {name: figures for name, figures in found.items() if "kernels" in figures}

@@ -34,6 +34,7 @@ __all__ = [
     "CompilerError",
     "DispatchMode",
     "Generated",
+    "Written",
     "batch_axes",
     "batching_rule",
     "call_natively",
@@ -724,9 +725,13 @@ class Generated:
     """bytes of what is neither an input nor written into one: intermediate results and outputs"""
 
 
+class Written(BaseException):  # no Exception: nothing of torch's is to handle it
+    """A program was written, and goes no further."""
+
+
 @contextlib.contextmanager
 def watch_compiler() -> Iterator[list[Generated]]:
-    """Collect what is written for each program compiled in this context.
+    """Collect what is written for each program compiled in this context, which ends in `Written`, before the C++ compiler.
 
     It is written for one thread and 256-bit vectors, whatever this machine has, and not kept.
     """
@@ -744,6 +749,7 @@ def watch_compiler() -> Iterator[list[Generated]]:
         sizes = [_buffer_bytes(V.graph, name) for name in own if name not in V.graph.removed_buffers]
         found.append(Generated(metrics.generated_kernel_count - kernels, len(code.encode()), sum(sizes)))
         kernels = metrics.generated_kernel_count
+        raise Written
 
     options = {"force_disable_caches": True, "cpp.threads": 1, "cpp.simdlen": 256}
     with _replaced(GraphLowering, "save_output_code", save), config.patch(options):
