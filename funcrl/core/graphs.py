@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from funcrl.core import background, internals, native, operators, store, tree
 from funcrl.core.checks import require
 from funcrl.core.memory import keep_freed_memory, without_collection
+from funcrl.core.outlines import outline, storage_of
 from funcrl.core.recording import Beyond, record
 from funcrl.core.tree import flatten, unflatten
 
@@ -70,7 +71,6 @@ def trace(
     function: Callable[..., Any],
     leaves: Sequence[Tensor],
     spec: Any,
-    mode: Any = None,
     decompositions: dict[Any, Any] | None = None,
 ) -> tuple[GraphModule, Any]:
     """Trace `function(*args)` into a flat graph, args being `leaves` arranged by `spec`.
@@ -79,7 +79,6 @@ def trace(
         function: A pure function of pytrees.
         leaves: Tensors that give shapes, dtypes and devices.
         spec: How they are arranged.
-        mode: An `internals.fake_mode`; one of its own by default.
         decompositions: How to write operations in terms of simpler ones; as they are by default.
 
     Returns:
@@ -98,13 +97,11 @@ def trace(
     pure = torch.func.functionalize(flat)
     # A tensor that is given twice now may be two tensors in the next call; the tracer takes one
     # object for one input, so each gets an object of its own.
-    mode = internals.fake_mode() if mode is None else mode
-    examples = [internals.fake(mode, leaf.detach()) for leaf in leaves]
     with no_fallback(), _TensorsOnly():
         try:
-            graph = record(pure, examples, mode, decompositions)
+            graph = record(pure, leaves, decompositions)
         except Beyond:
-            graph = internals.made_by_torch(pure, examples, decompositions)
+            graph = internals.made_by_torch(pure, leaves, decompositions)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.copy_.default:
@@ -212,11 +209,11 @@ def _name(node: Node) -> str:
 
 
 def _storage(node: Node) -> int:
-    return node.meta["val"].untyped_storage()._cdata  # type: ignore[no-any-return]
+    return storage_of(node.meta["val"])
 
 
-def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
-    """Begin to compile a flat graph that was traced in a mode, or load it where it is kept; return what waits for it."""
+def inductor(graph: GraphModule) -> Callable[[], internals.Program]:
+    """Begin to compile a flat graph, or load it where it is kept; return what waits for it."""
     keep_freed_memory()
     native.library()  # so that programs find what they call
     path = store.place(graph, native.version())
@@ -230,7 +227,7 @@ def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
             with without_collection():
                 if native.library() is not None:
                     internals.call_natively(tuple(operators.names))
-                program = internals.compile_graph(graph, mode, store.folder())
+                program = internals.compile_graph(graph, store.folder())
             if path:
                 store.keep(path, program)
         return program
@@ -238,7 +235,7 @@ def inductor(graph: GraphModule, mode: Any) -> Callable[[], internals.Program]:
     return background.beforehand(work) if path else work
 
 
-def lift_constants(graph: GraphModule, mode: Any) -> list[Tensor]:
+def lift_constants(graph: GraphModule) -> list[Tensor]:
     """Make the tensors that a traced graph holds its last inputs, and return them.
 
     Compiled code is the same whatever they hold, and can be kept without them. Single numbers that
@@ -253,7 +250,7 @@ def lift_constants(graph: GraphModule, mode: Any) -> list[Tensor]:
             continue
         with graph.graph.inserting_after(*last) if last else graph.graph.inserting_before():
             lifted = graph.graph.placeholder(f"constant_{len(constants)}")
-        lifted.meta["val"] = internals.fake(mode, value)
+        lifted.meta["val"] = outline(value)
         node.replace_all_uses_with(lifted)
         graph.graph.erase_node(node)
         last = [lifted]

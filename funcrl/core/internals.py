@@ -43,8 +43,6 @@ __all__ = [
     "composite",
     "decompositions",
     "entry_address",
-    "fake",
-    "fake_mode",
     "graph_module",
     "handles",
     "keeps_programs",
@@ -54,6 +52,8 @@ __all__ = [
     "made_by_torch",
     "pytree",
     "reads_a_number",
+    "returns_new_memory",
+    "takes_a_device",
     "warm_up",
     "watch_compiler",
 ]
@@ -92,18 +92,24 @@ _ENTRY_IN_CPP = "_Z19inductor_entry_implPP16AtenTensorOpaqueS1_"
 """Name of the function that it calls: `inductor_entry_impl(AtenTensorOpaque**, AtenTensorOpaque**)`."""
 
 
-def fake_mode() -> Any:
-    """Return a mode in which tensors have shapes and no numbers, all shapes being constants."""
-    from torch._subclasses import FakeTensorMode
+def _with_fake_tensors(graph: GraphModule) -> Any:
+    """Let the values of a graph be what torch's compiler has for tensors without numbers; return their mode."""
+    from torch._subclasses import FakeTensor, FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+    def fake(x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return [fake(part) for part in x]
+        return FakeTensor(mode, x.twin, x.device) if hasattr(x, "twin") else x
+
+    found = (node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder")
+    modes = [value.fake_mode for value in found if isinstance(value, FakeTensor)]
     # Without a ShapeEnv torch would not use its cache on the disk.
-    return FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-
-
-def fake(mode: Any, leaf: Tensor) -> Tensor:
-    """Return a tensor without numbers that looks like `leaf`."""
-    return mode.from_tensor(leaf, static_shapes=True)  # type: ignore[no-any-return]
+    mode = modes[0] if modes else FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    for node in graph.graph.nodes:
+        if "val" in node.meta:
+            node.meta["val"] = fake(node.meta["val"])
+    return mode
 
 
 @functools.cache
@@ -119,6 +125,18 @@ def composite(function: Any) -> Callable[..., Any] | None:
 def reads_a_number(function: Any) -> bool:
     """Tell whether an operation returns a number of a tensor, as `item` does."""
     return torch.Tag.data_dependent_output in function.tags
+
+
+@functools.cache
+def takes_a_device(function: Any) -> bool:
+    """Tell whether an operation can be told where its result is to be."""
+    return any(argument.name == "device" for argument in function._schema.arguments)
+
+
+@functools.cache
+def returns_new_memory(function: Any) -> bool:
+    """Tell whether an operation neither writes into what it is given nor returns a view of it."""
+    return all(argument.alias_info is None for argument in function._schema.arguments)
 
 
 def graph_module(root: torch.nn.Module, graph: Graph) -> GraphModule:
@@ -137,7 +155,7 @@ def made_by_torch(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     trace = make_fx(function, rules, tracing_mode="fake", _allow_non_fake_inputs=True)
-    return trace(*examples)
+    return trace(*[example.detach() for example in examples])
 
 
 def look_alike(tensors: Sequence[Tensor]) -> Callable[..., bool]:
@@ -630,19 +648,18 @@ def call_natively(names: tuple[str, ...]) -> None:
         lower(name)
 
 
-def compile_graph(graph: GraphModule, mode: Any, folder: Path | None = None) -> Program:
+def compile_graph(graph: GraphModule, folder: Path | None = None) -> Program:
     """Compile a flat graph that `graphs.trace` made, whose only writes are into its inputs at its end.
 
     Args:
         graph: From tensors to a list of tensors.
-        mode: The `fake_mode` in which it was traced.
         folder: Where to remember what the C++ compiler can do; nothing is remembered without one.
 
     Raises:
         RuntimeError: When torch's compiler cannot be used at all; it says what to write instead.
     """
     try:
-        return _compile_directly(graph, mode, folder)
+        return _compile_directly(graph, folder)
     except (ImportError, AttributeError, TypeError) as error:
         _say_that_it_changed(f"{type(error).__name__}: {error}")
     except RuntimeError as error:
@@ -655,12 +672,13 @@ def compile_graph(graph: GraphModule, mode: Any, folder: Path | None = None) -> 
     return _compile_publicly(graph)
 
 
-def _compile_directly(graph: GraphModule, mode: Any, folder: Path | None = None) -> Program:
+def _compile_directly(graph: GraphModule, folder: Path | None = None) -> Program:
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx_inner
     from torch._inductor.virtualized import V
 
+    mode = _with_fake_tensors(graph)
     inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     (end,) = (node for node in graph.graph.nodes if node.op == "output")
     end.meta["user_visible_output_idxs"] = list(range(len(end.args[0])))

@@ -290,16 +290,15 @@ def _compile(
     donated = _donated_positions(leaves, spec, donate)
     if backend == "eager":
         return _run_eagerly(function, spec, donated)
-    mode = internals.fake_mode()
     decompositions = None
     if backend == "inductor":
         on_cpu = all(leaf.device.type == "cpu" for leaf in leaves)
         decompositions = rewrites.for_cpu() if on_cpu else internals.decompositions()
-    graph, output_spec = trace(function, leaves, spec, mode, decompositions)
-    constants = lift_constants(graph, mode) if backend == "inductor" else []
+    graph, output_spec = trace(function, leaves, spec, decompositions)
+    constants = lift_constants(graph) if backend == "inductor" else []
     write_back(graph, leaves, donated)
     if backend == "inductor":
-        return _Compiled(_WhenCompiled(inductor(graph, mode), constants), output_spec, donated)
+        return _Compiled(_WhenCompiled(inductor(graph), constants), output_spec, donated)
     return _Compiled(graph, output_spec, donated)
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from funcrl.core import internals
+from funcrl.core import internals, outlines
+from funcrl.core.outlines import Outline, outline
 
 Rules = dict[Any, Callable[..., Any]]
 """From an operation to a function that does the same by simpler ones."""
@@ -38,6 +39,12 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         self._nodes: dict[int, Node] = {}
         self._seen: list[Tensor] = []
         """all tensors whose numbers are keys above, which must not be given to others"""
+        self._num_constants = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that torch need not import its compiler to keep it away from here: nobody compiles what records."""
+        return False
 
     def input(self, x: Tensor) -> None:
         """Make a tensor the next input."""
@@ -46,9 +53,12 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
     def node(self, x: Tensor) -> Node:
         """Return where a tensor comes from; one that comes from nowhere is a constant."""
         if id(x) not in self._nodes:
-            name = f"_tensor_constant{len(list(self.constants.named_buffers()))}"
+            name = f"_tensor_constant{self._num_constants}"
+            self._num_constants += 1
             self.constants.register_buffer(name, x)
-            self._note(x, self.graph.get_attr(name))
+            node = self.graph.get_attr(name)
+            node.meta["val"] = outline(x)
+            self._note(x, node)
         return self._nodes[id(x)]
 
     def _note(self, x: Tensor, node: Node) -> Tensor:
@@ -64,15 +74,20 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
             raise Beyond
         return [self._argument(part) for part in x] if isinstance(x, (list, tuple)) else x
 
+    def _outlined(self, x: Any) -> Any:
+        """Return an argument with outlines in the place of tensors; one that has numbers is a constant from now on."""
+        if isinstance(x, Tensor):
+            return x if isinstance(x, Outline) else self.node(x).meta["val"]
+        return [self._outlined(part) for part in x] if isinstance(x, (list, tuple)) else x
+
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function is torch.ops.prim.device.default:
-            return function(*args, **kwargs)
         # Rules are for what is compiled, which nobody differentiates.
         if self._rules and function is torch.ops.aten.detach.default:
-            return self._note(function(*args), self.node(args[0]))
+            (x,) = self._outlined(args)
+            return self._note(Outline(x.known, x.device, x.twin), self.node(args[0]))
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:
                 with self:
@@ -83,7 +98,8 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
             function = torch.ops.aten.lift_fresh_copy.default
         if internals.reads_a_number(function):
             raise Beyond
-        result = function(*args, **kwargs)
+        named = {name: self._outlined(x) for name, x in kwargs.items()}
+        result = outlines.result(function, tuple(self._outlined(args)), named)
         node = self.graph.create_node(
             "call_function",
             function,
@@ -104,15 +120,13 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
 def record(
     function: Callable[..., Sequence[Tensor]],
     examples: Sequence[Tensor],
-    mode: Any,
     rules: Rules | None = None,
 ) -> GraphModule:
     """Return the graph of what a function does to its arguments.
 
     Args:
         function: Takes tensors, changes none of them, and returns a flat list of tensors.
-        examples: Tensors without numbers, one for each argument, no one twice.
-        mode: The `internals.fake_mode` that they belong to.
+        examples: A tensor for each argument, with or without numbers.
         rules: How to write operations in terms of simpler ones; as they are by default.
 
     Returns:
@@ -123,11 +137,12 @@ def record(
         Beyond: Where it is torch's tracer's work.
     """
     recorder = _Recorder(rules or {})
-    for example in examples:
-        recorder.input(example)
+    inputs = [outline(example) for example in examples]
+    for x in inputs:
+        recorder.input(x)
     try:
-        with mode, recorder:
-            results = function(*examples)
+        with recorder:
+            results = function(*inputs)
     except NotImplementedError as error:
         if "HigherOrderOperator" not in str(error):
             raise
@@ -135,7 +150,9 @@ def record(
         torch.compiler.reset()
         raise Beyond from error
     recorder.graph.output([recorder.node(result) for result in results])
-    recorder.graph.eliminate_dead_code(_has_an_effect)
+    for node in reversed(recorder.graph.nodes):
+        if not node.users and node.op not in ("placeholder", "output") and not _has_an_effect(node):
+            recorder.graph.erase_node(node)
     return internals.graph_module(recorder.constants, recorder.graph)
 
 

@@ -12,21 +12,13 @@ from funcrl.core.jit import jit
 
 
 def traced(function, *leaves):
-    mode = internals.fake_mode()
-    graph, _ = graphs.trace(function, list(leaves), tree.flatten(leaves)[1], mode)
-    return graph, mode
+    graph, _ = graphs.trace(function, list(leaves), tree.flatten(leaves)[1])
+    return graph
 
 
 def twice_and_one(x):
     """What several tests compile, and torch keeps."""
     return [x * 2 + 1]
-
-
-def test_fake_tensors_have_shapes_and_no_numbers():
-    mode = internals.fake_mode()
-    fake = internals.fake(mode, torch.ones(2, 3))
-    assert (fake.shape, fake.dtype, fake.device.type) == ((2, 3), torch.float32, "cpu")
-    assert fake.fake_mode is mode
 
 
 def test_the_compiler_has_decompositions():
@@ -59,8 +51,8 @@ def test_without_a_quick_way_to_tell_nothing_looks_alike(monkeypatch):
 
 @pytest.mark.compiled
 def test_a_compiled_program_is_entered_at_an_address_in_its_library(monkeypatch):
-    graph, mode = traced(twice_and_one, torch.ones(3))
-    program = internals._compile_directly(graph, mode)
+    graph = traced(twice_and_one, torch.ones(3))
+    program = internals._compile_directly(graph)
     loaded = internals.load_library(internals.library(program))
     assert internals.entry_address(program) == internals.entry_address(loaded) != 0
     assert internals.entry_address(lambda leaves: leaves) is None
@@ -70,31 +62,31 @@ def test_a_compiled_program_is_entered_at_an_address_in_its_library(monkeypatch)
 
 @pytest.mark.compiled
 def test_a_graph_is_compiled_at_the_compilers_back_end():
-    graph, mode = traced(twice_and_one, torch.ones(3))
-    program = internals._compile_directly(graph, mode)
+    graph = traced(twice_and_one, torch.ones(3))
+    program = internals._compile_directly(graph)
     assert program([torch.ones(3)])[0].tolist() == [3.0] * 3
 
 
 @pytest.mark.compiled
 def test_a_torch_that_moved_something_compiles_by_the_public_way_and_says_so(monkeypatch):
-    def moved(graph, mode, folder):
+    def moved(graph, folder):
         raise ImportError("no such thing as compile_fx_inner")
 
     monkeypatch.setattr(internals, "_compile_directly", moved)
     internals._say_that_it_changed.cache_clear()
-    graph, mode = traced(twice_and_one, torch.ones(3))
+    graph = traced(twice_and_one, torch.ones(3))
     with pytest.warns(UserWarning, match="is not a version that funcrl knows"):
-        program = internals.compile_graph(graph, mode)
+        program = internals.compile_graph(graph)
     assert program([torch.ones(3)])[0].tolist() == [3.0] * 3
 
 
 def test_what_goes_wrong_in_a_function_of_ones_own_is_not_taken_for_a_new_torch(monkeypatch):
-    def broken(graph, mode, folder):
+    def broken(graph, folder):
         raise RuntimeError("no compiler on this machine")
 
     monkeypatch.setattr(internals, "_compile_directly", broken)
     with pytest.raises(RuntimeError, match="no compiler"):
-        internals.compile_graph(*traced(lambda x: [x + 1], torch.ones(3)))
+        internals.compile_graph(traced(lambda x: [x + 1], torch.ones(3)))
 
 
 def test_what_the_processor_can_do_is_asked_once_and_remembered(tmp_path, monkeypatch):
@@ -149,7 +141,7 @@ def test_avx2_is_not_asked_about_where_the_compiler_can_do_wider(tmp_path, monke
 def test_programs_have_the_vectors_of_this_processor():
     written = []
     with internals._replaced(GraphLowering, "save_output_code", written.append):
-        internals._compile_directly(*traced(twice_and_one, torch.ones(3)))
+        internals._compile_directly(traced(twice_and_one, torch.ones(3)))
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         pytest.skip("has no vectors that this test knows")
     assert "at::vec::Vectorized" in written[0]
@@ -194,14 +186,14 @@ def test_programs_are_linked_with_torch_where_they_would_not_find_it(found_by_na
 
     monkeypatch.setattr(internals, "_torch_for_all", lambda: found_by_name)
     monkeypatch.setattr(compile_fx, "compile_fx_inner", compile_fx_inner)
-    internals._compile_directly(*traced(twice_and_one, torch.ones(3)))
+    internals._compile_directly(traced(twice_and_one, torch.ones(3)))
     assert linked == [not found_by_name]
 
 
 @pytest.mark.compiled
 def test_a_compiled_program_is_a_library_that_loads_without_the_compiler():
-    graph, mode = traced(twice_and_one, torch.ones(3))
-    path = internals.library(internals._compile_directly(graph, mode))
+    graph = traced(twice_and_one, torch.ones(3))
+    path = internals.library(internals._compile_directly(graph))
     assert path is not None
     assert (b"libtorch_cpu.so" in path.read_bytes()) != internals._torch_for_all()
     leaves = [torch.ones(3)]
@@ -233,10 +225,10 @@ def test_a_program_calls_functions_by_name_and_other_compilers_the_operators():
     if native.library() is None:
         pytest.skip("needs a C++ compiler")
     internals.call_natively(tuple(operators.names))
-    graph, mode = traced(lambda x: [graphs.copy(x) + 1], torch.ones(3))
+    graph = traced(lambda x: [graphs.copy(x) + 1], torch.ones(3))
     sources = []
     with internals._replaced(GraphLowering, "save_output_code", sources.append):
-        program = internals._compile_directly(graph, mode)
+        program = internals._compile_directly(graph)
     assert "AOTITorchError aoti_torch_funcrl_copy(AtenTensorHandle, AtenTensorHandle)" in sources[0]
     assert program([torch.ones(3)])[0].tolist() == [2.0] * 3
     assert torch.compile(lambda x: graphs.copy(x) + 1, fullgraph=True)(torch.ones(3)).tolist() == [2.0] * 3

@@ -35,15 +35,11 @@ FUNCTIONS = {
 
 
 def recorded(function, arguments, rules=None):
-    mode = internals.fake_mode()
-    examples = [internals.fake(mode, x) for x in arguments]
-    return recording.record(torch.func.functionalize(function), examples, mode, rules)
+    return recording.record(torch.func.functionalize(function), arguments, rules)
 
 
 def made_by_torch(function, arguments, rules=None):
-    mode = internals.fake_mode()
-    examples = [internals.fake(mode, x) for x in arguments]
-    graph = internals.made_by_torch(torch.func.functionalize(function), examples, rules)
+    graph = internals.made_by_torch(torch.func.functionalize(function), arguments, rules)
     graph.graph.eliminate_dead_code()
     return graph
 

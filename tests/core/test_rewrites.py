@@ -28,7 +28,7 @@ def test_thin_products_are_products(batch, m, k, n, first_transposed, second_tra
 
 def operators_in(a, b):
     """The operations by which the compiler is given a · b."""
-    graph, _ = graphs.trace(lambda a, b: [a @ b], [a, b], tree.flatten((a, b))[1], None, rewrites.for_cpu())
+    graph, _ = graphs.trace(lambda a, b: [a @ b], [a, b], tree.flatten((a, b))[1], rewrites.for_cpu())
     return {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
 
 
@@ -92,7 +92,7 @@ def test_tanh_in_cpp_has_the_bits_of_tanh_in_python_in_vectors_and_number_by_num
 def test_a_bias_is_added_without_the_factor_of_one_that_vmap_gives_it():
     leaves, spec = tree.flatten((torch.ones(2, 8, 16), torch.ones(2, 16, 16), torch.ones(2, 16)))
     table = rewrites.for_cpu()
-    graph, _ = graphs.trace(torch.vmap(torch.nn.functional.linear), leaves, spec, None, table)
+    graph, _ = graphs.trace(torch.vmap(torch.nn.functional.linear), leaves, spec, table)
     assert not [node for node in graph.graph.nodes if "mul" in str(node.target)]
     x = torch.tensor([1.5, torch.nan])
     assert table[torch.ops.aten.mul.Scalar](x, 1) is x

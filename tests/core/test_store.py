@@ -31,9 +31,9 @@ def counted():
     """The graphs that were compiled; what the C++ compiler can do is remembered where all tests remember it."""
     found, compile_graph = [], internals.compile_graph
 
-    def count(graph, mode, folder=None):
+    def count(graph, folder=None):
         found.append(graph)
-        return compile_graph(graph, mode, USUAL_FOLDER())
+        return compile_graph(graph, USUAL_FOLDER())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(internals, "compile_graph", count)
@@ -57,7 +57,7 @@ def pretended(monkeypatch):
     """The graphs that would have been compiled: they run as they were traced, and leave a library that is no program."""
     found = []
 
-    def pretend(graph, mode, folder=None):
+    def pretend(graph, folder=None):
         found.append(graph)
         return lambda leaves: graph(*[leaves.pop(0) for _ in leaves[:]])
 
@@ -253,7 +253,7 @@ def test_without_a_cpp_compiler_it_says_what_to_write_instead(folder, monkeypatc
         jit(lambda x: x + 1)(torch.ones(2))
 
 
-def no_compiler(graph, mode, folder):
+def no_compiler(graph, folder):
     from torch._inductor.exc import InvalidCxxCompiler
 
     raise InvalidCxxCompiler

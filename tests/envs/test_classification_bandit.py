@@ -119,7 +119,7 @@ def test_no_operation_of_a_traced_step_has_the_size_of_the_data():
     leaves, spec = flatten((states, actions, keys))
     graph, _ = trace(torch.vmap(lambda s, a, k: envs.step_all(env, s, a, k)), leaves, spec)
     sizes = [
-        node.meta["val"].untyped_storage().nbytes()
+        node.meta["val"].twin.untyped_storage().nbytes()
         for node in graph.graph.nodes
         if node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor)
     ]
