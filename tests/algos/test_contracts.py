@@ -191,19 +191,21 @@ def test_one_observation_is_a_row_of_several(case):
 
 @cases
 def test_every_float_of_the_config_can_be_swept(case):
-    batch = case.batch()
-    for name in float_fields(case.config):
-        value = float(getattr(case.config, name))
-        values = torch.tensor([value, value * 0.9 + 0.01], dtype=case.precision)
+    """All in one sweep: a lane as it is, and one for each float, which differs in it alone."""
+    batch, names = case.batch(), float_fields(case.config)
+    plain = [float(getattr(case.config, name)) for name in names]
+    values = torch.tensor(plain, dtype=case.precision).repeat(1 + len(names), 1)
+    others = torch.tensor([x * 0.9 + 0.01 for x in plain], dtype=case.precision)
+    values[1:][torch.eye(len(names), dtype=torch.bool)] = others
 
-        def lane(x, name=name):
-            config = tree.replace(case.config, **{name: x})
-            return case.algorithm.update(case.init(config=config), batch)
+    def lane(numbers):
+        config = tree.replace(case.config, **dict(zip(names, numbers, strict=True)))
+        return case.algorithm.update(case.init(config=config), batch)
 
-        swept = torch.vmap(lane)(values)
-        assert torch.equal(getattr(swept.config, name), values)
-        for i in range(2):
-            assert close(tree.index(swept, i), lane(values[i])), name
+    swept = torch.vmap(lane)(values)
+    for i, row in enumerate(values):
+        assert torch.equal(getattr(swept.config, names[i - 1]), values[:, i - 1])
+        assert close(tree.index(swept, i), lane(row)), names[i - 1] if i else "as it is"
 
 
 @cases

@@ -9,6 +9,7 @@ from torch import nn
 from funcrl import data, nets
 from funcrl.core import random, tree
 from funcrl.supervised import autoencoder, classifier, fit
+from tests.algos.trees import quickly_walked
 
 CPU = torch.device("cpu")
 IMAGES = data.LabelledImages(random.uniform(random.key(4), (24, 2, 9, 8)))
@@ -133,7 +134,9 @@ def test_vmapped_updates_compile_as_one_graph(module, config):
     few = data.LabelledImages(random.uniform(KEY, (4, 1, 3, 2)), [0, 1, 2, 0])
     states, rows = lanes(module, config, dataset=few), classifier.Batch(*few.on(CPU))
     update = torch.vmap(module.update, in_dims=(0, None))
-    compiled = torch.compile(update, fullgraph=True, backend="aot_eager")(states, rows)
+    # Whether torch takes it whole does not depend on what compiles it.
+    with quickly_walked():
+        compiled = torch.compile(update, fullgraph=True, backend="eager")(states, rows)
     for name, leaf in tree.named_leaves(update(states, rows)).items():
         assert torch.allclose(leaf, tree.named_leaves(compiled)[name], atol=1e-5), name
 
