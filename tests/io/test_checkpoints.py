@@ -98,17 +98,17 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
     if hasattr(config, "warmup_steps"):
         config = tree.replace(config, warmup_steps=20, buffer_size=100)
     if hasattr(config, "num_epochs"):
-        config = tree.replace(config, num_epochs=2)
+        config = tree.replace(config, num_epochs=1)
     plan = make_plan(
         case.algorithm, case.env, config=config, seeds=[4, 2], num_steps=max(4 * size, 60), backend="eager"
     )
-    plan = dataclasses.replace(plan, num_iterations=4)
-    # A hundred steps an iteration, eagerly, would say no more.
-    short = {"online": 4 * num_envs(config), "off_policy": 2 * size, "on_policy": size}
+    plan = dataclasses.replace(plan, num_iterations=3)
+    # A hundred steps an iteration, eagerly, would say no more. Buffers are full after one.
+    short = {"online": 4 * num_envs(config), "off_policy": size, "on_policy": size}
     plan = dataclasses.replace(plan, steps_per_iteration=short[case.algorithm.LOOP])
     whole = written(tmp_path / "whole", plan)
-    written(tmp_path / "cut", plan, ask_at=[2], stop_at=3)
-    assert latest(tmp_path / "cut").head["iteration"] == 2
+    written(tmp_path / "cut", plan, ask_at=[1], stop_at=2)
+    assert latest(tmp_path / "cut").head["iteration"] == 1
     assert same(parts(written(tmp_path / "cut", plan, go_on=True)), parts(whole))
     assert equal_files(tmp_path / "whole", tmp_path / "cut") == []
 
@@ -164,7 +164,7 @@ def test_only_the_last_checkpoints_stay(tmp_path):
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_end(name, processes, tmp_path):
-    plan = dataclasses.replace(planned(name, seeds=range(4)), num_iterations=7)
+    plan = dataclasses.replace(planned(name, seeds=range(4)), num_iterations=5)
     began = time.perf_counter()
     whole = written(tmp_path / "whole", plan, every=0.0)
     took = time.perf_counter() - began

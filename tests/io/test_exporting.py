@@ -24,15 +24,45 @@ from tests.algos.table import CASES, Planner
 from tests.cli.conftest import run_eagerly
 
 PLAYERS = [case for case in CASES if not isinstance(case, Planner)]
-IN_ONNX = ("ppo", "ppo-box", "a2c-lstm", "rainbow", "sac", "neural_thompson", "dyna_q", "ppo-multi_discrete")
-"""One of each kind of network and action."""
+IN_ONNX = ("ppo-box", "a2c-lstm", "rainbow", "sac", "neural_thompson", "q_learning", "ppo-multi_discrete")
+"""One of each kind of network and action; that of PPO's discrete actions is what the runs below write."""
+
+
+REPEATED = {
+    "reinforce": "a2c",
+    "impala": "a2c",
+    "double_dqn": "dqn",
+    "td3": "ddpg",
+    "tqc": "sac",
+    "decaying_epsilon": "boltzmann",
+    "ucb": "boltzmann",
+    "sarsa": "q_learning",
+    "expected_sarsa": "q_learning",
+    "double_q_learning": "q_learning",
+    "n_step_sarsa": "q_learning",
+    "dyna_q": "q_learning",
+}
+"""Cases that do greedily what another does: one function of the same parts of the same kind of agent."""
+POLICIES = [case for case in PLAYERS if case.id not in REPEATED]
+
+
+@pytest.mark.parametrize(("name", "other"), REPEATED.items(), ids=REPEATED)
+def test_what_is_repeated_is_the_same_policy(name, other):
+    one, two = (next(case for case in PLAYERS if case.id == id) for id in (name, other))
+    assert one.algorithm.greedy is two.algorithm.greedy
+    agents = one.init(), two.init()
+    assert type(agents[0]) is type(agents[1])
+    parts = [tree.named_leaves(getattr(agent, "params", ())) for agent in agents]
+    assert parts[0].keys() == parts[1].keys()
+    assert type(one.env) is type(two.env)
+    assert other not in REPEATED
 
 
 @pytest.mark.parametrize(
     ("case", "kind"),
     [
-        *[pytest.param(case, "pt2", id=f"{case.id}-pt2") for case in PLAYERS],
-        *[pytest.param(case, "onnx", id=f"{case.id}-onnx") for case in PLAYERS if case.id in IN_ONNX],
+        *[pytest.param(case, "pt2", id=f"{case.id}-pt2") for case in POLICIES],
+        *[pytest.param(case, "onnx", id=f"{case.id}-onnx") for case in POLICIES if case.id in IN_ONNX],
     ],
 )
 def test_every_algorithm_does_in_a_file_what_it_does_greedily(case, kind, tmp_path):
@@ -139,9 +169,15 @@ assert not [name for name in sys.modules if name.startswith("funcrl")]
         assert done.returncode == 0, done.stderr
 
 
-def test_what_a_file_draws_is_what_the_agent_draws_and_another_key_draws_otherwise(runs, tmp_path):
+@pytest.fixture(scope="module")
+def drawing(runs, tmp_path_factory):
+    """A lane, and the file that draws its actions."""
     lane = exporting.lane_of(open_run(runs / "plain"), 0)
-    done = exporting.write(lane, tmp_path / "policy.onnx", sampling=True)
+    return lane, exporting.write(lane, tmp_path_factory.mktemp("drawing") / "policy.onnx", sampling=True)
+
+
+def test_what_a_file_draws_is_what_the_agent_draws_and_another_key_draws_otherwise(drawing):
+    lane, done = drawing
     obs, _ = exporting.experience(lane, rows=70)
     policy = lane.deployed(sampling=True)
     found = []
@@ -207,9 +243,8 @@ def test_no_file_of_the_run_is_overwritten(runs):
     assert (runs / "plain/config.json").read_bytes() == before
 
 
-def test_static_ranges_leave_the_draw_alone(runs, tmp_path):
-    lane = exporting.lane_of(open_run(runs / "plain"), 0)
-    done = exporting.write(lane, tmp_path / "policy.onnx", sampling=True)
+def test_static_ranges_leave_the_draw_alone(drawing, tmp_path):
+    lane, done = drawing
     small = shrinking.quantised(lane, done, tmp_path / "small.onnx", static=True)
     obs, _ = exporting.experience(lane, rows=400)
     shares = [float(one.run(obs, random.key(5))[0].double().mean()) for one in (done, small)]
