@@ -103,8 +103,8 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
         case.algorithm, case.env, config=config, seeds=[4, 2], num_steps=max(4 * size, 60), backend="eager"
     )
     plan = dataclasses.replace(plan, num_iterations=3)
-    # A hundred steps an iteration, eagerly, would say no more. Buffers are full after one.
-    short = {"online": 4 * num_envs(config), "off_policy": size, "on_policy": size}
+    # A hundred steps an iteration, eagerly, would say no more. Off policy, all learn in the second hundred.
+    short = {"online": 4 * num_envs(config), "off_policy": 2 * size, "on_policy": size}
     plan = dataclasses.replace(plan, steps_per_iteration=short[case.algorithm.LOOP])
     whole = written(tmp_path / "whole", plan)
     written(tmp_path / "cut", plan, ask_at=[1], stop_at=2)
