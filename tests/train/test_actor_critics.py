@@ -1,5 +1,7 @@
 """The off-policy loop with actors: updates in parts, noise that goes on, what is learnt of probes."""
 
+import math
+
 import pytest
 import torch
 from gymnasium import spaces
@@ -86,7 +88,8 @@ def test_so_many_programs_and_no_more_do_what_eager_functions_do(name, count):
 
 
 def test_noise_and_parts_go_on_from_a_carry_with_the_same_bits():
-    whole, other = (small("td3", seeds, num_cycles=1, **NOISE) for seeds in ([0, 1], [8, 9]))
+    # So few cycles take less time than recording them would.
+    whole, other = (small("td3", seeds, backend="eager", num_cycles=1, **NOISE) for seeds in ([0, 1], [8, 9]))
     for _ in range(3):
         whole.iterate()
     carry = whole.carry
@@ -96,32 +99,43 @@ def test_noise_and_parts_go_on_from_a_carry_with_the_same_bits():
 
 
 def test_lanes_do_not_know_of_each_other():
-    together, alone = (small("td3", seeds, **NOISE) for seeds in ([0, 1, 2], [2]))
+    together, alone = (small("td3", seeds, backend="eager", **NOISE) for seeds in ([0, 1, 2], [2]))
     for _ in range(2):
         together.iterate()
         alone.iterate()
     assert same(tree.index(alone.agent.params, 0), tree.index(together.agent.params, 2))
 
 
-def learn(name, env, num_steps, **settings):
-    own = SMALL | {
-        "warmup_steps": 100,
-        "buffer_size": 2000,
-        "hidden": (32,),
-        "batch_size": 32,
-        "updates_per_window": 4,
-        "learning_rate": 1e-2,
-        "tau": 0.1,
-    }
-    own |= {"num_critics": 2, "num_quantiles": 5, "num_dropped": 1} if name == "tqc" else {}
-    config = REGISTRY[name].Config(**own | settings)
-    return train(name, env, config=config, seeds=[0, 1], num_steps=num_steps, backend="aot_eager")
+TQC = {"num_critics": 2, "num_quantiles": 2, "num_dropped": 1}
+# Many environments and few, large updates: they need not be recorded to be fast.
+QUICK = {
+    "num_envs": 128,
+    "window_length": 1,
+    "warmup_steps": 512,
+    "buffer_size": 4096,
+    "batch_size": 128,
+    "updates_per_window": 10,
+    "anneal_steps": 0.0,
+}
 
 
-@pytest.mark.parametrize("name", ["ddpg", "sac"])
-def test_they_find_the_best_actions_whatever_the_bounds(name):
-    result = learn(name, Aim(), 600)
-    assert evaluate(name, Aim(), result.states, num_episodes=20).mean() > -0.03
+def learn(name, env, num_windows, backend="eager", **settings):
+    config = REGISTRY[name].Config(**SMALL | QUICK | (TQC if name == "tqc" else {}) | settings)
+    num_steps = num_windows * config.num_envs * config.window_length
+    return train(name, env, config=config, seeds=[0, 1], num_steps=num_steps, backend=backend)
+
+
+def test_sac_finds_the_best_actions_whatever_the_bounds():
+    result = learn("sac", Aim(), 10, hidden=(32,), learning_rate=0.06, tau=1.0)
+    assert evaluate("sac", Aim(), result.states, num_episodes=20, backend="eager").mean() > -0.03
+
+
+def test_ddpg_finds_the_best_actions_whatever_the_bounds():
+    """Without entropy it has to go slowly."""
+    slow = {"num_envs": 2, "window_length": 4, "warmup_steps": 100, "batch_size": 32, "updates_per_window": 4}
+    slow |= {"anneal_steps": math.inf, "hidden": (32,), "tau": 0.1}
+    result = learn("ddpg", Aim(), 75, "aot_eager", **slow)
+    assert evaluate("ddpg", Aim(), result.states, num_episodes=20, backend="eager").mean() > -0.03
 
 
 @tree.struct
@@ -134,7 +148,10 @@ class Cut(Truncating):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_truncated_episode_bootstraps(name):
     soft = {"temperature": 1e-3, "learn_temperature": False} if name in ("sac", "tqc") else {}
-    states = learn(name, Cut(), 640, gamma=0.5, **soft).states
+    settings = {"gamma": 0.5, "hidden": (16,), "learning_rate": 0.15, "tau": 0.3}
+    # Any action is tried: noise of the size of the bounds, where there is such a thing.
+    settings |= soft or {"exploration_noise": 1.0}
+    states = learn(name, Cut(), 11, **settings).states
     obs = torch.ones(5, 1)
     unit = torch.linspace(-1, 1, 5).unsqueeze(-1)
     q = torch.vmap(lambda s: agent.critics(s, s.params["critics"], obs, unit))(states)
