@@ -116,7 +116,7 @@ def test_four_programs_and_no_more_do_what_eager_functions_do(backend, replay):
 
 
 def test_lanes_do_not_know_of_each_other():
-    together, alone = (small(seeds, replay="prioritised") for seeds in ([0, 1, 2], [2]))
+    together, alone = (small(seeds, backend="eager", replay="prioritised") for seeds in ([0, 1, 2], [2]))
     for _ in range(2):
         together.iterate()
         alone.iterate()
@@ -149,12 +149,12 @@ def test_large_agents_learn_two_after_two_and_the_same(algorithm, env, monkeypat
 
 
 def test_a_run_continues_from_its_carry_with_the_same_bits():
-    whole = small(replay="prioritised", warmup_steps=30, num_cycles=2)
+    settings = {"backend": "eager", "replay": "prioritised", "warmup_steps": 30, "num_cycles": 2}
+    whole, other = (small(seeds, **settings) for seeds in ([0, 1], [8, 9]))
     for _ in range(2):
         whole.iterate()
     carry = whole.carry
     expected = [whole.iterate() for _ in range(2)]
-    other = small([8, 9], replay="prioritised", warmup_steps=30, num_cycles=2)
     other.restore(carry)
     assert same([other.iterate() for _ in range(2)], expected)
 
@@ -214,11 +214,12 @@ def test_what_the_storage_cannot_hold_is_found_whenever_it_comes():
         run.iterate()
 
 
-def probe(env, num_steps=1200, gamma=0.5, **settings):
-    config = dqn.Config(
-        **SMALL | {"gamma": gamma, "warmup_steps": 100, "learning_rate": 0.03, "buffer_size": 400} | settings
-    )
-    return train("dqn", env, config=config, seeds=[0, 1], num_steps=num_steps, backend="aot_eager")
+def probe(env, num_windows=9, **settings):
+    """Many environments and few, large updates: they need not be recorded to be fast."""
+    quick = {"gamma": 0.5, "num_envs": 64, "warmup_steps": 256, "buffer_size": 4096, "batch_size": 64}
+    quick |= {"updates_per_window": 8, "hidden": (16,), "learning_rate": 0.1, "anneal_steps": 0.0}
+    config = dqn.Config(**SMALL | quick | settings)
+    return train("dqn", env, config=config, seeds=[0, 1], num_steps=256 * num_windows, backend="eager")
 
 
 def values(result, observations):
@@ -240,8 +241,8 @@ def test_a_terminated_episode_does_not():
 
 @pytest.mark.parametrize("settings", [{}, {"replay": "prioritised", "exploration": "boltzmann"}])
 def test_it_chooses_what_pays(settings):
-    result = probe(Choice(), num_steps=600, **settings)
-    assert evaluate("dqn", Choice(), result.states, num_episodes=20).mean() == 1.0
+    result = probe(Choice(), num_windows=5, **settings)
+    assert evaluate("dqn", Choice(), result.states, num_episodes=20, backend="eager").mean() == 1.0
 
 
 def test_environments_on_the_host_run_with_the_same_code():
@@ -389,7 +390,7 @@ STACKED = envs.FrameStack(CARTPOLE, num_frames=3)
 
 @pytest.mark.parametrize("replay", ["uniform", "prioritised"])
 def test_frames_that_are_shared_teach_what_stacks_do(replay):
-    settings = {"env": STACKED, "replay": replay, "n_step": 2, "buffer_size": 64}
+    settings = {"env": STACKED, "backend": "eager", "replay": replay, "n_step": 2, "buffer_size": 64}
     plain, shared = (small(**settings, share_frames=flag) for flag in (False, True))
     for _ in range(4):
         a, b = plain.iterate(), shared.iterate()
@@ -402,7 +403,7 @@ def test_frames_that_are_shared_teach_what_stacks_do(replay):
 
 def test_frames_are_shared_on_the_host_too():
     env = envs.from_gymnasium(lambda: gymnasium.wrappers.FrameStackObservation(CartPoleEnv(), 3))
-    plain, shared = (small(env=env, share_frames=flag) for flag in (False, True))
+    plain, shared = (small(env=env, backend="eager", share_frames=flag) for flag in (False, True))
     try:
         for _ in range(4):
             plain.iterate(), shared.iterate()
