@@ -80,7 +80,7 @@ def test_the_ratio_of_probabilities_begins_at_one_in_every_window():
 
 def test_lanes_have_moments_of_their_own():
     config = ppo.Config(**SMALL, **BOTH)
-    given = {"config": config, "num_steps": 60, "backend": "aot_eager"}
+    given = {"config": config, "num_steps": 60, "backend": "eager"}
     together = train("ppo", "CartPole-v1", seeds=[0, 1, 2], **given)
     alone = train("ppo", "CartPole-v1", seeds=[2], **given)
     pairs = zip(

@@ -17,7 +17,7 @@ WINDOW = {"num_envs": 2, "window_length": 8, "hidden": (8,)}
 REPLAY = {"hidden": (8, 8), "buffer_size": 64, "warmup_steps": 8, "batch_size": 8}
 LEARNERS = {
     "a2c": WINDOW,
-    "actor_critic": {"hidden": (8,)},
+    "actor_critic": {"num_envs": 2, "hidden": (8,)},
     "c51": REPLAY,
     "dqn": REPLAY | {"exploration": "boltzmann"},
     "double_dqn": REPLAY,
@@ -61,7 +61,7 @@ class Choosy:
 def test_no_learner_ever_takes_one_neither_exploring_nor_greedily(name):
     env = envs.MaskActions(Choosy())
     config = REGISTRY[name].Config(**LEARNERS[name])
-    result = train(name, env, config=config, seeds=[0, 1], num_steps=96, backend="eager")
+    result = train(name, env, config=config, seeds=[0, 1], num_steps=48, backend="eager")
     returns = result.returns[result.episodes > 0]
     assert len(returns) > 0
     assert (returns == 5.0).all()

@@ -226,8 +226,8 @@ class Cut:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_truncated_episode_bootstraps(name):
-    config = REGISTRY[name].Config(gamma=0.5, epsilon=1.0)
-    result = train(name, Cut(), config=config, seeds=[0, 1], num_steps=200, backend="eager")
+    config = REGISTRY[name].Config(gamma=0.5, epsilon=1.0, learning_rate=0.9)
+    result = train(name, Cut(), config=config, seeds=[0, 1], num_steps=80, backend="eager")
     assert result.states.values[:, 0].flatten().tolist() == pytest.approx([2.0] * 4, abs=0.01)
     assert result.states.values[:, 1].abs().max() == 0.0
 
@@ -235,8 +235,8 @@ def test_a_truncated_episode_bootstraps(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_terminated_episode_does_not(name):
     env = envs.make("FrozenLake-v1", desc=("SG",), is_slippery=False, hole_reward=0.0)
-    config = REGISTRY[name].Config(gamma=1.0, initial_value=5.0, epsilon=0.5)
-    result = train(name, env, config=config, seeds=[0], num_steps=300, backend="eager")
+    config = REGISTRY[name].Config(gamma=1.0, initial_value=5.0, epsilon=1.0, learning_rate=0.9)
+    result = train(name, env, config=config, seeds=[0], num_steps=100, backend="eager")
     assert float(result.states.values[0, 0, 2]) == pytest.approx(1.0, abs=0.01)
     assert result.states.values[0, 1].tolist() == [5.0] * 4
 
