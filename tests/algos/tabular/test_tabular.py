@@ -309,7 +309,7 @@ def test_what_has_no_numbered_states_is_refused(name):
 
 @pytest.mark.compiled
 def test_q_learning_finds_the_shortest_path_along_the_cliff_in_every_seed():
-    result = train("q_learning", "CliffWalking-v1", seeds=range(100), num_steps=20_000)
+    result = train("q_learning", "CliffWalking-v1", seeds=range(100), num_steps=8000)
     returns = evaluate(
         "q_learning", "CliffWalking-v1", result.states, num_episodes=1, max_steps=100, backend="eager"
     )
