@@ -1,6 +1,7 @@
 """Rules of the house that a linter does not know."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -29,9 +30,21 @@ ALLOWED["serve"] = {*ALLOWED}
 ALLOWED["cli"] = {*ALLOWED} - {"cli"}
 
 
+@functools.cache
+def nodes(path):
+    """All of a file's syntax, which several rules look at."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
+def calls(path):
+    """Every call of a file, with the words that name what is called."""
+    return [(node, ast.unparse(node.func)) for node in nodes(path) if isinstance(node, ast.Call)]
+
+
 def imports(path):
     """Yield every module that a file imports, also inside functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -56,10 +69,7 @@ def test_imports_point_one_way(path):
 def test_no_pickle_and_no_network(path):
     banned = {"pickle", "cloudpickle", "dill", "joblib", "socket", "urllib", "http", "requests"}
     assert not banned & {module.split(".")[0] for module in imports(path)}
-    calls = {
-        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
-    }
-    assert not {"torch.load", "torch.save"} & calls
+    assert not {"torch.load", "torch.save"} & {name for _, name in calls(path)}
 
 
 def test_every_package_is_in_the_rule():
@@ -77,21 +87,19 @@ NAMES |= {name: {"device"} for name in ("arange", "randperm", "as_tensor")}
 
 def decided_by_settings(path):
     """Yield every call whose result depends on torch's default dtype or device."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call):
-            continue
+    for node, called in calls(path):
         given = {keyword.arg for keyword in node.keywords}
-        module, _, name = ast.unparse(node.func).rpartition(".")
-        values = [ast.unparse(argument) for argument in node.args]
+        module, _, name = called.rpartition(".")
         if module == "torch" and not NAMES.get(name, set()) <= given:
             yield node
         elif module == "torch" and name == "where":
+            values = [ast.unparse(argument) for argument in node.args]
             # A choice between two numbers has the default dtype, unless they are whole.
             if len(values) == 3 and all(
                 re.fullmatch(r"-?(\d+\.\d*|torch\.(inf|nan))", x) for x in values[1:]
             ):
                 yield node
-        elif (module, name) == ("random", "key") and len(values) < 2 and "device" not in given:
+        elif (module, name) == ("random", "key") and len(node.args) < 2 and "device" not in given:
             yield node
 
 
