@@ -19,7 +19,7 @@ KEY = random.key(0)
 
 @functools.cache
 def steps(dynamics="book"):
-    """15,500 steps: walks, states from all over the space, at the limits, and about the line."""
+    """7,500 steps: walks, states from all over the space, at the limits, and about the line."""
     generator = np.random.default_rng(1)
     high = np.array([math.pi, math.pi, 4 * math.pi, 9 * math.pi])
     anywhere = generator.uniform(-high, high, (2500, 4))
@@ -28,7 +28,7 @@ def steps(dynamics="book"):
     limits[:, 2:] = np.sign(limits[:, 2:]) * high[2:]
     reference = gymnasium.make("Acrobot-v1").unwrapped
     reference.book_or_nips = dynamics
-    walks = [500] * 22 if dynamics == "book" else [200]
+    walks = [500] * 6 if dynamics == "book" else [200]
     return classic.record(
         reference, lambda g: int(g.integers(3)), walks, np.concatenate([anywhere, slow, limits])
     )

@@ -21,49 +21,32 @@ def test_spaces_are_gymnasiums():
     assert ENV.max_episode_steps == reference.spec.max_episode_steps
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_every_step_of_long_random_episodes_equals_gymnasiums(seed):
+def test_every_step_of_long_random_episodes_equals_gymnasiums():
     """Gymnasium's state is put into ours before each step, so that rounding does not add up."""
-    reference = gymnasium.make("CartPole-v1")
-    generator = np.random.default_rng(seed)
-    reference.reset(seed=seed)
-    for _ in range(2000):
-        state = torch.tensor(reference.unwrapped.state, dtype=torch.float32)
-        action = int(generator.integers(2))
-        obs, reward, terminated, truncated, _ = reference.step(action)
-        ours = ENV.transition(state, torch.tensor(action), KEY)
-        assert torch.allclose(ENV.observation(ours, KEY), torch.from_numpy(obs), atol=1e-5)
-        assert float(ENV.reward(state, torch.tensor(action), ours, KEY)) == reward
-        assert bool(ENV.terminal(ours, KEY)) == terminated
-        if terminated or truncated:
-            reference.reset()
+    reference = gymnasium.make("CartPole-v1").unwrapped
+    recorded = classic.record(reference, lambda g: int(g.integers(2)), [2000] * 5)
+    following, obs, reward, terminal = classic.run(ENV, np.float32(recorded.state), recorded.action)
+    assert following.dtype == torch.float32
+    np.testing.assert_allclose(obs, recorded.obs, atol=1e-5)
+    assert np.array_equal(reward, recorded.reward)
+    assert np.array_equal(terminal, recorded.terminated)
+    assert recorded.terminated.sum() > 200
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_whole_episodes_agree_from_the_same_beginning(seed):
+def test_whole_episodes_agree_from_the_same_beginning():
     """Without putting the state back, up to the time limit, for a policy that balances the pole.
 
     In float64: the pole is unstable, so that float32's rounding doubles every few steps.
     """
-    reference = gymnasium.make("CartPole-v1")
-    obs, _ = reference.reset(seed=seed)
-    begin = torch.tensor(reference.unwrapped.state)
-    state = tree.replace(envs.reset(ENV, KEY), inner=begin, obs=begin)
-    for _ in range(500):
-        action = int(obs[2] + 0.3 * obs[3] + 0.05 * obs[1] + 0.02 * obs[0] > 0)
-        obs, reward, terminated, truncated, _ = reference.step(action)
-        state, step = envs.step(ENV, state, torch.tensor(action), KEY)
-        assert torch.allclose(step.next_obs, torch.from_numpy(obs).double(), atol=1e-6)
-        assert (float(step.reward), bool(step.terminated), bool(step.truncated)) == (
-            reward,
-            terminated,
-            truncated,
-        )
-        if terminated or truncated:
-            break
-    assert truncated
-    assert float(step.episode_return) == 500.0
-    assert int(step.episode_length) == 500
+
+    def policy(lane, obs):
+        return int(obs[2] + 0.3 * obs[3] + 0.05 * obs[1] + 0.02 * obs[0] > 0)
+
+    references = [gymnasium.make("CartPole-v1", disable_env_checker=True) for _ in range(3)]
+    rows = classic.assert_whole_episodes(ENV, references, policy, ["truncated"] * 3, atol=1e-6)
+    assert rows.next_obs.dtype == torch.float64
+    assert rows.episode_return[-1].tolist() == [500.0] * 3
+    assert rows.episode_length[-1].tolist() == [500] * 3
 
 
 def test_thresholds_end_the_episode_on_either_side():

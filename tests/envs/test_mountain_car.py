@@ -34,8 +34,8 @@ def states_of_interest():
 
 @functools.cache
 def steps():
-    """13,200 steps."""
-    return classic.record(reference(), lambda g: int(g.integers(3)), [200] * 40, states_of_interest())
+    """9,200 steps."""
+    return classic.record(reference(), lambda g: int(g.integers(3)), [200] * 20, states_of_interest())
 
 
 def away_from_ties(recorded, goal):
@@ -106,7 +106,7 @@ def test_what_comes_out_is_float32_and_inside_of_the_space():
 
 def few():
     """Every 10th of the steps from given states."""
-    return classic.Steps(*(x[8000::10] for x in vars(steps()).values()))
+    return classic.Steps(*(x[4000::10] for x in vars(steps()).values()))
 
 
 def test_every_number_can_differ_between_lanes():

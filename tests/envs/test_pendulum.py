@@ -19,14 +19,14 @@ KEY = random.key(0)
 
 @functools.cache
 def steps():
-    """12,000 steps: walks whose angle grows to many turns, and states at the limits."""
+    """8,000 steps: walks whose angle grows to many turns, and states at the limits."""
     generator = np.random.default_rng(1)
     turns = generator.choice([-math.pi, 0.0, math.pi, 3 * math.pi], 2000)
     near = np.stack([turns + generator.normal(0, 0.01, 2000), generator.uniform(-8, 8, 2000)], axis=1)
     fast = np.stack([generator.uniform(-4, 4, 2000), generator.choice([-8.0, 7.9, 8.0], 2000)], axis=1)
     reference = gymnasium.make("Pendulum-v1").unwrapped
     # Half of the actions lie outside of the space. A float64 action keeps Gymnasium in float64.
-    return classic.record(reference, lambda g: g.uniform(-4, 4, 1), [200] * 40, np.concatenate([near, fast]))
+    return classic.record(reference, lambda g: g.uniform(-4, 4, 1), [200] * 20, np.concatenate([near, fast]))
 
 
 def test_spaces_are_gymnasiums():
