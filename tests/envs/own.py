@@ -39,27 +39,31 @@ def assert_compiled_equals_eager(env, actions):
 
 
 def assert_every_number_can_differ_between_lanes(env, actions, others):
-    """A field of two lanes does what two environments do, and every field matters.
+    """Fields of many lanes do what as many environments do, and every field matters.
 
     Args:
         env: Its numbers are changed one by one.
         actions: `[T, N, ...]`, to walk with.
         others: Another value for every field that is a number.
     """
-    assert {f".{name}" for name in others} == set(tree.named_leaves(env))
+    names = [path.removeprefix(".") for path in tree.named_leaves(env)]
+    assert set(others) == set(names)
+    # Lane 0 is as usual, and each of the following lanes has another value of one number.
+    columns = {name: torch.full((1 + len(names),), getattr(env, name)) for name in names}
+    for lane, name in enumerate(names, 1):
+        columns[name][lane] = others[name]
+    lanes = tree.replace(env, **columns)
+    in_dims = tree.map(lambda x: 0 if isinstance(x, torch.Tensor) else None, lanes)
+    together = torch.vmap(rollout, in_dims=(in_dims, None))(lanes, actions)
     usual = rollout(env, actions)
-    for name, other in others.items():
-        lanes = tree.replace(env, **{name: torch.tensor([getattr(env, name), other])})
-        in_dims = tree.map(lambda x: 0 if isinstance(x, torch.Tensor) else None, lanes)
-        together = torch.vmap(rollout, in_dims=(in_dims, None))(lanes, actions)
-        alone = [usual, rollout(tree.replace(env, **{name: other}), actions)]
-        for lane, expected in enumerate(alone):
-            found = tree.named_leaves(tree.index(together, lane))
-            for path, leaf in tree.named_leaves(expected).items():
-                assert found[path].dtype == leaf.dtype, (name, path)
-                assert torch.allclose(found[path].double(), leaf.double(), atol=1e-4), (name, path)
-        pairs = zip(*(tree.leaves((states.obs, rows)) for states, rows in alone), strict=True)
-        assert any(not torch.equal(x, y) for x, y in pairs), f"{name} has no effect"
+    alone = [usual, *(rollout(tree.replace(env, **{name: others[name]}), actions) for name in names)]
+    for lane, (name, expected) in enumerate(zip(["none", *names], alone, strict=True)):
+        found = tree.named_leaves(tree.index(together, lane))
+        for path, leaf in tree.named_leaves(expected).items():
+            assert found[path].dtype == leaf.dtype, (name, path)
+            assert torch.allclose(found[path].double(), leaf.double(), atol=1e-4), (name, path)
+        pairs = zip(*(tree.leaves((states.obs, rows)) for states, rows in (usual, expected)), strict=True)
+        assert lane == 0 or any(not torch.equal(x, y) for x, y in pairs), f"{name} has no effect"
 
 
 def assert_pictures(env, states):

@@ -32,31 +32,30 @@ def test_spaces():
 @pytest.mark.parametrize(("slip", "length"), [(0.0, 10), (1.0, 10), (0.0, 2), (0.0, 3)])
 def test_twelve_thousand_steps_are_those_of_a_naive_walk(slip, length):
     env = Corridor(slip=slip, length=length, step_reward=-0.3, goal_reward=2.0, max_episode_steps=17)
-    taken = actions(300, 40, right=0.3 if slip else 0.7)
+    taken = actions(100, 120, right=0.3 if slip else 0.7)
     states, rows = own.rollout(env, taken)
     position, obs, next_obs = (x.numpy() for x in (states.inner.position, rows.obs, rows.next_obs))
     reward, returns = rows.reward.numpy(), rows.episode_return.numpy()
     terminated, truncated = rows.terminated.numpy(), rows.truncated.numpy()
     terminations = 0
-    for lane in range(40):
-        cell = elapsed = 0
-        total = 0.0
-        for t in range(300):
-            assert position[t, lane] == cell
-            assert obs[t, lane, 0] == np.float32(cell / (length - 1))
-            goes_right = int(taken[t, lane]) == (0 if slip else 1)
-            cell = cell + 1 if goes_right else max(cell - 1, 0)
-            elapsed += 1
-            there = cell == length - 1
-            total += 2.0 if there else -0.3
-            assert reward[t, lane] == np.float32(2.0 if there else -0.3)
-            assert terminated[t, lane] == there
-            assert truncated[t, lane] == (elapsed >= 17)
-            assert next_obs[t, lane, 0] == np.float32(cell / (length - 1))
-            assert abs(returns[t, lane] - total) < 1e-5
-            if there or elapsed >= 17:
-                terminations += there
-                cell, elapsed, total = 0, 0, 0.0
+    # All lanes at once.
+    cell, elapsed, total = np.zeros(120, int), np.zeros(120, int), np.zeros(120)
+    for t in range(100):
+        assert (position[t] == cell).all()
+        assert (obs[t, :, 0] == np.float32(cell / (length - 1))).all()
+        goes_right = taken[t].numpy() == (0 if slip else 1)
+        cell = np.where(goes_right, cell + 1, np.maximum(cell - 1, 0))
+        elapsed += 1
+        there = cell == length - 1
+        total += np.where(there, 2.0, -0.3)
+        assert (reward[t] == np.float32(np.where(there, 2.0, -0.3))).all()
+        assert (terminated[t] == there).all()
+        assert (truncated[t] == (elapsed >= 17)).all()
+        assert (next_obs[t, :, 0] == np.float32(cell / (length - 1))).all()
+        assert (abs(returns[t] - total) < 1e-5).all()
+        terminations += there.sum()
+        for column in (cell, elapsed, total):
+            column[there | truncated[t]] = 0
     assert terminations > 100
 
 
@@ -84,7 +83,9 @@ def optimal_value(env, gamma):
     for _ in range(3000):
         following = torch.where(table.terminated, 0.0, gamma * values[table.position])
         returns = (table.probability * (table.reward + following)).sum(dim=1).reshape(-1, 2)
-        values = returns.amax(dim=1)
+        before, values = values, returns.amax(dim=1)
+        if torch.equal(values, before):  # all further ones are the same
+            break
     return float(values[0]), bool((returns.argmax(dim=1)[:-1] == 1).all())
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from funcrl import envs
-from funcrl.core import random, tree
-from funcrl.envs.checking import check_env
+from funcrl.core import jit, random, tree
 from funcrl.envs.driving import Car, Driving
 from tests.envs import own
 from tests.envs.classic import assert_stays_on_its_device, assert_uniform
@@ -132,13 +131,13 @@ def test_ten_thousand_transitions_are_those_of_a_naive_car(env):
 
 def test_a_walk_of_five_thousand_steps_is_that_of_a_naive_car():
     """Without putting the state back until an episode ends."""
-    taken = random_actions(100, 50, throttle=0.5)
+    taken = random_actions(60, 84, throttle=0.5)
     states, rows = own.rollout(ENV, taken)
-    cars = np.stack([columns(tree.index(states.inner, (slice(None), lane))) for lane in range(50)], axis=1)
+    cars = np.stack([columns(tree.index(states.inner, (slice(None), lane))) for lane in range(84)], axis=1)
     followed = 0
-    for lane in range(50):
+    for lane in range(84):
         car = cars[0, lane]
-        for t in range(99):
+        for t in range(59):
             car = naive_transition(ENV, *car, taken[t, lane].double().numpy())
             if rows.terminated[t, lane] or rows.truncated[t, lane]:
                 car = cars[t + 1, lane]
@@ -173,7 +172,8 @@ def test_rays_end_where_a_naive_march_leaves_the_road(env):
     assert agree.mean() > 0.999
     # At 30 times as many samples: the interpolated reading is where the edge is, save for what is
     # thinner than the distance of samples.
-    metres = env.sensor_range * abs(obs[:, :-1] - naive_rays(env, cars, 30 * env.num_samples))
+    some = tree.index(cars, slice(200))
+    metres = env.sensor_range * abs(obs[:200, :-1] - naive_rays(env, some, 30 * env.num_samples))
     assert np.median(metres) < 0.05
     assert (metres < 0.25).mean() > 0.98
 
@@ -202,12 +202,12 @@ def test_the_road_ends_exactly_at_its_edges(env):
 
 
 def test_the_road_is_about_as_wide_as_it_says():
-    angle = np.linspace(-np.pi, np.pi, 20_001)
+    angle = np.linspace(-np.pi, np.pi, 5001)
     radius, derivative = center_line(ENV, angle)
     line = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     for side in (-4.0, 4.0):
-        distance = (radius + side * np.hypot(1, derivative / radius))[::40]
-        edge = np.stack([distance * np.cos(angle[::40]), distance * np.sin(angle[::40])], axis=1)
+        distance = (radius + side * np.hypot(1, derivative / radius))[::10]
+        edge = np.stack([distance * np.cos(angle[::10]), distance * np.sin(angle[::10])], axis=1)
         nearest = np.sqrt(((edge[:, None] - line[None]) ** 2).sum(axis=-1)).min(axis=1)
         assert nearest.min() > 3.4
         assert nearest.max() < 4.4
@@ -220,16 +220,19 @@ def drive(env, policy, num_steps, num_envs=1, seed=0):
     def step(state, key):
         return envs.step(env, state, policy(state.obs), key)
 
+    # Recorded once: a lap is hundreds of steps.
+    program = jit.jit(torch.vmap(step), backend="aot_eager")
+    states = tree.map(torch.Tensor.contiguous, states)
     before, rows = [], []
     for key in random.split(random.key(seed + 1), num_steps):
         before.append(states.inner)
-        states, row = torch.vmap(step)(states, random.split(key, num_envs))
+        states, row = program(states, random.split(key, num_envs))
         rows.append(row)
     return tree.stack(before), tree.stack(rows)
 
 
 def test_the_scripted_driver_earns_the_documented_return_and_full_throttle_does_not():
-    cars, rows = drive(ENV, ENV.scripted_action, 500, 100)
+    cars, rows = drive(ENV, ENV.scripted_action, 500, 10)
     assert not rows.terminated.any()
     assert rows.truncated[-1].all()
     assert not rows.truncated[:-1].any()
@@ -243,7 +246,7 @@ def test_the_scripted_driver_earns_the_documented_return_and_full_throttle_does_
     assert float(laps[-1].min()) > 2.3
     assert torch.allclose(rows.episode_return[-2], 0.1 * cars.progress[-1], atol=1e-3)
     pedals_only = lambda obs: ENV.scripted_action(obs) * torch.tensor([1.0, 1.0, 0.0])
-    cars, rows = drive(ENV, pedals_only, 200, 20)
+    cars, rows = drive(ENV, pedals_only, 100, 20)
     assert rows.terminated.any(dim=0).all()
     assert float(cars.progress.max()) < math.pi * 50
 
@@ -327,17 +330,13 @@ def test_every_number_can_differ_between_lanes():
     env = Driving(half_width=1.2, initial_offset=0.5, num_rays=5)
     others = {path[1:]: number * 0.8 for path, number in tree.named_leaves(env).items()}
     own.assert_every_number_can_differ_between_lanes(
-        env, random_actions(25, 8, throttle=0.6), others | {"max_speed": 4.0, "grip": 0.5}
+        env, random_actions(20, 8, throttle=0.6), others | {"max_speed": 4.0, "grip": 0.5}
     )
 
 
 def test_compiled_equals_eager_and_stays_on_the_device():
     own.assert_compiled_equals_eager(ENV, random_actions(30, 30, throttle=0.6))
     assert_stays_on_its_device(ENV, np.array([0.1, 1.0, 0.0], np.float32))
-
-
-def test_it_is_what_an_environment_must_be():
-    check_env(ENV, num_steps=50)
 
 
 def test_pictures():

@@ -20,29 +20,30 @@ def actions(num_steps, num_envs, seed=0):
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_nine_thousand_steps_are_those_of_a_naive_walk(length):
     env = TMaze(length=length, goal_reward=3.0, wrong_reward=-2.0, wall_reward=-0.25, max_episode_steps=20)
-    taken = actions(300, 30)
+    taken = actions(90, 100)
     states, rows = own.rollout(env, taken)
+    goal_is_left = states.inner.goal_is_left.numpy()
+    columns = (rows.obs, rows.reward, rows.terminated, rows.truncated, taken)
+    obs, reward, terminated, truncated, taken = (column.numpy() for column in columns)
     ends = 0
-    for lane in range(30):
-        cell, elapsed = 0, 0
-        for t in range(300):
-            left, action = bool(states.inner.goal_is_left[t, lane]), int(taken[t, lane])
-            seen = [cell == 0 and left, cell == 0 and not left, 0 < cell < length, cell == length]
-            assert rows.obs[t, lane].tolist() == [float(x) for x in seen]
-            over = cell == length and action >= 2
-            if over:
-                paid = 3.0 if (action == 2) == left else -2.0
-            else:
-                before = cell
-                cell = min(max(cell + {0: 1, 1: -1}.get(action, 0), 0), length)
-                paid = -0.25 if cell == before else 0.0
-            elapsed += 1
-            assert float(rows.reward[t, lane]) == paid
-            assert bool(rows.terminated[t, lane]) == over
-            assert bool(rows.truncated[t, lane]) == (elapsed >= 20)
-            if over or elapsed >= 20:
-                ends += over
-                cell, elapsed = 0, 0
+    # All lanes at once.
+    cell, elapsed = np.zeros(100, int), np.zeros(100, int)
+    for t in range(90):
+        left, action = goal_is_left[t], taken[t]
+        seen = [(cell == 0) & left, (cell == 0) & ~left, (cell > 0) & (cell < length), cell == length]
+        assert (obs[t] == np.stack(seen, axis=1)).all()
+        over = (cell == length) & (action >= 2)
+        move = (action == 0) * 1 - (action == 1)
+        after = np.where(over, cell, np.clip(cell + move, 0, length))
+        paid = np.where(over, np.where((action == 2) == left, 3.0, -2.0), np.where(after == cell, -0.25, 0.0))
+        cell = after
+        elapsed += 1
+        assert (reward[t] == paid).all()
+        assert (terminated[t] == over).all()
+        assert (truncated[t] == (elapsed >= 20)).all()
+        ends += over.sum()
+        cell[over | (elapsed >= 20)] = 0
+        elapsed[over | (elapsed >= 20)] = 0
     assert ends > 100
 
 
