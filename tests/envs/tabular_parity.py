@@ -121,6 +121,12 @@ def assert_steps_are_gymnasiums(env, reference, num_envs=64, num_steps=200, seed
     inside.np_random = chooser
     columns = (states.inner.position, states.obs, actions, rows.next_obs, rows.reward)
     columns = [column.T.tolist() for column in (*columns, rows.terminated, rows.truncated)]
+    # What Gymnasium lists, taken apart once a pair instead of once a step.
+    ways = {
+        (s, a): ([p for p, *_ in rows], [s for _, s, *_ in rows], [(s, r, t) for _, s, r, t in rows])
+        for s, actions in inside.P.items()
+        for a, rows in actions.items()
+    }
     count = 0
     for lane in zip(*columns, strict=True):
         beginning = True
@@ -135,13 +141,13 @@ def assert_steps_are_gymnasiums(env, reference, num_envs=64, num_steps=200, seed
             if hasattr(inside, "fickle_step"):
                 assert inside.fickle_step == (position >= 500)
                 chooser.choices = [next_obs % 4]
-            listed = inside.P[obs][action]
+            probabilities, leads_to, outcomes = ways[obs, action]
             changes_mind = len(chooser.choices) > 0 and next_obs % 4 != obs % 4
             planned = next_obs // 4 * 4 + obs % 4 if changes_mind else next_obs
-            chooser.pick([p for p, *_ in listed], [s for _, s, _, _ in listed].index(planned))
-            if not changes_mind:  # several may lead there, and pay differently
-                paid = [(s, r, t) for _, s, r, t in listed].index((next_obs, reward, terminated))
-                chooser.pick([p for p, *_ in listed], paid)
+            if changes_mind:
+                chooser.pick(probabilities, leads_to.index(planned))
+            else:  # several may lead there, and pay differently
+                chooser.pick(probabilities, outcomes.index((next_obs, reward, terminated)))
             found = reference.step(action)[:4]
             assert found == (next_obs, reward, terminated, truncated), (obs, action)
             beginning = terminated or truncated

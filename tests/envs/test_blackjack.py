@@ -56,10 +56,10 @@ def test_random_games_are_gymnasiums(natural, sab):
     rules = {"natural": natural, "sab": sab, "max_episode_steps": 2}
     reference = gymnasium.make("Blackjack-v1", **rules, disable_env_checker=True)
     deck = reference.unwrapped.np_random = Deck()
-    states, actions, rows, keys = parity.rollout(Blackjack(**rules), num_envs=250, num_steps=50)
-    assert actions.numel() >= 10_000
+    states, actions, rows, keys = parity.rollout(Blackjack(**rules), num_envs=400, num_steps=20)
+    assert actions.numel() >= 8000
     drawn = torch.vmap(torch.vmap(lambda k: cards(random.split(k, 5)[0], MOST_DRAWS)))(keys)
-    for lane in range(250):
+    for lane in range(400):
         one = tree.index((states, actions, rows, drawn), (slice(None), lane))
         follow(reference, deck, *one)
     assert rows.terminated.sum() > 1000
@@ -71,11 +71,12 @@ def follow(reference, deck, states, actions, rows, drawn):
     begun = False
     outcomes = zip(rows.reward.tolist(), rows.terminated.tolist(), rows.truncated.tolist(), strict=True)
     steps = zip(numbers(states.obs), actions.tolist(), numbers(rows.next_obs), outcomes, strict=True)
+    inner = tree.map(torch.Tensor.tolist, states.inner)
     for time, (obs, action, next_obs, outcome) in enumerate(steps):
         if not begun:
-            hands = tree.index(states.inner, time)
-            deck.cards = [int(hands.shown), int(hands.dealer.total - hands.shown), *a_pair(hands.player)]
-            assert bool(hands.dealer.has_ace) == (1 in deck.cards[:2])
+            dealer, player = (Hand(x.total[time], x.held[time]) for x in (inner.dealer, inner.player))
+            deck.cards = [inner.shown[time], dealer.total - inner.shown[time], *a_pair(player)]
+            assert dealer.has_ace == (1 in deck.cards[:2])
             assert reference.reset()[0] == obs
         deck.cards = drawn[time].tolist()
         assert reference.step(action)[:4] == (next_obs, *outcome)

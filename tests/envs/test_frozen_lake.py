@@ -54,9 +54,9 @@ def test_random_steps_are_gymnasiums(variant):
     env = FrozenLake(**params, max_episode_steps=12)
     reference = make_reference(**params, max_episode_steps=12)
     count, terminated, truncated = parity.assert_steps_are_gymnasiums(
-        env, reference, num_envs=100, num_steps=100
+        env, reference, num_envs=120, num_steps=60
     )
-    assert count >= 10_000
+    assert count >= 7000
     assert terminated > 50
     assert truncated > 50
 

@@ -68,9 +68,9 @@ def test_random_steps_are_gymnasiums(variant):
     """The time limit is Gymnasium's default, 200 steps."""
     reference = gymnasium.make(NAME, **VARIANTS[variant], disable_env_checker=True)
     env = Taxi(**VARIANTS[variant])
-    count, _, truncated = parity.assert_steps_are_gymnasiums(env, reference, num_envs=50, num_steps=205)
-    assert count >= 10_000
-    assert truncated > 40
+    count, _, truncated = parity.assert_steps_are_gymnasiums(env, reference, num_envs=30, num_steps=205)
+    assert count >= 6000
+    assert truncated > 20
 
 
 @pytest.mark.parametrize("variant", ["dry", "rainy", "fickle", "rainy and fickle"])
@@ -81,10 +81,10 @@ def test_steps_of_a_good_driver_are_gymnasiums(variant):
     best = parity.best_actions(env)
     policy = lambda states, drawn: best[states.inner.position]
     count, terminated, _ = parity.assert_steps_are_gymnasiums(
-        env, reference, num_envs=200, num_steps=50, policy=policy
+        env, reference, num_envs=100, num_steps=50, policy=policy
     )
-    assert count >= 10_000
-    assert terminated > 300
+    assert count >= 5000
+    assert terminated > 150
 
 
 @pytest.mark.parametrize("variant", ["dry", "fickle"])
@@ -152,7 +152,8 @@ def test_pictures_show_the_taxi_the_passenger_and_the_destination():
     env = Taxi()
     landmarks = [(0, 0), (0, 4), (4, 0), (4, 3)]
     cells = [(0, 0), (0, 4), (4, 0), (4, 3), (2, 1), (3, 4)]
-    for (row, column), passenger in itertools.product(cells, range(5)):
+    # Every second pair: each cell, each passenger, and those who wait where the taxi is are among them.
+    for (row, column), passenger in list(itertools.product(cells, range(5)))[::2]:
         destination = (row + column + passenger) % 4
         frame = env.render(place(row, column, passenger, destination))
         assert cell_of(frame, drawing.YELLOW) == (row, column)
