@@ -212,13 +212,17 @@ def test_nothing_is_changed_without_donation():
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("buffers", [uniform, prioritised])
-def test_adding_writes_in_place(buffers):
-    """Donated, nothing as large as the buffer is allocated, as a copy would be."""
+def test_adding_writes_in_place():
+    """Donated, nothing as large as one of the buffers is allocated, as a copy would be; both in one program."""
     window = tree.map(lambda x: x.unsqueeze(0), steps.window(steps.plain(5)))
     example = tree.index(window, (slice(None), 0))
-    buffer = tree.map(torch.clone, torch.vmap(lambda one: buffers.init(one, 100_000))(example))
-    call = jit.jit(torch.vmap(buffers.add), donate=(0,)).bind(buffer, window)
+    kinds = (uniform, prioritised)
+    both = [
+        tree.map(torch.clone, torch.vmap(lambda one, kind=kind: kind.init(one, 100_000))(example))
+        for kind in kinds
+    ]
+    add = lambda *given: tuple(torch.vmap(kind.add)(buffer, given[2]) for kind, buffer in zip(kinds, given))  # noqa: B905
+    call = jit.jit(add, donate=(0, 1)).bind(*both, window)
     call()
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
@@ -226,6 +230,7 @@ def test_adding_writes_in_place(buffers):
         call()
     allocated = sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
     assert allocated < 100_000
+    assert [buffer.count.tolist() for buffer in (both[0], both[1].replay)] == [[10], [10]]
 
 
 @pytest.mark.parametrize("kind", [uniform, prioritised])

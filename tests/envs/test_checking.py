@@ -97,7 +97,7 @@ CALLS: list[int] = []
 
 
 def message(env, **kwargs):
-    arguments = {"num_steps": 40, "backend": "eager"} | kwargs
+    arguments = {"num_steps": 12, "backend": "eager"} | kwargs
     with pytest.raises((ValueError, TypeError)) as caught:
         check_env(env, **arguments)
     return caught.type, str(caught.value)
@@ -114,12 +114,17 @@ def expect(env, error, *parts, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "env",
-    [BASE, Wrapper(), Ferry(max_episode_steps=None), Ferry(max_episode_steps=1)],
+    ("env", "kwargs"),
+    [
+        (BASE, {}),
+        (Wrapper(), {"num_steps": 30}),
+        (Ferry(max_episode_steps=None), {"num_steps": 30}),
+        (Ferry(max_episode_steps=1), {"num_steps": 30}),
+    ],
     ids=["base", "wrapper", "no limit", "one step"],
 )
-def test_correct_environments_pass(env):
-    assert check_env(env) is None
+def test_correct_environments_pass(env, kwargs):
+    assert check_env(env, **kwargs) is None
 
 
 @pytest.mark.parametrize("env", [probes.Counter(), probes.Truncating(), probes.Delayed(), probes.Choice()])
@@ -531,7 +536,7 @@ def test_observations_outside_the_space_are_found_far_from_the_beginning():
         "at [0], outside of [-1.35, 1.5]",
         "Write wider",
     ]
-    expect(env, ValueError, *parts)
+    expect(env, ValueError, *parts, num_steps=40)
 
 
 def test_observations_that_are_no_numbers_are_found():

@@ -20,6 +20,8 @@ OWN = {
     "TMaze-v0",
 }
 OWN |= {name for name in envs.REGISTRY if "Bandit" in name or "MinAtar" in name}
+# Their first episode at random ends between 24 and 60 steps; others end before, or last for long.
+LATE = {"Asterix-MinAtar", "RepeatFirst-v0", "Seaquest-MinAtar", "SpaceInvaders-MinAtar"}
 
 
 def test_names_and_time_limits_are_those_that_gymnasium_is_told():
@@ -36,7 +38,7 @@ def test_names_mean_what_they_mean_in_gymnasium(name):
 
 @pytest.mark.parametrize("name", sorted(envs.REGISTRY))
 def test_every_environment_passes_its_own_check(name):
-    envs.check_env(envs.make(name), num_steps=60)
+    envs.check_env(envs.make(name), num_steps=60 if name in LATE else 24)
 
 
 @pytest.mark.filterwarnings("ignore:.*out of date:DeprecationWarning")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from funcrl import envs
+from funcrl.envs.vector import EPISODES_AT_A_TIME
 from tests.probes import Counter
 
 
@@ -128,11 +129,13 @@ def test_options_of_environments_that_differ():
 
 @pytest.mark.compiled
 def test_compiled_steps_equal_eager_ones_and_compile_once():
-    compiled, eager = make(backend="inductor"), make()
+    # The size and the limit of a test of `autoreset_mode`, whose program this is.
+    num = 3 * EPISODES_AT_A_TIME + 1
+    compiled, eager = (make(num, b, max_episode_steps=5) for b in ("inductor", "eager"))
     compiled.reset(seed=4)
     eager.reset(seed=4)
     for t in range(40):
-        actions = torch.tensor([0, 1, t % 2])
+        actions = (torch.arange(num) + t) % 3 % 2
         for a, b in zip(compiled.step(actions)[:4], eager.step(actions)[:4], strict=True):
             assert torch.allclose(a.float(), b.float(), atol=1e-4)
     assert compiled.unwrapped._step.num_graphs == 1
