@@ -103,18 +103,29 @@ def test_leading_axes_are_kept_and_integers_are_taken():
     torch.testing.assert_close(apply(count), apply(count.float()))
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
-def test_lanes_with_weights_of_their_own_equal_a_loop_compiled_too(backend):
-    # A hidden layer after the convolutions is compiled by tests of perceptrons.
-    template = small() if backend == "aot_eager" else cnn((2, 5, 6), (3, 4), (), 6, stride=(1, 2))
+def assert_lanes_equal_a_loop(template, backend):
+    """Gradients by weights, which each lane has of its own, and by images."""
     params = torch.vmap(lambda k: nets.init(template, k))(random.split(KEY, 3))
     x = random.normal(KEY, (3, 4, 2, 5, 6))
-    gradient = torch.func.grad(lambda p, x: nets.apply(template, p, x).square().mean())
-    together = jit.jit(torch.vmap(gradient), backend=backend)(params, x)
+    gradient = torch.func.grad(lambda p, x: nets.apply(template, p, x).square().mean(), (0, 1))
+    together, by_image = jit.jit(torch.vmap(gradient), backend=backend)(params, x)
     for lane in range(3):
-        alone = gradient({name: p[lane] for name, p in params.items()}, x[lane])
+        alone, image = gradient({name: p[lane] for name, p in params.items()}, x[lane])
+        torch.testing.assert_close(by_image[lane], image)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][lane], value)
+
+
+def test_lanes_with_weights_of_their_own_equal_a_loop():
+    assert_lanes_equal_a_loop(small(), "aot_eager")
+
+
+# The rows of the first layer are 4 · 5 · 6 · 18 numbers, those of the second 4 · 3 · 3 · 27.
+@pytest.mark.compiled
+@pytest.mark.parametrize("_which_way", [1500], ids=["grouped, then as products"], indirect=True)
+def test_lanes_with_weights_of_their_own_equal_a_loop_compiled_too():
+    # A hidden layer after the convolutions is compiled by tests of perceptrons.
+    assert_lanes_equal_a_loop(cnn((2, 5, 6), (3, 4), (), 6, stride=(1, 2)), "inductor")
 
 
 def test_the_same_arguments_give_the_same_template():

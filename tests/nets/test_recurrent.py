@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -42,6 +42,7 @@ def carries(name, seed, batch, size=5):
 
 
 @cells
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 6))
 def test_a_sequence_and_its_gradient_are_torchs(name, seed, batch, length):
     cell, params, theirs = made(name)
