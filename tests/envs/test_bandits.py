@@ -35,8 +35,10 @@ def pull(env, state, action, seed=0, num=NUM):
     return torch.vmap(lambda key: env.transition(state, torch.tensor(action), key))(keys)
 
 
-@pytest.mark.parametrize("env", ALL)
+@pytest.mark.parametrize("env", [ALL[i] for i in (0, 2, 4)])
 def test_check_env_passes(env):
+    """The others have names, and are checked with all that have one."""
+    assert env not in [envs.make(name) for name in envs.REGISTRY]
     drawn = env.means is None and env.num_arms is None
     envs.check_env(env, num_steps=20, backend="aot_eager" if drawn else "eager")
 

@@ -18,9 +18,10 @@ KEY = random.key(0)
 COLOURS = LabelledImages(torch.eye(4).reshape(4, 4, 1, 1)[:, :3], [0, 1, 2, 0], num_classes=5)
 
 
-@pytest.mark.parametrize("env", [ClassificationBandit(), ClassificationBandit(COLOURS)])
-def test_it_is_what_train_needs(env):
-    check_env(env, num_steps=30)
+def test_it_is_what_train_needs():
+    """With the digits it is checked among all that have names."""
+    assert envs.make("DigitsBandit-v0") == ClassificationBandit()
+    check_env(ClassificationBandit(COLOURS), num_steps=30)
 
 
 def test_digits_are_scikit_learns():
