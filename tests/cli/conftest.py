@@ -1,5 +1,7 @@
 """What tests of the command line share."""
 
+from pathlib import Path
+
 import pytest
 
 from funcrl.core import jit
@@ -20,3 +22,12 @@ def run_eagerly(patch, folder):
 def uncompiled(monkeypatch, tmp_path):
     """A folder of its own to work in, and programs that run eagerly."""
     run_eagerly(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Pictures that are drawn and never painted: files without a byte.
+
+    Painting would take longer than all else that most of these tests do.
+    """
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: Path(path).write_bytes(b""))

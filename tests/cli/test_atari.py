@@ -12,11 +12,9 @@ pytest.importorskip("ale_py")
 pytest.importorskip("cv2")
 
 
-def test_a_game_is_learnt_from_frames_that_are_remembered_once(uncompiled, capsys):
-    words = "train dqn ALE/Breakout-v5 --wrap atari --seeds 2 --steps 120 --window-length 4 --warmup-steps 60"
-    small = (
-        "--batch-size 4 --buffer-size 100 --hidden 4 --channels 2 --share-frames --storage uint8 --out run"
-    )
+def test_a_game_is_learnt_from_frames_that_are_remembered_once(uncompiled, unpainted, capsys):
+    words = "train dqn ALE/Breakout-v5 --wrap atari --seeds 2 --steps 64 --window-length 4 --warmup-steps 32"
+    small = "--batch-size 4 --buffer-size 48 --hidden 4 --channels 2 --share-frames --storage uint8 --out run"
     assert main([*words.split(), *small.split()]) == 0
     assert "not finite               none" in capsys.readouterr().out
     run = open_run("run")

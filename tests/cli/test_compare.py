@@ -57,7 +57,7 @@ def test_what_cannot_be_told_apart_is_said_so(runs, capsys):
     assert (runs / "compare.png").exists()
 
 
-def test_one_run_alone_and_other_environments(runs, capsys):
+def test_one_run_alone_and_other_environments(runs, unpainted, capsys):
     assert main(["compare", "low"]) == 0
     assert "better than" not in capsys.readouterr().out
     made(runs / "other", [1.0, 2.0], "Acrobot-v1")

@@ -35,14 +35,14 @@ def test_what_has_no_grid_is_a_table(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "runs" / "policy_iteration-Taxi-v3" / "plan.png").exists()
 
 
-def test_gymnasiums_own_tables_are_read(capsys, tmp_path, monkeypatch):
+def test_gymnasiums_own_tables_are_read(capsys, tmp_path, unpainted, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "plan", "value_iteration", "gymnasium:FrozenLake-v1", "--gamma", "0.99")
     assert status == 0
     assert "0.542026" in out
 
 
-def test_values_that_have_not_converged_are_said_to_be_so(capsys, tmp_path, monkeypatch):
+def test_values_that_have_not_converged_are_said_to_be_so(capsys, tmp_path, unpainted, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = run(capsys, "plan", "value_iteration", "CliffWalking-v1", "--max-sweeps", "3")
     assert status == 1

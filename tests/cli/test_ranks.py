@@ -11,9 +11,9 @@ from funcrl.io import open_run
 from funcrl.io.sharded import is_sharded
 from tests.cli.test_cli import TINY
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
+pytestmark = pytest.mark.usefixtures("uncompiled", "unpainted")
 
-WORDS = ["train", "ppo", "CartPole-v1", "--steps", "60", *TINY]
+WORDS = ["train", "ppo", "CartPole-v1", "--steps", "60", *TINY, "--num-epochs", "1"]
 SAME = ("returns.csv", "metrics.csv", "metrics.jsonl", "checkpoint/states.safetensors", "config.json")
 
 
@@ -182,7 +182,18 @@ def test_what_ranks_cannot_share_is_refused(tmp_path, monkeypatch, capsys):
 
 def test_ranks_share_out_a_sweep(tmp_path, monkeypatch, capsys):
     over = ["--over", "gamma=0.9,0.99", "--over", "hidden=(4,),(3,)", "--seeds", "3", "--steps", "60"]
-    words = ["sweep", "ppo", "CartPole-v1", *TINY[:4], *TINY[6:], "--processes", "1", *over]
+    words = [
+        "sweep",
+        "ppo",
+        "CartPole-v1",
+        *TINY[:4],
+        *TINY[6:],
+        "--num-epochs",
+        "1",
+        "--processes",
+        "1",
+        *over,
+    ]
     assert main([*words, "--out", "alone"]) == 0
 
     def sweep(number, *more):

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -11,8 +9,10 @@ from funcrl.cli import main
 from funcrl.io import studies
 from funcrl.train.population import Range
 from tests.cli.test_cli import TINY
+from tests.forked import Forked
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
+TINY = [*TINY, "--num-epochs", "1"]
 
 PBT = ["search", "pbt", "ppo", "CartPole-v1", *TINY, "--range", "learning_rate=1e-5:1e-2:log", "--range"]
 PBT += ["entropy-weight=0:0.1", "--population", "5", "--generations", "3", "--steps", "60"]
@@ -44,6 +44,7 @@ def test_a_population_leaves_a_table_a_picture_and_settings_to_train_with(tmp_pa
     assert again["seeds"] == [7, 8]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_population_that_was_cut_off_goes_on(tmp_path, monkeypatch, capsys):
     assert main([*PBT, "--out", "whole"]) == 0
 
@@ -101,17 +102,16 @@ def test_optuna_leaves_a_table_a_picture_and_settings_and_goes_on_to_more_trials
 
 
 def test_what_a_dead_process_left_undone_is_asked_again(tmp_path, capsys):
-    study = studies.open_study(f"sqlite:///{tmp_path / 'study.db'}", "funcrl", "tpe", "none", 0)
     asked = studies.Asked({"learning_rate": Range(1e-5, 1e-2, log=True)}, {}, (0, 1), 3)
-    script = f"""
-from funcrl.io import studies
-from funcrl.train.population import Range
-study = studies.open_study("sqlite:///{tmp_path / "study.db"}", "funcrl", "tpe", "none", 0)
-asked = studies.Asked({{"learning_rate": Range(1e-5, 1e-2, log=True)}}, {{}}, (0, 1), 3)
-print([trial.params for trial in studies.ask(study, asked, 2)])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    lost = [trial["learning_rate"] for trial in eval(done.stdout)]
+
+    def opened():
+        return studies.open_study(f"sqlite:///{tmp_path / 'study.db'}", "funcrl", "tpe", "none", 0)
+
+    dead = Forked(lambda: print([trial.params for trial in studies.ask(opened(), asked, 2)]), tmp_path)
+    said = dead.communicate(timeout=60)
+    assert dead.returncode == 0, said
+    lost = [trial["learning_rate"] for trial in eval(said[0])]
+    study = opened()
     mine = studies.ask(study, asked, 1)
     assert studies.take_up(study) == 2  # those of the dead one, and not this one's own
     again = studies.ask(study, asked, 2)
@@ -122,6 +122,7 @@ print([trial.params for trial in studies.ask(study, asked, 2)])
     assert studies.finished(study) == 3
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_trials_that_are_pruned_free_their_lanes(monkeypatch, capsys):
     from funcrl.train.search import Trials
 
@@ -139,6 +140,7 @@ def test_trials_that_are_pruned_free_their_lanes(monkeypatch, capsys):
     assert float(best["learning_rate"]) == min(float(row["learning_rate"]) for row in table)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_searches_with_other_settings_share_a_database_and_nothing_else(tmp_path, capsys):
     place = ["--storage", f"sqlite:///{tmp_path / 'both.db'}"]
     assert main([*ASK, "--trials", "2", *place, "--out", "one"]) == 0

@@ -1,6 +1,7 @@
 """Going on from the agents of another run, on the command line."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,12 +11,13 @@ from funcrl.cli import main
 from funcrl.core import tree
 from funcrl.io import open_run
 from funcrl.train import train
+from tests.cli.conftest import run_eagerly
 
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
 TINY += ["--hidden", "4", "--processes", "1"]
 
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
+pytestmark = pytest.mark.usefixtures("uncompiled", "unpainted")
 
 
 def trained(out, *words):
@@ -29,8 +31,8 @@ def same(a, b):
 
 def test_a_run_goes_on_from_another_and_is_resumed_without_it(capsys):
     wrap = ["--wrap", "normalize_observation"]
-    assert trained("first", "--seeds", "3:6", "--steps", "64", *wrap) == 0
-    assert trained("next", "--start", "first", "--env.half-length", "0.25", "--steps", "48", *wrap) == 0
+    assert trained("first", "--seeds", "3:6", "--steps", "32", *wrap) == 0
+    assert trained("next", "--start", "first", "--env.half-length", "0.25", "--steps", "32", *wrap) == 0
     first, after = open_run("first"), open_run("next")
     assert after.seeds == first.seeds == (3, 4, 5)
     assert after.settings["start"] == "first"
@@ -41,7 +43,7 @@ def test_a_run_goes_on_from_another_and_is_resumed_without_it(capsys):
     )
     # What it began with is its own: the other folder may go.
     (open_run("first").folder / "config.json").unlink()
-    assert main(["resume", "next", "--steps", "96"]) == 0
+    assert main(["resume", "next", "--steps", "48"]) == 0
     assert (
         trained("whole", "--start", "next", "--start-seed", "4", "--seeds", "2", "--steps", "16", *wrap) == 0
     )
@@ -51,7 +53,7 @@ def test_a_run_goes_on_from_another_and_is_resumed_without_it(capsys):
 
 
 def test_groups_that_are_yet_to_begin_know_it_too(capsys):
-    assert trained("first", "--seeds", "3", "--steps", "64") == 0
+    assert trained("first", "--seeds", "3", "--steps", "16") == 0
     words = ["--start", "first", "--lanes-per-group", "2", "--steps", "48"]
     assert trained("one", *words) == 0
     assert trained("two", *words) == 0
@@ -66,7 +68,7 @@ def test_groups_that_are_yet_to_begin_know_it_too(capsys):
 
 
 def test_seeds_go_on_from_their_own_agents_and_what_differs_is_said(capsys):
-    assert trained("first", "--seeds", "3", "--steps", "32") == 0
+    assert trained("first", "--seeds", "3", "--steps", "16") == 0
     capsys.readouterr()
     assert trained("next", "--start", "first", "--seeds", "2,0", "--steps", "16", "--activation", "relu") == 0
     err = capsys.readouterr().err
@@ -86,6 +88,16 @@ def test_seeds_go_on_from_their_own_agents_and_what_differs_is_said(capsys):
     assert same(result.states, again.states)
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A folder with a short run in it."""
+    folder = tmp_path_factory.mktemp("short")
+    with pytest.MonkeyPatch.context() as patch:
+        run_eagerly(patch, folder)
+        assert trained("first", "--seeds", "2", "--steps", "16") == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -101,7 +113,7 @@ def test_seeds_go_on_from_their_own_agents_and_what_differs_is_said(capsys):
         ),
     ],
 )
-def test_what_cannot_be_is_refused(words, message, capsys):
-    assert trained("first", "--seeds", "2", "--steps", "16") == 0
+def test_what_cannot_be_is_refused(words, message, short, capsys):
+    shutil.copytree(short / "first", "first")
     assert trained("next", *words, "--steps", "16") == 2
     assert message in capsys.readouterr().err

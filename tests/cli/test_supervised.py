@@ -123,7 +123,7 @@ def test_one_value_a_seed_is_kept_in_the_folder(uncompiled, tmp_path):
         fit_into(tmp_path / "other", data.digits())
 
 
-def test_a_run_is_refused_replaced_and_repeated(finished, uncompiled, capsys):
+def test_a_run_is_refused_replaced_and_repeated(finished, uncompiled, unpainted, capsys):
     first, again = str(finished[0]), ["train", "--config", str(finished[0])]
     before = (finished[0] / "metrics.csv").read_bytes()
     status, _, err = run(capsys, *again, "--out", first)
@@ -138,7 +138,7 @@ def test_a_run_is_refused_replaced_and_repeated(finished, uncompiled, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, capsys, monkeypatch):
+def test_ctrl_c_leaves_what_was_learnt_in_whole_epochs(uncompiled, unpainted, capsys, monkeypatch):
     call = epochs.EpochProgress.__call__
 
     def interrupting(self, epoch, figures):

@@ -27,7 +27,7 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
         "--seeds",
         "3",
         "--steps",
-        "320",
+        "96",
     ]
     assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--processes", "1"]) == 0
     out, err = capsys.readouterr()
@@ -48,7 +48,7 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
         "return",
         "episodes",
     ]
-    assert len(rows) == 4 * 3 * 20
+    assert len(rows) == 4 * 3 * 6
     assert {(row["lane"], row["seed"], row["hidden"]) for row in rows} >= {
         ("0", "0", "(4,)"),
         ("11", "2", "(8,)"),
@@ -60,17 +60,18 @@ def test_a_sweep_leaves_a_tidy_table_and_a_picture_and_says_which_is_best(tmp_pa
     assert list(folder.glob("programs/*/checkpoint/*.json")) == []
     assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY, "--out", str(folder)]) == 2
     assert "--out must be an empty folder" in capsys.readouterr().err
-    short = [*words[:-1], "160", "--replace", "--out", str(folder)]
+    short = [*words[:-1], "48", "--replace", "--out", str(folder)]
     assert main(["sweep", "ppo", "CartPole-v1", *short, *TINY, "--processes", "1"]) == 0
     with open(folder / "sweep.csv") as file:
-        assert len(list(csv.DictReader(file))) == 4 * 3 * 10
+        assert len(list(csv.DictReader(file))) == 4 * 3 * 3
 
 
 SWEEP = ["sweep", "ppo", "CartPole-v1", "--over", "gamma=0.9,0.99", "--over", "hidden=(4,),(8,)", *TINY]
-SWEEP += ["--seeds", "2", "--steps", "128", "--lanes-per-group", "2", "--processes", "1"]
+SWEEP += ["--seeds", "2", "--steps", "64", "--lanes-per-group", "2", "--processes", "1"]
 SWEEP += ["--checkpoint-every", "1e-9"]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_sweep_that_was_cut_off_goes_on_to_the_same_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*SWEEP, "--out", "whole"]) == 0
@@ -79,7 +80,7 @@ def test_a_sweep_that_was_cut_off_goes_on_to_the_same_end(tmp_path, capsys, monk
     def interrupted(bar, progress):
         shown.append(progress.step)
         call(bar, progress)
-        if len(shown) in (3, 13, 14, 30):  # of 8 for each setting: in the first, the second, the last
+        if len(shown) in (2, 7, 8, 17):  # of 4 for each setting: in the first, the second, the last
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ProgressBar, "__call__", interrupted)
@@ -88,7 +89,7 @@ def test_a_sweep_that_was_cut_off_goes_on_to_the_same_end(tmp_path, capsys, monk
     assert not (tmp_path / "cut" / "sweep.csv").exists()
     statuses = [main(["resume", "cut"]) for _ in range(4)]
     assert statuses == [130, 130, 130, 0]
-    assert len(shown) < 2 * 32
+    assert len(shown) < 2 * 16
     for name in ("sweep.csv", "programs/1/metrics.csv", "programs/2/metrics.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     before = len(shown)

@@ -9,14 +9,10 @@ import pytest
 from PIL import Image
 
 from funcrl.cli import evaluate, main
-from funcrl.core import jit
+from tests.cli.conftest import run_eagerly
 
+pytestmark = pytest.mark.usefixtures("uncompiled", "unpainted")
 TINY = ["--num-envs", "2", "--window-length", "8", "--num-epochs", "1", "--num-minibatches", "1"]
-
-
-def traced_only(patch):
-    compile_before = jit._compile
-    patch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "eager"))
 
 
 def trained(*words):
@@ -29,17 +25,10 @@ def poles(tmp_path_factory):
     """Return a folder with a run in it."""
     folder = tmp_path_factory.mktemp("poles")
     with pytest.MonkeyPatch.context() as patch:
-        traced_only(patch)
-        patch.chdir(folder)
+        run_eagerly(patch, folder)
         wrappers = ["--wrap", "frame_stack=2", "--wrap", "normalize_observation"]
         trained("CartPole-v1", "--env.half-length", "0.25,2.0", *wrappers)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _traced_only(monkeypatch, tmp_path):
-    traced_only(monkeypatch)
-    monkeypatch.chdir(tmp_path)
 
 
 def counted():

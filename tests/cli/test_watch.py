@@ -11,8 +11,9 @@ from funcrl.io import only_writer
 from funcrl.io.watching import sparkline, standings
 from tests.cli.test_cli import TINY
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
+pytestmark = pytest.mark.usefixtures("uncompiled", "unpainted")
 
+TINY = [*TINY, "--num-epochs", "1"]
 WORDS = ["train", "ppo", "CartPole-v1", *TINY, "--processes", "1"]
 
 
@@ -52,6 +53,7 @@ def test_it_looks_again_until_nothing_is_written(tmp_path, capsys, monkeypatch):
 
 def test_it_shows_programs_of_sweeps_and_shards_of_ranks(tmp_path, capsys, monkeypatch):
     words = ["sweep", "ppo", "CartPole-v1", *TINY[:4], *TINY[6:], "--seeds", "2", "--steps", "40"]
+    words += ["--processes", "1"]
     assert main([*words, "--over", "gamma=.9,.8", "--over", "hidden=(4,),(3,)", "--out", "swept"]) == 0
     assert [(one.name, one.state) for one in standings(Path("swept"))] == [
         ("swept 1", "done"),
