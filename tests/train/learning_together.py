@@ -14,10 +14,10 @@ from funcrl.train.programs import make_run
 from tests.algos.table import CASES, OffPolicy, OnPolicy
 
 NOT_IN_PARTS = ("q_learning", "ucb")
-PPO = {"config": ppo.Config(num_envs=4, window_length=8, num_minibatches=2, hidden=(8,)), "num_steps": 96}
-DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=20, batch_size=8, buffer_size=100), "num_steps": 60}
+PPO = {"config": ppo.Config(num_envs=4, window_length=8, num_minibatches=2, hidden=(8,)), "num_steps": 64}
+DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=10, batch_size=8, buffer_size=100), "num_steps": 30}
 RANKED = {**DQN, "config": tree.replace(DQN["config"], replay="prioritised", n_step=2)}
-SAC = {"config": sac.Config(hidden=(8,), warmup_steps=20, batch_size=8, buffer_size=100), "num_steps": 40}
+SAC = {"config": sac.Config(hidden=(8,), warmup_steps=10, batch_size=8, buffer_size=100), "num_steps": 20}
 RUNS = {"ppo": PPO, "dqn": DQN, "rainbow-like": RANKED, "sac": SAC}
 ALIKE = {"seeds": [0, 1], "processes": 1}
 
@@ -36,7 +36,7 @@ def cases():
     return found
 
 
-def updated(case, number, count, times=3):
+def updated(case, number, count, times=2):
     """Return an agent after some updates with its part of a batch."""
     state, batch = case.init(1), case.batch()
     size = tree.leaves(batch)[0].shape[0] // count
@@ -54,15 +54,18 @@ def learn(rank, count, folder):
         result = train(*agent_and_env(name), **given, **ALIKE, backend="eager", data_parallel=True)
         found[f"run {name}"] = [*tree.leaves(result.states.params), result.returns]
     # Traced: one graph more than alone, and the same numbers.
-    settings = {"config": PPO["config"], "num_steps": 96, "backend": "aot_eager"}
-    plan = with_parts(make_plan("ppo", "CartPole-v1", **settings, **ALIKE))
+    plan = with_parts(make_plan("ppo", "CartPole-v1", **PPO, **ALIKE, backend="aot_eager"))
     run = make_run(plan, [0, 1])
-    for _ in range(3):
+    for _ in range(plan.num_iterations):
         run.iterate()
     found["traced"] = [*tree.leaves(run.agent.params), torch.tensor(run.num_graphs)]
     # Other seeds, so that nothing but what is restored counts.
-    again = make_run(dataclasses.replace(plan, seeds=(8, 9)), [0, 1])
-    again.iterate()
+    run, again = (
+        make_run(dataclasses.replace(plan, seeds=seeds, backend="eager"), [0, 1])
+        for seeds in ((0, 1), (8, 9))
+    )
+    for one in (run, again):
+        one.iterate()
     again.restore(run.carry)
     for one in (run, again):
         one.iterate()

@@ -58,8 +58,14 @@ class Wandering(Drawn):
         return picture(255 * float(state))
 
 
-def learnt(env, **rest):
-    return train("ppo", env, config=SMALL, seeds=[3, 4], num_steps=64, backend="eager", **rest)
+def learnt(env):
+    return train("ppo", env, config=SMALL, seeds=[3, 4], num_steps=64, backend="eager")
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Return agents that have learnt to count, or anything else that one number shows and two actions change."""
+    return learnt(Drawn()).states
 
 
 @pytest.mark.parametrize(("greedy", "backend", "lane"), [(True, "eager", 0), (False, "aot_eager", 1)])
@@ -81,9 +87,9 @@ def test_it_earns_what_is_counted_and_shows_where_it_was(greedy, backend, lane):
 @pytest.mark.parametrize(
     ("end", "limit", "last"), [(7, None, 7), (10_000, 3, 3), (10_000, None, 20), (10_000, 26, 26), (1, 9, 1)]
 )
-def test_it_begins_at_the_beginning_and_ends_with_the_end(end, limit, last):
+def test_it_begins_at_the_beginning_and_ends_with_the_end(end, limit, last, states):
     env = Drawn(end=end, max_episode_steps=None if limit else 20)
-    episode = film("ppo", env, learnt(env).states, max_steps=limit, backend="aot_eager")
+    episode = film("ppo", env, states, max_steps=limit, backend="eager")
     assert episode.fps == 7
     assert [frame[0, 0, 0] for frame in episode.frames] == list(range(last + 1))
     assert list(episode.frames) == []
@@ -119,11 +125,12 @@ class HostWandering(gymnasium.Env):
         self.closed.append(self.render_mode)
 
 
-@pytest.mark.parametrize(("greedy", "vectorization"), [(False, "sync"), (True, "async")])
-def test_on_the_host_one_environment_draws_and_all_others_do_not(greedy, vectorization):
+@pytest.mark.parametrize(
+    ("greedy", "vectorization", "backend"), [(False, "sync", "aot_eager"), (True, "async", "eager")]
+)
+def test_on_the_host_one_environment_draws_and_all_others_do_not(greedy, vectorization, backend, states):
     env = envs.from_gymnasium(HostWandering, vectorization=vectorization, size=2.0)
-    states = learnt(Wandering()).states
-    given = {"num_episodes": 2, "seed": 1, "greedy": greedy, "max_steps": 30, "backend": "aot_eager"}
+    given = {"num_episodes": 2, "seed": 1, "greedy": greedy, "max_steps": 30, "backend": backend}
     counted = evaluate("ppo", env, states, **given)
     HostWandering.made.clear()
     HostWandering.closed.clear()
@@ -179,24 +186,21 @@ class Sketch(HostWandering):
         ),
     ],
 )
-def test_what_does_not_draw_is_said_before_anything_is_played(env, message, monkeypatch):
-    states = learnt(Counter()).states
+def test_what_does_not_draw_is_said_before_anything_is_played(env, message, states, monkeypatch):
     monkeypatch.setattr("funcrl.train.evaluation.DeviceEpisodes", None)
     monkeypatch.setattr("funcrl.train.evaluation.HostEpisodes", None)
     with pytest.raises(ValueError, match=message):
         film("ppo", env, states, max_steps=3)
 
 
-def test_a_lane_that_is_not_there_is_refused():
-    states = learnt(Drawn()).states
+def test_a_lane_that_is_not_there_is_refused(states):
     with pytest.raises(ValueError, match="film: lane must be below 2, the number of lanes, got 2"):
         film("ppo", Drawn(), states, lane=2)
     with pytest.raises(ValueError, match="film: states must be agents for observations in"):
         film("ppo", "MountainCar-v0", states)
 
 
-def test_looking_changes_no_agent():
-    states = learnt(Drawn()).states
+def test_looking_changes_no_agent(states):
     before = tree.map(torch.clone, states)
     list(film("ppo", Drawn(), states, backend="eager", greedy=False).moments)
     assert all(map(torch.equal, tree.leaves(before), tree.leaves(states)))

@@ -1,5 +1,7 @@
 """Population-based training: what moves, what changes, and that it finds what random settings do not."""
 
+import functools
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +14,7 @@ from funcrl.train import search
 from funcrl.train.population import Range, draw, exploit, explore
 from funcrl.train.search import Trials, make_task, train_population
 
-SMALL = ppo.Config(num_envs=2, window_length=5, hidden=(4,), num_minibatches=2)
+SMALL = ppo.Config(num_envs=2, window_length=5, hidden=(4,), num_minibatches=2, num_epochs=1)
 RANGES = {"learning_rate": Range(1e-5, 1e-2, log=True), "entropy_weight": Range(0.0, 0.1)}
 
 
@@ -93,15 +95,24 @@ def test_a_population_finds_better_settings_than_random_ones_in_as_many_steps():
     assert low > 0.0
 
 
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_population_that_was_cut_off_goes_on_with_the_same_bits(stop):
+@pytest.fixture(scope="module")
+def evolve():
+    """Train a population, all or the rest of it."""
     given = {"config": SMALL, "population": 5, "num_generations": 4, "num_steps": 80, "backend": "eager"}
-    whole = train_population("ppo", "CartPole-v1", RANGES, **given)
-    half = train_population(
-        "ppo", "CartPole-v1", RANGES, **given, callback=lambda found: len(found.generations) == stop
-    )
+    return functools.partial(train_population, "ppo", "CartPole-v1", RANGES, **given)
+
+
+@pytest.fixture(scope="module")
+def whole(evolve):
+    """Return a population that was not cut off."""
+    return evolve()
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_population_that_was_cut_off_goes_on_with_the_same_bits(stop, evolve, whole):
+    half = evolve(callback=lambda found: len(found.generations) == stop)
     assert len(half.generations) == stop
-    rest = train_population("ppo", "CartPole-v1", RANGES, **given, start=half)
+    rest = evolve(start=half)
     for one, other in zip(tree.leaves(whole.carry), tree.leaves(rest.carry), strict=True):
         assert torch.equal(one.nan_to_num(), other.nan_to_num())
     assert torch.equal(whole.figures.returns.nan_to_num(), rest.figures.returns.nan_to_num())

@@ -33,12 +33,12 @@ from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
 
-PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=2, num_minibatches=2, hidden=(8,))
-DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
+PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=2, hidden=(8,))
+DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=10, buffer_size=200)
 CASES = {
     "ppo": (ppo, "CartPole-v1", PPO, 24),
-    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 120),
-    "dqn": (dqn, "CartPole-v1", DQN, 60),
+    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 30),
+    "dqn": (dqn, "CartPole-v1", DQN, 30),
 }
 
 
@@ -58,7 +58,8 @@ def parts(result):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_and_three_processes_give_the_bits_of_one(name):
+def test_two_and_three_processes_give_the_bits_of_one(name, monkeypatch):
+    monkeypatch.setattr(online, "STEPS_PER_ITERATION", 15)
     one = run(name)
     for processes in (2, 3):
         several = run(name, processes=processes)
@@ -132,9 +133,10 @@ def test_a_worker_that_is_killed_loses_its_seeds_and_no_others(children, tmp_pat
         if progress.iteration == 2:
             os.kill(children[1].pid, signal.SIGKILL)
 
-    one = run(num_steps=160)
+    given = {"config": tree.replace(PPO, num_epochs=2), "num_steps": 160}  # long enough to be killed in
+    one = run(**given)
     with pytest.warns(RuntimeWarning, match=r"that of seeds 2, 3 was killed by SIGKILL"):
-        several = run(num_steps=160, processes=3, callback=callback)
+        several = run(**given, processes=3, callback=callback)
     recorder.finish(several, {})
     assert several.lost_seeds == (2, 3)
     assert several.seeds == (0, 1, 4)

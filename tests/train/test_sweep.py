@@ -1,5 +1,7 @@
 """Sweeps: every lane is the run of its own that it stands for."""
 
+import functools
+
 import pytest
 import torch
 
@@ -22,6 +24,16 @@ def parts(result):
     return result.states, result.env_states, result.returns, result.episodes, result.metrics, result.steps
 
 
+@functools.cache
+def alone(learning_rate, half_length):
+    """Return the run of one setting, with which several sweeps are compared."""
+    config, env = (
+        tree.replace(SMALL, learning_rate=learning_rate),
+        envs.make("CartPole-v1", half_length=half_length),
+    )
+    return train("ppo", env, seeds=[0, 3, 5], **(GIVEN | {"config": config}))
+
+
 @pytest.mark.parametrize("options", [{}, {"processes": 2}, {"lanes_per_group": 5}])
 def test_a_sweep_is_the_separate_runs_lane_by_lane(options):
     over = {"learning_rate": [1e-4, 1e-3, 1e-2], "env.half_length": [0.25, 1.0]}
@@ -29,21 +41,20 @@ def test_a_sweep_is_the_separate_runs_lane_by_lane(options):
     assert len(found.settings) == 6
     assert found.settings[1] == {"learning_rate": 1e-4, "env.half_length": 1.0}
     for setting, result in zip(found.settings, found.results, strict=True):
-        config = tree.replace(SMALL, learning_rate=setting["learning_rate"])
-        env = envs.make("CartPole-v1", half_length=setting["env.half_length"])
-        alone = train("ppo", env, seeds=[0, 3, 5], **(GIVEN | {"config": config}))
         assert result.seeds == (0, 3, 5)
         assert result.lanes == (0, 1, 2)
         assert result.lost_seeds == ()
-        assert same(parts(result), parts(alone))
+        assert same(parts(result), parts(alone(*setting.values())))
 
 
 def test_what_is_no_number_is_a_program_of_its_own():
     over = {"gamma": [0.9, 0.99], "hidden": [(8,), (4, 4)], "env.num_frames": [1, 2]}
     env = envs.FrameStack(envs.make("CartPole-v1"), num_frames=3)
-    programs = plan_sweep("ppo", env, over, seeds=range(2), **GIVEN)
+    small = tree.replace(SMALL, num_epochs=1)
+    given = GIVEN | {"config": small, "num_steps": 32}
+    programs = plan_sweep("ppo", env, over, seeds=range(2), **given)
     assert [len(program.settings) for program in programs] == [2, 2, 2, 2]
-    found = sweep("ppo", env, over, seeds=range(2), **GIVEN)
+    found = sweep("ppo", env, over, seeds=range(2), **given)
     assert [tuple(setting.values()) for setting in found.settings][:3] == [
         (0.9, (8,), 1),
         (0.9, (8,), 2),
@@ -51,13 +62,13 @@ def test_what_is_no_number_is_a_program_of_its_own():
     ]
     setting, result = found.settings[3], found.results[3]
     assert setting == {"gamma": 0.9, "hidden": (4, 4), "env.num_frames": 2}
-    alone = train(
+    separate = train(
         "ppo",
         tree.replace(env, num_frames=2),
         seeds=range(2),
-        **(GIVEN | {"config": tree.replace(SMALL, gamma=0.9, hidden=(4, 4))}),
+        **(given | {"config": tree.replace(small, gamma=0.9, hidden=(4, 4))}),
     )
-    assert same(parts(result), parts(alone))
+    assert same(parts(result), parts(separate))
 
 
 def test_the_best_setting_is_that_of_the_highest_score():
