@@ -1,10 +1,9 @@
 """A policy over HTTP: what it answers, and what it does not."""
 
 import concurrent.futures
+import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import httpx
@@ -21,6 +20,7 @@ from funcrl.serve.app import Settings, make_app
 from funcrl.serve.rows import open_policy
 from funcrl.train.deployed import Deployed
 from tests.algos.table import CASES
+from tests.forked import Forked
 
 ANNA, BERT = "anna-0123456789abcdef", "bert-0123456789abcdef"
 
@@ -291,8 +291,8 @@ def test_told_to_stop_it_answers_what_it_has_begun(pole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "funcrl", "serve", str(pole[0]), "--port", str(port)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    words = ["serve", str(pole[0]), "--port", str(port)]
+    process = Forked(functools.partial(main, words), tmp_path)
     url, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
     while time.monotonic() < until:
         try:
@@ -317,13 +317,15 @@ def test_told_to_stop_it_answers_what_it_has_begun(pole, tmp_path):
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask, i) for i in range(4)]
-        time.sleep(1.0)
-        process.send_signal(signal.SIGTERM)
+        while answered[0] <= 20 and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGTERM)
         for one in asking:
             one.result(timeout=30)
-    assert process.wait(timeout=30) == 0
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
     assert answered[0] > 20
-    assert "Traceback" not in process.stderr.read()
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

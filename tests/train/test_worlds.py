@@ -15,7 +15,7 @@ from funcrl.train import Run, evaluate, make_plan, train
 from tests.probes import LINE, TWO, Counter
 
 SMALL = ppo.Config(num_envs=2, window_length=16, num_epochs=1, num_minibatches=2, hidden=(8,))
-NARROW = {"angle_threshold": 0.1}  # for episodes half as long
+NARROW = {"angle_threshold": 0.06}  # for short episodes
 BACKENDS = ["eager", "aot_eager"]
 
 
