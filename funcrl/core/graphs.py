@@ -97,10 +97,11 @@ def trace(
     pure = torch.func.functionalize(flat)
     # A tensor that is given twice now may be two tensors in the next call; the tracer takes one
     # object for one input, so each gets an object of its own.
+    graph = None
     with no_fallback(), _TensorsOnly():
-        try:
+        with contextlib.suppress(Beyond):
             graph = record(pure, leaves, decompositions)
-        except Beyond:
+        if graph is None:
             graph = internals.made_by_torch(pure, leaves, decompositions)
     inputs = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:

@@ -43,8 +43,10 @@ __all__ = [
     "composite",
     "decompositions",
     "entry_address",
+    "fake_tensors",
     "graph_module",
     "handles",
+    "is_about_numbers",
     "keeps_programs",
     "library",
     "load_library",
@@ -53,7 +55,6 @@ __all__ = [
     "pytree",
     "reads_a_number",
     "returns_new_memory",
-    "takes_a_device",
     "warm_up",
     "watch_compiler",
 ]
@@ -92,6 +93,23 @@ _ENTRY_IN_CPP = "_Z19inductor_entry_implPP16AtenTensorOpaqueS1_"
 """Name of the function that it calls: `inductor_entry_impl(AtenTensorOpaque**, AtenTensorOpaque**)`."""
 
 
+@functools.cache
+def fake_tensors() -> tuple[Any, Callable[[Tensor, torch.device], Tensor]]:
+    """Return a mode in which torch's tensors have no numbers, and what makes one of a tensor of the meta device and a device."""
+    from torch._subclasses import FakeTensor, FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    return mode, functools.partial(FakeTensor, mode)
+
+
+def is_about_numbers(function: Any, error: Exception) -> bool:
+    """Tell whether an operation on tensors without numbers failed because they have none, and not because it is wrong."""
+    unknown = type(error).__name__ in ("DynamicOutputShapeException", "UnsupportedOperatorException")
+    return (
+        unknown or isinstance(error, NotImplementedError) or torch.Tag.dynamic_output_shape in function.tags
+    )
+
+
 def _with_fake_tensors(graph: GraphModule) -> Any:
     """Let the values of a graph be what torch's compiler has for tensors without numbers; return their mode."""
     from torch._subclasses import FakeTensor, FakeTensorMode
@@ -125,12 +143,6 @@ def composite(function: Any) -> Callable[..., Any] | None:
 def reads_a_number(function: Any) -> bool:
     """Tell whether an operation returns a number of a tensor, as `item` does."""
     return torch.Tag.data_dependent_output in function.tags
-
-
-@functools.cache
-def takes_a_device(function: Any) -> bool:
-    """Tell whether an operation can be told where its result is to be."""
-    return any(argument.name == "device" for argument in function._schema.arguments)
 
 
 @functools.cache

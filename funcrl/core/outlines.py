@@ -1,50 +1,67 @@
 """Tensors without numbers, with which a function is called to learn what it does.
 
-They do the work of torch's own fake tensors where all shapes are constants, in a fraction of the time and without
-importing the compiler. Torch's rules for shapes are asked on its meta device, once for the same layouts.
+They do the work of torch's own fake tensors, whose rules they ask: once for the same operation and arguments that
+look the same, where torch works out everything again for each call, which was most of the time of tracing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from funcrl.core import internals
 
-Layout = tuple[tuple[int, ...], tuple[int, ...], int, torch.dtype]
-"""shape, strides, where in its memory it begins, dtype"""
+
+class Look(NamedTuple):
+    """What there is to know of a tensor but its numbers."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    begin: int
+    """where in its memory it begins"""
+    dtype: torch.dtype
+    device: torch.device
+
 
 _META = torch.device("meta")
 _MOST_KNOWN = 100_000
-"""layouts that are remembered; then they are asked for anew"""
+"""answers that are remembered; then all are asked for anew"""
 _known: dict[Any, Any] = {}
-"""from operations and the layouts that they were given to what they return"""
+"""from operations and looks of what they were given to looks of what they return"""
+
+
+class Unknown(Exception):  # noqa: N818
+    """Torch's rules do not say what an operation returns: it depends on numbers, or there are none."""
 
 
 class Outline(Tensor):
-    """A tensor without numbers: a layout and a device."""
+    """A tensor without numbers."""
 
-    known: Layout
+    look: Look
     _twin: Tensor | None
 
     @staticmethod
-    def __new__(cls, layout: Layout, device: torch.device, twin: Tensor | None = None) -> Outline:
-        """Make one of a layout that says that it is on a device; `twin` has the layout and is on the meta device."""
-        shape, strides, begin, dtype = layout
+    def __new__(cls, look: Look, twin: Tensor | None = None) -> Outline:
+        """Make one; `twin` looks the same on the meta device."""
         made: Outline = Tensor._make_wrapper_subclass(
-            cls, shape, strides=strides, storage_offset=begin, dtype=dtype, device=device
+            cls,
+            look.shape,
+            strides=look.strides,
+            storage_offset=look.begin,
+            dtype=look.dtype,
+            device=look.device,
         )
-        made.known, made._twin = layout, twin
+        made.look, made._twin = look, twin
         return made
 
     @property
     def twin(self) -> Tensor:
-        """A tensor on the meta device; views of one memory have twins of one memory."""
+        """A tensor of the meta device; views of one memory have twins of one memory."""
         if self._twin is None:
-            shape, strides, _, dtype = self.known
+            shape, strides, _, dtype, _ = self.look
             self._twin = torch.empty_strided(shape, strides, dtype=dtype, device=_META)
         return self._twin
 
@@ -59,12 +76,12 @@ class Outline(Tensor):
 
 
 def outline(x: Tensor) -> Outline:
-    """Return a tensor without numbers that looks like `x`.
+    """Return a tensor without numbers that looks like `x`, at the beginning of a memory of its own.
 
     >>> outline(torch.ones(2, 3)).stride()
     (3, 1)
     """
-    return Outline((tuple(x.shape), x.stride(), 0, x.dtype), x.device)
+    return Outline(Look(tuple(x.shape), x.stride(), 0, x.dtype, x.device))
 
 
 def storage_of(x: Tensor) -> int:
@@ -79,66 +96,75 @@ def result(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function: An overload of one of torch's operators, which reads no numbers.
         args: What it takes; all tensors are outlines.
         kwargs: What it takes by name.
+
+    Raises:
+        Unknown: Where that cannot be told without numbers.
     """
-    given: list[Outline] = []
-
-    def layouts(x: Any) -> Any:
-        if isinstance(x, Outline):
-            given.append(x)
-            return x.known
-        if isinstance(x, (list, tuple)):
-            return tuple([layouts(part) for part in x])
-        # 1 and 1.0 are equal, and do not promote alike.
-        return None if isinstance(x, torch.device) else (type(x), x)
-
-    question = (function, layouts(args), *[(name, layouts(x)) for name, x in kwargs.items()])
-    device = kwargs.get("device") or _device(given)
     if not internals.returns_new_memory(function):
-        return _asked(function, args, kwargs, given, device)
+        return _of_the_same_memory(function, args, kwargs)
+    question = (function, _looks(args), *[(name, _looks(x)) for name, x in kwargs.items()])
     if question not in _known:
         if len(_known) == _MOST_KNOWN:
             _known.clear()
-        found = _asked(function, args, kwargs, given, device)
-        _known[question] = _each(found, lambda x: x.known)
-        return found
-    return _each(_known[question], lambda layout: Outline(layout, device))
+        _known[question] = _asked(function, args, kwargs)
+    return _each(Look, Outline, _known[question])
 
 
-def _asked(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Outline], device: torch.device
-) -> Any:
-    """Return what an operation returns, by torch's rules."""
+def _looks(x: Any) -> Any:
+    """Return all of an argument that decides on results."""
+    if isinstance(x, Outline):
+        return x.look
+    if isinstance(x, (list, tuple)):
+        return tuple([_looks(part) for part in x])
+    return type(x), x  # 1 and 1.0 are equal, and do not promote alike
 
-    def elsewhere(x: Any) -> Any:
-        if isinstance(x, Outline):
-            return x.twin
-        if isinstance(x, (list, tuple)):
-            return [elsewhere(part) for part in x]
-        return _META if isinstance(x, torch.device) else x
 
-    named = {name: elsewhere(x) for name, x in kwargs.items()}
-    if internals.takes_a_device(function):
-        named["device"] = _META
-    found = function(*[elsewhere(x) for x in args], **named)
+def _asked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the looks of what an operation returns, by torch's rules."""
+    mode, fake = internals.fake_tensors()
+    args, kwargs = _each(Outline, lambda x: fake(x.twin, x.device), (args, kwargs))
+    try:
+        with mode:
+            found = function(*args, **kwargs)
+    except Exception as error:
+        if internals.is_about_numbers(function, error):
+            raise Unknown(f"{function}: {error}") from error
+        raise
+    return _each(Tensor, _look, found)
+
+
+def _look(x: Tensor) -> Look:
+    if x.layout != torch.strided:
+        raise Unknown(f"{x.layout} has no strides")
+    return Look(tuple(x.shape), x.stride(), int(x.storage_offset()), x.dtype, x.device)
+
+
+def _of_the_same_memory(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return a view of what an operation is given, or that itself where the operation writes into it."""
+    given: list[Outline] = []
+
+    def twin(x: Outline) -> Tensor:
+        given.append(x)
+        return x.twin
+
+    args, kwargs = _each(Outline, twin, (args, kwargs))
+    found = function(*args, **kwargs)
     themselves = {id(x.twin): x for x in given}
 
     def outlined(x: Tensor) -> Outline:
-        layout = (tuple(x.shape), x.stride(), int(x.storage_offset()), x.dtype)
-        return themselves[id(x)] if id(x) in themselves else Outline(layout, device, x)
+        return (
+            themselves[id(x)]
+            if id(x) in themselves
+            else Outline(_look(x)._replace(device=given[0].device), x)
+        )
 
-    return _each(found, outlined)
-
-
-def _each(found: Any, change: Callable[[Any], Any]) -> Any:
-    """Return results with each tensor, or each layout of one, changed."""
-    if isinstance(found, list):
-        return [_each(part, change) for part in found]
-    if isinstance(found, tuple) and not (len(found) == 4 and isinstance(found[-1], torch.dtype)):
-        return [_each(part, change) for part in found]
-    return change(found) if isinstance(found, (Tensor, tuple)) else found
+    return _each(Tensor, outlined, found)
 
 
-def _device(given: list[Outline]) -> torch.device:
-    """Return where an operation works: single numbers may come from elsewhere."""
-    found = [x.device for x in given if x.ndim] or [x.device for x in given]
-    return found[0] if found else torch.device("cpu")
+def _each(kind: type, change: Callable[[Any], Any], found: Any) -> Any:
+    """Return lists, tuples and dicts with each element of a kind changed."""
+    if isinstance(found, kind):
+        return change(found)
+    if isinstance(found, dict):
+        return {name: _each(kind, change, part) for name, part in found.items()}
+    return [_each(kind, change, part) for part in found] if isinstance(found, (list, tuple)) else found

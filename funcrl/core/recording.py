@@ -1,9 +1,9 @@
 """Recording what a function does to tensors without numbers, operation by operation, as a flat graph.
 
 It does the work of torch's own tracer for the graphs that funcrl makes, whose shapes are constants and whose
-inputs and outputs are flat lists, in two thirds of the time. Tracing is what is left of a start when
+inputs and outputs are flat lists, in a third of the time. Tracing is what is left of a start when
 all programs are on the disk already. What it leaves to torch's tracer raises `Beyond`: numbers that are
-read from tensors, control flow as an operation, generators.
+read from tensors, shapes that depend on them, control flow as an operation, generators.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
     def _argument(self, x: Any) -> Any:
         if isinstance(x, Tensor):
             return self.node(x)
-        if isinstance(x, torch.Generator):
-            raise Beyond
         return [self._argument(part) for part in x] if isinstance(x, (list, tuple)) else x
 
     def _outlined(self, x: Any) -> Any:
         """Return an argument with outlines in the place of tensors; one that has numbers is a constant from now on."""
         if isinstance(x, Tensor):
             return x if isinstance(x, Outline) else self.node(x).meta["val"]
+        if isinstance(x, torch.Generator):
+            raise Beyond
         return [self._outlined(part) for part in x] if isinstance(x, (list, tuple)) else x
 
     def __torch_dispatch__(
@@ -87,7 +87,7 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         # Rules are for what is compiled, which nobody differentiates.
         if self._rules and function is torch.ops.aten.detach.default:
             (x,) = self._outlined(args)
-            return self._note(Outline(x.known, x.device, x.twin), self.node(args[0]))
+            return self._note(Outline(x.look, x.twin), self.node(args[0]))
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:
                 with self:
@@ -99,7 +99,10 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         if internals.reads_a_number(function):
             raise Beyond
         named = {name: self._outlined(x) for name, x in kwargs.items()}
-        result = outlines.result(function, tuple(self._outlined(args)), named)
+        try:
+            result = outlines.result(function, tuple(self._outlined(args)), named)
+        except outlines.Unknown as error:
+            raise Beyond from error
         node = self.graph.create_node(
             "call_function",
             function,
