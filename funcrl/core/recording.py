@@ -147,10 +147,9 @@ def record(
         with recorder:
             results = function(*inputs)
     except NotImplementedError as error:
-        if "HigherOrderOperator" not in str(error):
-            raise
-        # Control flow as an operation: torch.compile takes part in it, and remembers that it failed.
-        torch.compiler.reset()
+        if "HigherOrderOperator" in str(error):
+            # Control flow as an operation: torch.compile takes part in it, and remembers that it failed.
+            torch.compiler.reset()
         raise Beyond from error
     recorder.graph.output([recorder.node(result) for result in results])
     for node in reversed(recorder.graph.nodes):
