@@ -60,7 +60,7 @@ def test_the_bits_are_the_same(other_way):
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
 def test_a_traced_draw_has_the_same_bits(other_way, backend):
-    before = jit(lambda key: random.bits(key, (64,)), backend=backend)(random.key(3))
+    before = random.bits(random.key(3), (64,))  # as in a program: see the tests of `core.random`
     other_way()
     assert torch.equal(jit(lambda key: random.bits(key, (64,)), backend=backend)(random.key(3)), before)
 

@@ -85,17 +85,25 @@ def test_returns_and_regret_are_those_of_the_actions():
 
 
 @pytest.mark.unrolled
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.compiled)])
-def test_two_programs_and_no_more_do_what_eager_functions_do(backend):
+@pytest.mark.parametrize(
+    ("backend", "algorithm", "count"),
+    [
+        ("aot_eager", "n_step_sarsa", 2),
+        # The programs of a test of Q-learning: so many lanes, and the numbers of twenty steps at once.
+        pytest.param("inductor", "q_learning", 100, marks=pytest.mark.compiled),
+    ],
+)
+def test_two_programs_and_no_more_do_what_eager_functions_do(monkeypatch, backend, algorithm, count):
+    monkeypatch.setattr(online, "MAX_DRAWN", 20 * 100)
     before = jit.stats().num_graphs
     eager, compiled = (
-        Run("n_step_sarsa", CLIFF, None, [0, 1], backend=name, num_cycles=20) for name in ("eager", backend)
+        Run(algorithm, CLIFF, None, range(count), backend=name, num_cycles=20) for name in ("eager", backend)
     )
     for _ in range(3):
         assert torch.allclose(eager.iterate().metrics["td_error"], compiled.iterate().metrics["td_error"])
     assert torch.allclose(eager.agent.values, compiled.agent.values, atol=1e-4)
     assert same(eager.carry.envs.inner.position, compiled.carry.envs.inner.position)
-    compiled.restart([7, 8])
+    compiled.restart(range(count, 2 * count))
     compiled.iterate()
     assert compiled.num_graphs == 2
     assert jit.stats().num_graphs - before == 4

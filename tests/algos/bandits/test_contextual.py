@@ -416,11 +416,24 @@ def test_four_images_are_learnt_traced_and_donated(algorithm, config):
 @pytest.mark.compiled
 def test_compiled_it_does_what_it_does_uncompiled():
     algorithm, config = CASES["neural_thompson"]
-    # Convolutions are compiled by tests of their own.
-    config = tree.replace(config, channels=(), num_envs=2, memory_size=16)
-    compiled, _ = choices(algorithm, config, num_updates=3, backend="inductor")
-    traced, _ = choices(algorithm, config, num_updates=3)
-    assert same(compiled, traced, exact=False)
+    # Convolutions and the steps of the environment are compiled by tests of their own.
+    config = tree.replace(config, channels=(), hidden=(3,), num_envs=2, memory_size=16, batch_size=4)
+
+    def act_and_learn(state, batch, key):
+        action, _ = algorithm.act(state, batch.obs, key)
+        return algorithm.update(state, tree.replace(batch, action=action)), action
+
+    def learnt(backend):
+        program = jit.jit(torch.vmap(act_and_learn), donate=(0,), backend=backend)
+        state, actions = tree.stack([agent(algorithm, config, seed=seed) for seed in range(3)]), []
+        for t in range(3):
+            batches = tree.stack([batch_of(config.num_envs, seed=10 * t + lane) for lane in range(3)])
+            state, action = program(state, batches, random.split(random.key(t), 3))
+            actions.append(action)
+        assert program.num_graphs == 1
+        return state, actions
+
+    assert same(learnt("inductor"), learnt("aot_eager"), exact=False)
 
 
 @cases
