@@ -89,12 +89,11 @@ def test_returns_and_regret_are_those_of_the_actions():
     ("backend", "algorithm", "count"),
     [
         ("aot_eager", "n_step_sarsa", 2),
-        # The programs of a test of Q-learning: so many lanes, and the numbers of twenty steps at once.
+        # As many lanes as a test of Q-learning has, whose steps these are.
         pytest.param("inductor", "q_learning", 100, marks=pytest.mark.compiled),
     ],
 )
-def test_two_programs_and_no_more_do_what_eager_functions_do(monkeypatch, backend, algorithm, count):
-    monkeypatch.setattr(online, "MAX_DRAWN", 20 * 100)
+def test_two_programs_and_no_more_do_what_eager_functions_do(backend, algorithm, count):
     before = jit.stats().num_graphs
     eager, compiled = (
         Run(algorithm, CLIFF, None, range(count), backend=name, num_cycles=20) for name in ("eager", backend)

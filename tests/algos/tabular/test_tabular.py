@@ -19,7 +19,7 @@ from funcrl.algos import (
 )
 from funcrl.algos.tabular import agent
 from funcrl.core import Transition, random, tree
-from funcrl.train import evaluate, online, train
+from funcrl.train import evaluate, train
 
 NAMES = ["q_learning", "sarsa", "expected_sarsa", "double_q_learning", "n_step_sarsa", "dyna_q"]
 STATES, ACTIONS = 4, 3
@@ -308,10 +308,9 @@ def test_what_has_no_numbered_states_is_refused(name):
 
 
 @pytest.mark.compiled
-def test_q_learning_finds_the_shortest_path_along_the_cliff_in_every_seed(monkeypatch):
-    # The programs of the test of the loop, which are compiled once for both.
-    monkeypatch.setattr(online, "MAX_DRAWN", 20 * 100)
-    result = train("q_learning", "CliffWalking-v1", seeds=range(100), num_steps=8000)
+def test_q_learning_finds_the_shortest_path_along_the_cliff_in_every_seed():
+    # In one process, so that the steps are those of the test of the loop, compiled once for both.
+    result = train("q_learning", "CliffWalking-v1", seeds=range(100), num_steps=8000, processes=1)
     returns = evaluate(
         "q_learning", "CliffWalking-v1", result.states, num_episodes=1, max_steps=100, backend="eager"
     )
