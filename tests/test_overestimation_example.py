@@ -10,6 +10,7 @@ from torch import nn
 from funcrl import envs, nets
 from funcrl.algos import double_dqn, dqn, planning
 from funcrl.core import ReplayBatch, random, tree
+from funcrl.core.jit import jit
 from funcrl.envs import tabular
 from funcrl.train import Run, solve
 
@@ -80,10 +81,11 @@ def estimates(algorithm, num_lanes=16, num_updates=300, size=32):
     wrapped = envs.OneHotObservation(env)
     init = lambda key: algorithm.init(key, config, wrapped)
     states = torch.vmap(init)(random.split(random.key(0), num_lanes))
-    update = torch.vmap(lambda state, key: algorithm.update(state, draw_batch(env, key, size)))
+    learn = torch.vmap(lambda state, key: algorithm.update(state, draw_batch(env, key, size)))
+    update = jit(lambda states, key: learn(states, random.split(key, num_lanes)), backend="aot_eager")
     first, found = torch.eye(env.num_states)[0], []
     for number, key in enumerate(random.split(random.key(1), num_updates)):
-        states = update(states, random.split(key, num_lanes))
+        states = update(states, key)
         if number >= num_updates // 2 and number % 10 == 9:
             values = torch.vmap(nets.apply, in_dims=(None, 0, None))(states.network, states.params, first)
             found.append(values.amax(dim=-1))
