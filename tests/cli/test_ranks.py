@@ -13,7 +13,8 @@ from tests.cli.test_cli import TINY
 
 pytestmark = pytest.mark.usefixtures("uncompiled", "unpainted")
 
-WORDS = ["train", "ppo", "CartPole-v1", "--steps", "60", *TINY, "--num-epochs", "1"]
+QUICK = [*TINY[:-1], "1", "--num-epochs", "1"]
+WORDS = ["train", "ppo", "CartPole-v1", "--steps", "60", *QUICK]
 SAME = ("returns.csv", "metrics.csv", "metrics.jsonl", "checkpoint/states.safetensors", "config.json")
 
 
@@ -186,10 +187,8 @@ def test_ranks_share_out_a_sweep(tmp_path, monkeypatch, capsys):
         "sweep",
         "ppo",
         "CartPole-v1",
-        *TINY[:4],
-        *TINY[6:],
-        "--num-epochs",
-        "1",
+        *QUICK[:4],
+        *QUICK[6:],
         "--processes",
         "1",
         *over,

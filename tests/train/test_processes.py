@@ -33,12 +33,12 @@ from tests.probes import Counter
 
 pytestmark = pytest.mark.skipif(not cores.can_fork(), reason="needs processes that can be forked")
 
-PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=2, hidden=(8,))
-DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=10, buffer_size=200)
+PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=1, hidden=(8,))
+DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=6, buffer_size=200)
 CASES = {
     "ppo": (ppo, "CartPole-v1", PPO, 24),
-    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 30),
-    "dqn": (dqn, "CartPole-v1", DQN, 30),
+    "q_learning": (q_learning, "CliffWalking-v1", q_learning.Config(), 20),
+    "dqn": (dqn, "CartPole-v1", DQN, 20),
 }
 
 
@@ -59,7 +59,7 @@ def parts(result):
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_and_three_processes_give_the_bits_of_one(name, monkeypatch):
-    monkeypatch.setattr(online, "STEPS_PER_ITERATION", 15)
+    monkeypatch.setattr(online, "STEPS_PER_ITERATION", 10)
     one = run(name)
     for processes in (2, 3):
         several = run(name, processes=processes)
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_loses_its_seeds_and_no_others(children, tmp_pat
         if progress.iteration == 2:
             os.kill(children[1].pid, signal.SIGKILL)
 
-    given = {"config": tree.replace(PPO, num_epochs=2), "num_steps": 160}  # long enough to be killed in
+    given = {"config": tree.replace(PPO, num_epochs=4), "num_steps": 160}  # long enough to be killed in
     one = run(**given)
     with pytest.warns(RuntimeWarning, match=r"that of seeds 2, 3 was killed by SIGKILL"):
         several = run(**given, processes=3, callback=callback)
