@@ -15,12 +15,12 @@ from tests.algos.table import CASES, OffPolicy, OnPolicy
 
 NOT_IN_PARTS = ("q_learning", "ucb")
 PPO = {
-    "config": ppo.Config(num_envs=4, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,)),
-    "num_steps": 64,
+    "config": ppo.Config(num_envs=4, window_length=4, num_epochs=2, num_minibatches=2, hidden=(8,)),
+    "num_steps": 32,
 }
-DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=10, batch_size=8, buffer_size=100), "num_steps": 30}
+DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=8, batch_size=8, buffer_size=100), "num_steps": 16}
 RANKED = {**DQN, "config": tree.replace(DQN["config"], replay="prioritised", n_step=2)}
-SAC = {"config": sac.Config(hidden=(8,), warmup_steps=10, batch_size=8, buffer_size=100), "num_steps": 20}
+SAC = {"config": sac.Config(hidden=(8,), warmup_steps=8, batch_size=8, buffer_size=100), "num_steps": 14}
 RUNS = {"ppo": PPO, "dqn": DQN, "rainbow-like": RANKED, "sac": SAC}
 ALIKE = {"seeds": [0, 1], "processes": 1}
 

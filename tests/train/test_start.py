@@ -13,8 +13,8 @@ from funcrl.train.episodes import needs_env_states
 from funcrl.train.programs import make_run
 from tests.algos.table import CASES, Planner
 
-PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=2, num_minibatches=2, hidden=(8,))
-GIVEN = {"config": PPO, "seeds": range(3), "num_steps": 64, "backend": "eager"}
+PPO = ppo.Config(num_envs=2, window_length=8, num_epochs=1, num_minibatches=2, hidden=(8,))
+GIVEN = {"config": PPO, "seeds": range(3), "num_steps": 32, "backend": "eager"}
 
 
 def same(a, b):
@@ -49,7 +49,7 @@ def test_what_was_learnt_stays_and_all_else_begins_anew(case):
 
 
 def test_it_goes_on_from_where_agents_were_in_any_number_of_processes(trained):
-    long = {**GIVEN, "num_steps": 96}
+    long = {**GIVEN, "num_steps": 64}
     plans = [make_plan("ppo", "CartPole-v1", **long, start=trained)]
     plans.append(dataclasses.replace(plans[0], lanes_per_group=2))
     plans.append(dataclasses.replace(plans[0], processes=2))
@@ -69,9 +69,10 @@ def test_one_agent_is_enough_for_all_seeds(trained):
 
 def test_it_learns_faster_where_the_world_has_changed_a_little():
     """From an environment of one size to one of another, as a curriculum does."""
-    given = {"config": q_learning.Config(learning_rate=1.0, epsilon=0.02), "seeds": range(2)}
-    first = train("q_learning", "CliffWalking-v1", num_steps=1200, backend="aot_eager", **given)
-    short = {"num_steps": 200, "backend": "eager", **given}
+    config = q_learning.Config(learning_rate=1.0, epsilon=0.02)
+    given = {"config": config, "seeds": range(2), "backend": "aot_eager"}
+    first = train("q_learning", "CliffWalking-v1", num_steps=1200, **given)
+    short = {"num_steps": 200, **given}
     again = train("q_learning", envs.make("CliffWalking-v1"), start=first, **short)
     anew = train("q_learning", "CliffWalking-v1", **short)
     assert (again.returns[:, 1] > -150).all()
