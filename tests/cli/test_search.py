@@ -12,7 +12,7 @@ from tests.cli.test_cli import TINY
 from tests.forked import Forked
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
-TINY = [*TINY, "--num-epochs", "1"]
+TINY = [*TINY[:-1], "1", "--num-epochs", "1"]
 
 PBT = ["search", "pbt", "ppo", "CartPole-v1", *TINY, "--range", "learning_rate=1e-5:1e-2:log", "--range"]
 PBT += ["entropy-weight=0:0.1", "--population", "5", "--generations", "3", "--steps", "60"]
