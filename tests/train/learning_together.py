@@ -19,7 +19,8 @@ PPO = {
     "num_steps": 32,
 }
 DQN = {"config": dqn.Config(hidden=(8,), warmup_steps=8, batch_size=8, buffer_size=100), "num_steps": 16}
-RANKED = {**DQN, "config": tree.replace(DQN["config"], replay="prioritised", n_step=2)}
+# Long enough for priorities to decide what is drawn.
+RANKED = {"config": tree.replace(DQN["config"], replay="prioritised", n_step=2), "num_steps": 30}
 SAC = {"config": sac.Config(hidden=(8,), warmup_steps=8, batch_size=8, buffer_size=100), "num_steps": 14}
 RUNS = {"ppo": PPO, "dqn": DQN, "rainbow-like": RANKED, "sac": SAC}
 ALIKE = {"seeds": [0, 1], "processes": 1}
