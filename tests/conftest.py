@@ -1,5 +1,6 @@
 """What holds for a whole process of tests."""
 
+import functools
 import gc
 import os
 
@@ -42,6 +43,21 @@ def _same_draws():
     """See above; `torch.manual_seed` goes on to ask for other devices, which takes longer than many a test."""
     torch.default_generator.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def operators_read_once():
+    """For tests that write ONNX: which operators it has is read from the sources of all of them once, not at each export.
+
+    torch asks for them by a function of onnxscript that is there for torch. Where another version asks otherwise, nothing is kept.
+    """
+    from torch.onnx._internal import _lazy_import
+
+    with pytest.MonkeyPatch.context() as patch:
+        asked = getattr(_lazy_import, "onnxscript_apis", None)
+        if hasattr(asked, "get_torchlib_ops"):
+            patch.setattr(asked, "get_torchlib_ops", functools.cache(asked.get_torchlib_ops), raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
