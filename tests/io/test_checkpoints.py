@@ -31,10 +31,10 @@ from tests.forked import Forked
 
 DETERMINISTIC = tuple(name for name in TABLES if name != "times.csv")
 PPO = ppo.Config(num_envs=2, window_length=4, num_epochs=1, num_minibatches=2, hidden=(8,))
-DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=40, buffer_size=200)
+DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=16, buffer_size=60)
 LOOPS = {
     "ppo": ("ppo", "CartPole-v1", PPO, 8),
-    "dqn": ("dqn", "CartPole-v1", DQN, 30),
+    "dqn": ("dqn", "CartPole-v1", DQN, 10),
     "q_learning": ("q_learning", "CliffWalking-v1", q_learning.Config(), 15),
 }
 """algorithm, environment, settings, and steps of an iteration"""
@@ -42,9 +42,9 @@ LOOPS = {
 
 def planned(name="ppo", seeds=range(3), **options):
     algorithm, env, config, size = LOOPS[name]
-    given = {"config": config, "num_steps": 12 * size, "backend": "eager", "seeds": seeds} | options
+    given = {"config": config, "num_steps": 9 * size, "backend": "eager", "seeds": seeds} | options
     plan = make_plan(algorithm, env, **given)
-    return dataclasses.replace(plan, num_iterations=12, steps_per_iteration=size)
+    return dataclasses.replace(plan, num_iterations=9, steps_per_iteration=size)
 
 
 def written(folder, plan, *, every=1e9, ask_at=(), stop_at=None, go_on=False, keep=2, with_replay=True):
@@ -102,12 +102,19 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
     plan = make_plan(
         case.algorithm, case.env, config=config, seeds=[4, 2], num_steps=max(4 * size, 60), backend="eager"
     )
-    plan = dataclasses.replace(plan, num_iterations=3)
+    plan = dataclasses.replace(plan, num_iterations=2)
     # A hundred steps an iteration, eagerly, would say no more. Off policy, all learn in the second hundred.
     short = {"online": 4 * num_envs(config), "off_policy": 2 * size, "on_policy": size}
     plan = dataclasses.replace(plan, steps_per_iteration=short[case.algorithm.LOOP])
-    whole = written(tmp_path / "whole", plan)
-    written(tmp_path / "cut", plan, ask_at=[1], stop_at=2)
+    whole = written(tmp_path / "whole", plan, ask_at=[1])
+    # As if it had been killed while it wrote its last rows.
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for name in DETERMINISTIC:
+        path = tmp_path / "cut" / name
+        path.write_bytes(path.read_bytes()[:-5])
+    inside = tmp_path / "cut" / "checkpoint"
+    for path in (inside / "states.safetensors", max(inside.glob("0*.json")), max(inside.glob("*.at-*"))):
+        path.unlink()
     assert latest(tmp_path / "cut").head["iteration"] == 1
     assert same(parts(written(tmp_path / "cut", plan, go_on=True)), parts(whole))
     assert equal_files(tmp_path / "whole", tmp_path / "cut") == []
@@ -119,23 +126,23 @@ def test_groups_of_lanes_go_on_in_whichever_processes(processes, tmp_path):
     whole = written(tmp_path / "whole", plan)
     several = dataclasses.replace(plan, processes=2)
     # In two processes a checkpoint comes three iterations after it was asked for.
-    result = written(tmp_path / "cut", several, ask_at=[4], stop_at=9)
-    assert result.returns.shape[1] == 9
+    result = written(tmp_path / "cut", several, ask_at=[2], stop_at=7)
+    assert result.returns.shape[1] == 7
     assert latest(tmp_path / "cut").head["lanes"] == [0, 3]
-    assert latest(tmp_path / "cut").head["iteration"] == 7
+    assert latest(tmp_path / "cut").head["iteration"] == 5
     result = written(tmp_path / "cut", dataclasses.replace(plan, processes=processes), go_on=True)
     assert same(parts(result), parts(whole))
-    assert result.timed_steps == 8 * (3 * 5 + 2 * 12)
+    assert result.timed_steps == 8 * (3 * 4 + 2 * 9)
     for name in DETERMINISTIC:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
 
 def test_a_finished_run_goes_on_to_more_steps(tmp_path):
-    plan = planned(seeds=range(5), lanes_per_group=3)
-    longer = dataclasses.replace(plan, num_iterations=20)
+    longer = planned(seeds=range(5), lanes_per_group=3)
+    plan = dataclasses.replace(longer, num_iterations=5)
     whole = written(tmp_path / "whole", longer)
     written(tmp_path / "cut", plan)
-    written(tmp_path / "cut", longer, go_on=True, ask_at=[15], stop_at=17)
+    written(tmp_path / "cut", longer, go_on=True, ask_at=[6], stop_at=8)
     assert latest(tmp_path / "cut").head["lanes"] == [0, 3]
     again = written(tmp_path / "cut", longer, go_on=True)
     assert same(parts(again), parts(whole))
@@ -156,7 +163,7 @@ def test_only_the_last_checkpoints_stay(tmp_path):
     plan = planned()
     written(tmp_path / "run", plan, ask_at=[2, 4, 6, 8], keep=3)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoint").iterdir())
-    parts = [f"000000-000003.at-{i:010d}.safetensors" for i in (6, 8, 12)]
+    parts = [f"000000-000003.at-{i:010d}.safetensors" for i in (6, 8, 9)]
     assert names == sorted([f"{i:08d}.json" for i in (3, 4, 5)] + parts + ["states.safetensors"])
 
 
@@ -373,7 +380,7 @@ def test_rows_that_never_found_room_are_an_error_at_the_end(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Recorder, "_append", fail)
-    recorder._waiting = [Progress((0, 1, 2), (0, 1, 2), 13, 13, 104, result_report(result))]
+    recorder._waiting = [Progress((0, 1, 2), (0, 1, 2), 10, 10, 80, result_report(result))]
     recorder._times = [1.0]
     with (
         pytest.warns(RuntimeWarning, match="must take what is measured"),
