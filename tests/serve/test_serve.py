@@ -22,6 +22,8 @@ from funcrl.train.deployed import Deployed
 from tests.algos.table import CASES
 from tests.forked import Forked
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 ANNA, BERT = "anna-0123456789abcdef", "bert-0123456789abcdef"
 
 
