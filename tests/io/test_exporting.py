@@ -131,7 +131,7 @@ def runs(tmp_path_factory):
     ("name", "words"), [("plain", ["--sampling"]), ("normalised", []), ("remembering", [])]
 )
 def test_a_file_takes_what_the_environment_shows_and_says_what_that_is(name, words, runs, tmp_path, capsys):
-    out = runs / f"{name}.pt2"  # one of them for a test below, too
+    out = tmp_path / "policy.pt2"
     assert main(["export", str(runs / name), "--seed", "1", "--out", str(out), *words]) == 0
     assert "equal to the run's on 1000 observations" in capsys.readouterr().out
     run = open_run(runs / name)
