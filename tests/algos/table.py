@@ -165,7 +165,7 @@ ON_POLICY = [
     ),
     *(
         OnPolicy(
-            "ppo", ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=(8,)), env, variant=kind
+            "ppo", ppo.Config(num_envs=3, window_length=8, num_minibatches=2, hidden=()), env, variant=kind
         )
         for kind, env in (("box", envs.make("Pendulum-v1")), ("multi_discrete", Lock()))
     ),
@@ -175,7 +175,7 @@ ON_POLICY = [
             num_envs=2,
             window_length=8,
             num_minibatches=2,
-            hidden=(8,),
+            hidden=(),
             kl_control="stop",
             target_kl=1e-4,
             action_noise="state_dependent",
@@ -189,7 +189,7 @@ ON_POLICY = [
             num_envs=3,
             window_length=6,
             num_minibatches=2,
-            hidden=(8,),
+            hidden=(),
             recurrent_cell="gru",
             recurrent_size=8,
             sequence_length=3,
@@ -202,7 +202,7 @@ ON_POLICY = [
         REGISTRY["a2c"].Config(
             num_envs=3,
             window_length=4,
-            hidden=(8,),
+            hidden=(),
             recurrent_cell="lstm",
             recurrent_size=8,
             sequence_length=4,
@@ -213,7 +213,7 @@ ON_POLICY = [
     *(
         OnPolicy(
             name,
-            REGISTRY[name].Config(num_envs=3, hidden=(8,), anneal_steps=4800.0, **settings),
+            REGISTRY[name].Config(num_envs=3, hidden=(), anneal_steps=4800.0, **settings),
             envs.make("CartPole-v1"),
         )
         for name, settings in (
@@ -223,9 +223,7 @@ ON_POLICY = [
     ),
     OnPolicy(
         "impala",
-        REGISTRY["impala"].Config(
-            num_envs=4, window_length=6, hidden=(8,), anneal_steps=4800.0, clip_rho=1.2
-        ),
+        REGISTRY["impala"].Config(num_envs=4, window_length=6, hidden=(), anneal_steps=4800.0, clip_rho=1.2),
         envs.make("CartPole-v1"),
     ),
     OnPolicy(
@@ -251,22 +249,24 @@ _SMALL = {
     "exploration_steps": 100.0,
 }
 
+_HIDDEN = {"dqn": (), "double_dqn": (), "dueling_dqn": (8, 8)}
+
 OFF_POLICY = [
     OffPolicy(
         name,
-        REGISTRY[name].Config(**_SMALL | ({"hidden": (8, 8)} if name == "dueling_dqn" else {})),
+        REGISTRY[name].Config(**_SMALL | ({"hidden": _HIDDEN[name]})),
         envs.make("CartPole-v1"),
         {"target_period": 3, "batch_size": 6} if name == "dqn" else {},
     )
-    for name in ("dqn", "double_dqn", "dueling_dqn")
+    for name in _HIDDEN
 ]
 
 # Integers that are those of `dqn` are tried there alone.
 OFF_POLICY += [
     OffPolicy(name, REGISTRY[name].Config(**_SMALL | settings), envs.make("CartPole-v1"), other)
     for name, settings, other in (
-        ("c51", {"num_atoms": 5}, {}),
-        ("qr_dqn", {"num_quantiles": 5}, {}),
+        ("c51", {"num_atoms": 5, "hidden": ()}, {}),
+        ("qr_dqn", {"num_quantiles": 5, "hidden": ()}, {}),
         # So much noise that it shows in the actions of a network of this size.
         ("rainbow", {"num_atoms": 5, "noise_scale": 4.0, "hidden": (8, 8)}, {}),
     )
@@ -282,12 +282,12 @@ OFF_POLICY += [
         other,
     )
     for name, settings, other in (
-        ("ddpg", {}, {}),
+        ("ddpg", {"hidden": ()}, {}),
         # The update that moves the actor too is each that is the first of a run.
-        ("td3", {}, {"policy_delay": 3}),
+        ("td3", {"hidden": ()}, {"policy_delay": 3}),
         ("sac", {"actor_learning_rate": 1e-3}, {}),
-        ("tqc", {"num_critics": 3, "num_quantiles": 5}, {}),
-        ("discrete_sac", {}, {}),
+        ("tqc", {"num_critics": 3, "num_quantiles": 5, "hidden": ()}, {}),
+        ("discrete_sac", {"hidden": ()}, {}),
     )
 ]
 
@@ -309,7 +309,7 @@ _IMAGES = envs.make("DigitsBandit-v0")
 ONLINE = [
     Online(
         "actor_critic",
-        REGISTRY["actor_critic"].Config(num_envs=3, hidden=(8,), anneal_steps=4800.0, weigh_by_discount=True),
+        REGISTRY["actor_critic"].Config(num_envs=3, hidden=(), anneal_steps=4800.0, weigh_by_discount=True),
         envs.make("CartPole-v1"),
     ),
     Online("boltzmann", REGISTRY["boltzmann"].Config(), _COINS, draws=False),
@@ -324,11 +324,14 @@ ONLINE = [
     *(
         Online(
             name,
-            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=(8,)),
+            REGISTRY[name].Config(num_envs=4, batch_size=8, memory_size=64, channels=(4,), hidden=hidden),
             _IMAGES,
-            {"num_envs": 5, "memory_size": 70, "batch_size": 6} if name == "neural_epsilon_greedy" else {},
+            other,
         )
-        for name in ("neural_epsilon_greedy", "neural_thompson")
+        for name, hidden, other in (
+            ("neural_epsilon_greedy", (), {"num_envs": 5, "memory_size": 70, "batch_size": 6}),
+            ("neural_thompson", (8,), {}),
+        )
     ),
     *(
         Online(

@@ -23,8 +23,9 @@ on_policy = pytest.mark.parametrize("case", ON_POLICY, ids=lambda case: case.id)
 KEY = random.key(5)
 
 # Whether torch takes it whole does not depend on what compiles it. The real compiler takes ten seconds and
-# more for each: what networks and replay need of it is tested in tests/train, and by the README's own Python.
-COMPILED = ("q_learning", "policy_iteration")
+# more for each: what networks and replay need of it is tested in tests/train, and by the README's own Python,
+# what solving equations needs in tests/algos/planning.
+COMPILED = ("q_learning", "value_iteration")
 
 # Noise of its own is how it acts: it learns by the lines of the same algorithm without it.
 LEARN_AS_ANOTHER = ("sac-smooth",)

@@ -15,16 +15,22 @@ from unittest import mock
 
 import torch._functorch.eager_transforms as torch_transforms
 import torch._functorch.vmap as torch_vmap
+import torch.nn.utils.stateless as stateless
 import torch.utils._pytree as torch_pytree
-from torch import Tensor
+from torch import Tensor, nn
 from torch._functorch.predispatch import _add_batch_dim, _remove_batch_dim
 from torch.utils._pytree import SUPPORTED_NODES
 
 from funcrl.core import tree
 
 _BY_TORCH = {
-    name: getattr(torch_vmap, name)
-    for name in ("_process_batched_inputs", "_create_batched_inputs", "_unwrap_batched")
+    name: getattr(module, name)
+    for module, name in (
+        (torch_vmap, "_process_batched_inputs"),
+        (torch_vmap, "_create_batched_inputs"),
+        (torch_vmap, "_unwrap_batched"),
+        (stateless, "_functional_call"),
+    )
 }
 
 
@@ -37,7 +43,8 @@ def quickly_walked() -> Iterator[None]:
     grad = mock.patch.multiple(
         torch_transforms, tree_flatten=flatten, tree_unflatten=unflatten, tree_map=mapped, tree_map_=mapped
     )
-    with vmap, grad, mock.patch.multiple(tree, map=mapped, leaves=leaves):
+    call = mock.patch.multiple(stateless, _functional_call=_call)
+    with vmap, grad, call, mock.patch.multiple(tree, map=mapped, leaves=leaves):
         yield
 
 
@@ -51,8 +58,11 @@ def mapped(function: Callable[..., Any], node: Any, *rest: Any) -> Any:
     ):
         return torch_pytree.tree_map(function, node, *rest)
     children, context = SUPPORTED_NODES[kind].flatten_fn(node)
-    others = [SUPPORTED_NODES[kind].flatten_fn(one)[0] for one in rest]
-    found = [mapped(function, *parts) for parts in zip(children, *others, strict=True)]
+    if rest:
+        others = [SUPPORTED_NODES[kind].flatten_fn(one)[0] for one in rest]
+        found = [mapped(function, *parts) for parts in zip(children, *others, strict=True)]
+    else:
+        found = [function(x) if isinstance(x, Tensor) else mapped(function, x) for x in children]
     return SUPPORTED_NODES[kind].unflatten_fn(found, context)
 
 
@@ -73,6 +83,9 @@ def _flatten(node: Any, found: list[Any]) -> Any:
         found.append(node)
         return None
     children, context = SUPPORTED_NODES[kind].flatten_fn(node)
+    if all(isinstance(x, Tensor) for x in children):
+        found.extend(children)
+        return kind, context, [None] * len(children)
     return kind, context, [_flatten(child, found) for child in children]
 
 
@@ -113,3 +126,23 @@ def _join(found: Any, axes: Any, level: int, lanes: int, function: Any) -> Any:
     if axes != 0:
         return _BY_TORCH["_unwrap_batched"](found, axes, level, lanes, function)
     return mapped(lambda x: _remove_batch_dim(x, level, lanes, 0), found)
+
+
+def _call(module: nn.Module, numbers: dict[str, Tensor], inputs: Any, *rest: Any, **settings: Any) -> Any:
+    """Return what a module makes of its inputs with these parameters, none of which it has under two names."""
+    places = []
+    for path in numbers:
+        *names, name = path.split(".")
+        owner = module
+        for part in names:
+            owner = getattr(owner, part)
+        if name not in owner._parameters:
+            return _BY_TORCH["_functional_call"](module, numbers, inputs, *rest, **settings)
+        places.append((owner._parameters, name))
+    own = [held[name] for held, name in places]
+    for (held, name), number in zip(places, numbers.values(), strict=True):
+        held[name] = number
+    found = module(*inputs)
+    for (held, name), number in zip(places, own, strict=True):
+        held[name] = number
+    return found
