@@ -93,9 +93,11 @@ _ENTRY_IN_CPP = "_Z19inductor_entry_implPP16AtenTensorOpaqueS1_"
 """Name of the function that it calls: `inductor_entry_impl(AtenTensorOpaque**, AtenTensorOpaque**)`."""
 
 
-@functools.cache
 def fake_tensors() -> tuple[Any, Callable[[Tensor, torch.device], Tensor]]:
-    """Return a mode in which torch's tensors have no numbers, and what makes one of a tensor of the meta device and a device."""
+    """Return a mode in which torch's tensors have no numbers, and what makes one of a tensor of the meta device and a device.
+
+    It is a new one each time: what it is about is a state of its own, which threads must not share.
+    """
     from torch._subclasses import FakeTensor, FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)

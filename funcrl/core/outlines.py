@@ -65,6 +65,10 @@ class Outline(Tensor):
             self._twin = torch.empty_strided(shape, strides, dtype=dtype, device=_META)
         return self._twin
 
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        """Say what is known, which is all that a traced function can print."""
+        return f"Outline(shape={self.look.shape}, dtype={self.look.dtype}, device={str(self.look.device)!r})"
+
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
@@ -78,10 +82,13 @@ class Outline(Tensor):
 def outline(x: Tensor) -> Outline:
     """Return a tensor without numbers that looks like `x`, at the beginning of a memory of its own.
 
-    >>> outline(torch.ones(2, 3)).stride()
-    (3, 1)
+    Raises:
+        Unknown: When there is more to it than numbers and strides: it is sparse, or a conjugate that is yet to be worked out.
+
+    >>> outline(torch.ones(2, 3))
+    Outline(shape=(2, 3), dtype=torch.float32, device='cpu')
     """
-    return Outline(Look(tuple(x.shape), x.stride(), 0, x.dtype, x.device))
+    return Outline(_look(x)._replace(begin=0))
 
 
 def storage_of(x: Tensor) -> int:
@@ -102,12 +109,15 @@ def result(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """
     if not internals.returns_new_memory(function):
         return _of_the_same_memory(function, args, kwargs)
-    question = (function, _looks(args), *[(name, _looks(x)) for name, x in kwargs.items()])
-    if question not in _known:
-        if len(_known) == _MOST_KNOWN:
+    named = [(name, _looks(x)) for name, x in kwargs.items()]
+    question = (function, _looks(args), *named, torch.get_default_dtype())
+    answer = _known.get(question, _known)
+    if answer is _known:
+        answer = _asked(function, args, kwargs)
+        if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[question] = _asked(function, args, kwargs)
-    return _each(Look, Outline, _known[question])
+        _known[question] = answer
+    return _each(Look, Outline, answer)
 
 
 def _looks(x: Any) -> Any:
@@ -134,8 +144,8 @@ def _asked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _look(x: Tensor) -> Look:
-    if x.layout != torch.strided:
-        raise Unknown(f"{x.layout} has no strides")
+    if x.layout != torch.strided or x.is_conj() or x.is_neg():
+        raise Unknown("it has more to it than numbers and strides")
     return Look(tuple(x.shape), x.stride(), int(x.storage_offset()), x.dtype, x.device)
 
 

@@ -88,6 +88,10 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         if self._rules and function is torch.ops.aten.detach.default:
             (x,) = self._outlined(args)
             return self._note(Outline(x.look, x.twin), self.node(args[0]))
+        if (
+            function is torch.ops.aten._efficientzerotensor.default
+        ):  # without memory, which compiled code would read
+            function = torch.ops.aten.zeros.default
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:
                 with self:
@@ -99,10 +103,7 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         if internals.reads_a_number(function):
             raise Beyond
         named = {name: self._outlined(x) for name, x in kwargs.items()}
-        try:
-            result = outlines.result(function, tuple(self._outlined(args)), named)
-        except outlines.Unknown as error:
-            raise Beyond from error
+        result = outlines.result(function, tuple(self._outlined(args)), named)
         node = self.graph.create_node(
             "call_function",
             function,
@@ -140,12 +141,14 @@ def record(
         Beyond: Where it is torch's tracer's work.
     """
     recorder = _Recorder(rules or {})
-    inputs = [outline(example) for example in examples]
-    for x in inputs:
-        recorder.input(x)
     try:
+        inputs = [outline(example) for example in examples]
+        for x in inputs:
+            recorder.input(x)
         with recorder:
             results = function(*inputs)
+    except outlines.Unknown as error:
+        raise Beyond from error
     except NotImplementedError as error:
         if "HigherOrderOperator" in str(error):
             # Control flow as an operation: torch.compile takes part in it, and remembers that it failed.

@@ -124,14 +124,14 @@ def device_of(params: Params) -> torch.device:
     return next((p.device for p in params.values()), torch.device("cpu"))
 
 
-_FITTING: set[tuple[Any, ...]] = set()
+_FITTING: dict[tuple[Any, ...], Network] = {}
 """What `check_output` has run, and found to fit: networks are made once for the same settings, and drawn for every agent."""
 
 
 def check_output(
     function: str, argument: str, network: Network, params: Params, space: spaces.Space[Any], size: int
 ) -> None:
-    """Check that a network maps B observations of a space to `[B, size]`, by running it on zeros, the first time that it is asked.
+    """Check that a network maps B observations of a space to `[B, size]`, by running it on zeros; one of ours, or from `pure`, once.
 
     Args:
         function: Who complains.
@@ -145,8 +145,10 @@ def check_output(
         ValueError: When the network cannot take the input, or returns another shape.
     """
     shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in params.items())
-    asked = (network, shapes, repr(space), size)
-    if asked in _FITTING:
+    asked = (id(network), shapes, type(space), space.shape, repr(space), size)
+    # A module that is not ours may have been changed since; of one that was made pure, nobody has the copy.
+    stays = isinstance(network, Pure) or type(network).__module__.startswith("funcrl.nets.")
+    if stays and asked in _FITTING:
         return
     hold = f"map {observations_in_words(space)} to [B, {size}]"
     output = output_for(function, argument, hold, network, params, space)
@@ -155,7 +157,8 @@ def check_output(
     found = [str(length) for length in output.shape]
     found[:1] = ["B"] if found[:1] == ["3"] else found[:1]
     require(tuple(output.shape) == (3, size), function, argument, hold, f"[{', '.join(found)}]")
-    _FITTING.add(asked)
+    if stays:
+        _FITTING[asked] = network  # which keeps its number
 
 
 def output_for(

@@ -380,3 +380,39 @@ def test_what_cannot_be_mapped_is_named_where_init_is_mapped_itself():
         ValueError, match=r"got an error in its layer memory \(LSTM\): .* recurrent_cell='gru'"
     ):
         torch.vmap(init)(random.split(random.key(0), 2))
+
+
+class Turning(nn.Module):
+    """Counts how often it runs, and returns rows of two numbers until it is told otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.runs, self.flat = nn.Linear(4, 2), 0, False
+
+    def forward(self, x):
+        self.runs += 1
+        return self.layer(x)[:, 0] if self.flat else self.layer(x)
+
+
+def test_a_network_that_fits_is_run_once_unless_it_may_have_changed():
+    network, space = Turning(), CARTPOLE.observation_space
+    numbers = nets.init(network, random.key(0))
+    for _ in range(2):
+        nets.check_output("f", "config.network", network, numbers, space, 2)
+    assert network.runs == 2
+    network.flat = True
+    with pytest.raises(
+        ValueError, match=r"config.network must map observations \[B, 4\] to \[B, 2\], got '\[B\]'"
+    ):
+        nets.check_output("f", "config.network", network, numbers, space, 2)
+    kept = nets.pure(Turning())
+    for _ in range(2):
+        nets.check_output("f", "config.network", kept, numbers, space, 2)
+    runs = kept.evaluating.runs
+    with pytest.raises(ValueError, match=r"to \[B, 3\], got '\[B, 2\]'"):
+        nets.check_output("f", "config.network", kept, numbers, space, 3)
+    nets.check_output("f", "config.network", kept, numbers, space, 2)
+    assert kept.evaluating.runs > runs > 0
+    runs = kept.evaluating.runs
+    nets.check_output("f", "config.network", kept, numbers, space, 2)
+    assert kept.evaluating.runs == runs

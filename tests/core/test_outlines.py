@@ -1,5 +1,7 @@
 """Tensors without numbers against tensors with some."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -133,3 +135,76 @@ def test_operations_that_return_views_or_write_are_told_from_others():
     assert internals.returns_new_memory(aten.mul.Tensor)
     assert not internals.returns_new_memory(aten.view.default)
     assert not internals.returns_new_memory(aten.add_.Tensor)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.func.jvp(lambda a: torch.cat([a, torch.ones(6, 4)]), (x,), (x,))[1],
+        lambda x: torch.func.hessian(lambda row: row.tanh().prod())(x[0]),
+    ],
+)
+def test_forward_derivatives_have_zeros_with_memory(function):
+    graph = record(torch.func.functionalize(lambda x: [function(x)]), [X])
+    assert torch.ops.aten._efficientzerotensor.default not in {node.target for node in graph.graph.nodes}
+    assert torch.allclose(graph(X)[0], function(X), atol=1e-5)
+
+
+@pytest.mark.compiled
+def test_compiled_they_read_no_memory_that_is_not_there():
+    both = lambda x: (
+        torch.func.jvp(torch.func.grad(lambda c: (c**3).sum()), (x,), (x,))[1],
+        torch.func.jvp(lambda a: torch.cat([a, torch.ones(6, 4)]), (x,), (x,))[1],
+    )
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(jit.jit(both)(X), both(X), strict=True))
+
+
+def test_threads_may_trace_at_the_same_time():
+    def work(number):
+        for size in range(2, 14):
+            x = random.normal(random.key(number), (3, 20 * number + size))
+            y = jit.jit(lambda x: torch.linalg.svdvals(x).sum() + (x @ x.T).relu(), backend="aot_eager")(x)
+            assert y.shape == (3, 3)
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(work, range(3)))
+
+
+def test_what_a_global_setting_decides_is_asked_anew():
+    whole = torch.arange(6)
+    assert jit.jit(lambda x: x.sqrt(), backend="aot_eager")(whole).dtype == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = jit.jit(
+            lambda x: x.sqrt() * (2.0 if x.sqrt().dtype == torch.float64 else 0.0), backend="aot_eager"
+        )
+        assert torch.equal(found(whole), 2.0 * whole.sqrt())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda c: c.conj().imag,
+        lambda c: torch.view_as_real(c.conj().resolve_conj()),
+        lambda c: c.real * (2.0 if c.conj().is_conj() else 3.0),
+        lambda c: torch.fft.rfft(c.real).conj().imag,
+    ],
+)
+def test_conjugates_that_are_yet_to_be_worked_out_are_left_to_torch(function):
+    c = torch.complex(X, 2 * X)
+    for given in (c, c.conj()):
+        assert torch.allclose(jit.jit(function, backend="aot_eager")(given), function(given), atol=1e-5)
+
+
+def test_a_traced_function_may_print_what_it_has(capsys):
+    def function(x):
+        print(x, f"{x * 2}")
+        return torch.vmap(lambda row: print(row) or row + 1)(x)
+
+    jit.jit(function, backend="aot_eager")(X)
+    assert "shape=(6, 4), dtype=torch.float32" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="bad"):
+        jit.jit(lambda x: int(f"bad {x}"), backend="aot_eager")(X)
