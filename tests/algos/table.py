@@ -1,5 +1,8 @@
 """The table of algorithms. A new one inherits every test of `test_contracts` by one line here.
 
+Networks have no hidden layer but in one case of each family and where an algorithm asks for one: layers are
+not theirs, and each is traced, vmapped and saved once more.
+
 There are four kinds of algorithms, by what they learn from: windows of experience (`prepare`
 makes batches of them), replayed experience, single steps, and a model.
 """
@@ -249,16 +252,14 @@ _SMALL = {
     "exploration_steps": 100.0,
 }
 
-_HIDDEN = {"dqn": (), "double_dqn": (), "dueling_dqn": (8, 8)}
-
 OFF_POLICY = [
     OffPolicy(
         name,
-        REGISTRY[name].Config(**_SMALL | ({"hidden": _HIDDEN[name]})),
+        REGISTRY[name].Config(**_SMALL | {"hidden": hidden}),
         envs.make("CartPole-v1"),
         {"target_period": 3, "batch_size": 6} if name == "dqn" else {},
     )
-    for name in _HIDDEN
+    for name, hidden in (("dqn", ()), ("double_dqn", ()), ("dueling_dqn", (8, 8)))
 ]
 
 # Integers that are those of `dqn` are tried there alone.

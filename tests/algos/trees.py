@@ -1,9 +1,10 @@
 """Trees walked in a fifth of the steps of torch's own, which torch.compile traces one by one.
 
 More than half of what it costs to trace `torch.vmap(update)` is how `vmap`, `grad` and `map` walk the trees of
-states and batches, through the same lines of torch for every algorithm. Here they are walked by the registry
-of torch, as there, so that what an algorithm adds to it, its fields and static settings, is traced all the
-same; dicts of tensors go to torch's `tree_map`, which torch.compile knows without tracing it.
+states and batches, and `functional_call` the modules of a network, through the same lines of torch for every
+algorithm. Here trees are walked by the registry of torch, as there, so that what an algorithm adds to it, its
+fields and static settings, is traced all the same; dicts of tensors go to torch's `tree_map`, which
+torch.compile knows without tracing it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BY_TORCH = {
 
 @contextmanager
 def quickly_walked() -> Iterator[None]:
-    """Let `torch.vmap` and `torch.func.grad_and_value` walk trees by the functions of this file, and `tree.map` too."""
+    """Let `vmap`, `grad_and_value`, `functional_call` and `tree` walk trees and modules by the functions of this file."""
     vmap = mock.patch.multiple(
         torch_vmap, _process_batched_inputs=_begin, _create_batched_inputs=_split, _unwrap_batched=_join
     )
@@ -44,7 +45,7 @@ def quickly_walked() -> Iterator[None]:
         torch_transforms, tree_flatten=flatten, tree_unflatten=unflatten, tree_map=mapped, tree_map_=mapped
     )
     call = mock.patch.multiple(stateless, _functional_call=_call)
-    with vmap, grad, call, mock.patch.multiple(tree, map=mapped, leaves=leaves):
+    with vmap, grad, call, mock.patch.multiple(tree, map=mapped, leaves=leaves, replace=replaced):
         yield
 
 
@@ -69,6 +70,12 @@ def mapped(function: Callable[..., Any], node: Any, *rest: Any) -> Any:
 def leaves(node: Any) -> list[Any]:
     """Return the leaves of a tree."""
     return flatten(node)[0]
+
+
+def replaced(node: Any, **changes: Any) -> Any:
+    """Return a copy of a struct with some fields changed."""
+    kept = {name: getattr(node, name) for name in type(node).__dataclass_fields__ if name not in changes}
+    return type(node)(**kept, **changes)
 
 
 def flatten(node: Any) -> tuple[list[Any], Any]:
