@@ -287,7 +287,7 @@ OFF_POLICY += [
         # The update that moves the actor too is each that is the first of a run.
         ("td3", {"hidden": ()}, {"policy_delay": 3}),
         ("sac", {"actor_learning_rate": 1e-3}, {}),
-        ("tqc", {"num_critics": 3, "num_quantiles": 5, "hidden": ()}, {}),
+        ("tqc", {"num_critics": 3, "num_quantiles": 5}, {}),
         ("discrete_sac", {"hidden": ()}, {}),
     )
 ]

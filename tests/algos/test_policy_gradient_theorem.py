@@ -145,7 +145,7 @@ def test_generalised_advantages_with_lambda_1_are_monte_carlo_returns_minus_the_
     case = case_of("reinforce")
     window = case.window()
     returns = reinforce.prepare(case.init(), window)
-    config = a2c.Config(num_envs=3, window_length=24, hidden=(8,), gae_lambda=1.0)
+    config = a2c.Config(num_envs=3, window_length=24, hidden=case.config.hidden, gae_lambda=1.0)
     critic = tree.replace(a2c.init(random.key(0), config, case.env), params=case.init().params)
     advantage = a2c.prepare(critic, window).advantage
     known = returns.weight == 1
