@@ -16,6 +16,7 @@ from funcrl.algos import planning
 from funcrl.cli import main
 from funcrl.core import background, jit
 from funcrl.train import solve
+from tests.algos.trees import quickly_walked
 from tests.cli.conftest import run_eagerly
 
 ROOT = Path(__file__).parent.parent
@@ -152,7 +153,8 @@ def test_the_python_of_pages_runs(block, tmp_path, monkeypatch):
     if "open_run(" in block:
         small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
         assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
-    exec(compile(block, "docs", "exec"), {})
+    with quickly_walked():
+        exec(compile(block, "docs", "exec"), {})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")

@@ -13,14 +13,14 @@ from funcrl.train import evaluate, solve, train
 
 REPLAY = {"buffer_size": 64, "warmup_steps": 16, "batch_size": 8}
 LEARNERS = {
-    "ppo": ("CartPole-v1", {"num_envs": 2, "window_length": 4, "num_epochs": 2, "hidden": (8,)}, 24),
-    "dqn": ("Acrobot-v1", REPLAY | {"hidden": (8,), "exploration": "boltzmann"}, 48),
-    "rainbow": ("CartPole-v1", REPLAY | {"hidden": (8, 8)}, 48),
-    "qr_dqn": ("MountainCar-v0", REPLAY | {"hidden": (8,)}, 48),
+    "ppo": ("CartPole-v1", {"num_envs": 2, "window_length": 4, "num_epochs": 2, "hidden": (8,)}, 8),
+    "dqn": ("Acrobot-v1", REPLAY | {"hidden": (8,), "exploration": "boltzmann"}, 32),
+    "rainbow": ("CartPole-v1", REPLAY | {"hidden": (8, 8)}, 32),
+    "qr_dqn": ("MountainCar-v0", REPLAY | {"hidden": (8,)}, 32),
     "pqn": (
         "CartPole-v1",
         {"num_envs": 2, "window_length": 4, "num_epochs": 2, "num_minibatches": 2, "hidden": (8,)},
-        24,
+        8,
     ),
     "q_learning": ("Taxi-v3", {}, 32),
     "n_step_sarsa": ("FrozenLake-v1", {}, 32),

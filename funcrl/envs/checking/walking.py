@@ -114,9 +114,9 @@ def check_purity(walk: Walk, method: str) -> None:
         ValueError: When a global random state, an argument, the environment or the result changes.
     """
     argument = f"{type(walk.env).__name__}.{method}"
+    contents, generators = _contents(walk.env), _generators()
     for sample in walk.samples[method]:
         given = copy(sample.arguments)
-        contents, generators = _contents(walk.env), _generators()
         again = call(walk.function, walk.env, method, *given)
         for name, state in _generators().items():
             hold = f"leave the global random state of {name} alone"
