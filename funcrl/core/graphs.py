@@ -95,8 +95,6 @@ def trace(
     # Functionalised: an in-place operation on a copy is a write that no later node refers to, and
     # whoever takes the graph apart would lose it.
     pure = torch.func.functionalize(flat)
-    # A tensor that is given twice now may be two tensors in the next call; the tracer takes one
-    # object for one input, so each gets an object of its own.
     graph = None
     with no_fallback(), _TensorsOnly():
         with contextlib.suppress(Beyond):

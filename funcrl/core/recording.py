@@ -39,7 +39,6 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         self._nodes: dict[int, Node] = {}
         self._seen: list[Tensor] = []
         """all tensors whose numbers are keys above, which must not be given to others"""
-        self._num_constants = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -53,8 +52,7 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
     def node(self, x: Tensor) -> Node:
         """Return where a tensor comes from; one that comes from nowhere is a constant."""
         if id(x) not in self._nodes:
-            name = f"_tensor_constant{self._num_constants}"
-            self._num_constants += 1
+            name = f"_tensor_constant{len(self.constants._buffers)}"
             self.constants.register_buffer(name, x)
             node = self.graph.get_attr(name)
             node.meta["val"] = outline(x)
@@ -88,10 +86,8 @@ class _Recorder(internals.DispatchMode):  # type: ignore[no-untyped-call]
         if self._rules and function is torch.ops.aten.detach.default:
             (x,) = self._outlined(args)
             return self._note(Outline(x.look, x.twin), self.node(args[0]))
-        if (
-            function is torch.ops.aten._efficientzerotensor.default
-        ):  # without memory, which compiled code would read
-            function = torch.ops.aten.zeros.default
+        if function is torch.ops.aten._efficientzerotensor.default:
+            function = torch.ops.aten.zeros.default  # the other has no memory, which compiled code would read
         for rule in (self._rules.get(function), internals.composite(function)):
             if rule is not None:
                 with self:
@@ -142,6 +138,7 @@ def record(
     """
     recorder = _Recorder(rules or {})
     try:
+        # A tensor that is given twice now may be two tensors in the next call: each has an outline of its own.
         inputs = [outline(example) for example in examples]
         for x in inputs:
             recorder.input(x)
