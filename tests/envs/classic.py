@@ -16,9 +16,9 @@ from funcrl.core.jit import jit
 KEY = random.key(0)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Steps:
-    """Steps of Gymnasium's environment, each from a state that was put into it."""
+    """Steps of Gymnasium's environment, each from a state that was put into it; a file's tests share them."""
 
     state: np.ndarray
     action: np.ndarray
