@@ -19,7 +19,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from funcrl import envs, nets
-from funcrl.core import random, tree
+from funcrl.core import graphs, random, tree
 from funcrl.core.checks import require
 from funcrl.io.files import json_text, write_atomically
 from funcrl.io.runs import SavedRun
@@ -96,21 +96,22 @@ class Signature:
 
 
 class _Flat(torch.nn.Module):
-    """A policy from tensors to tensors, in the order of its signature, with those buffers alone that it needs."""
+    """A policy from tensors to tensors, in the order of its signature."""
 
-    def __init__(self, policy: Deployed, example: tuple[Any, Any], needed: set[str] | None) -> None:
+    def __init__(self, policy: Deployed, example: tuple[Any, Any]) -> None:
         super().__init__()
         self._policy = policy
         self._obs, self._carry = example
         self._num_obs = len(tree.leaves(example[0]))
-        if needed is not None:
-            for name in policy.names:
-                if (
-                    name not in needed
-                ):  # a plain tensor, which torch.export does not write where nothing reads it
-                    tensor = getattr(policy, name)
-                    delattr(policy, name)
-                    object.__setattr__(policy, name, tensor)
+
+    def keep(self, needed: set[int]) -> None:
+        """Let only those of the policy's tensors be buffers whose `id` is among these."""
+        for name in self._policy.names:
+            tensor = getattr(self._policy, name)
+            if id(tensor) not in needed:
+                # A plain tensor, which torch.export does not write where nothing reads it.
+                delattr(self._policy, name)
+                object.__setattr__(self._policy, name, tensor)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         observations, rest = tensors[: self._num_obs], tensors[self._num_obs :]
@@ -151,17 +152,18 @@ def program(policy: Deployed, obs: Any, carry: Any) -> torch.export.ExportedProg
         None if policy.sampling and place == len(tree.leaves(obs)) else rows for place in range(len(inputs))
     ]
 
-    def exported(needed: set[str] | None) -> torch.export.ExportedProgram:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            flat = _Flat(policy, (obs, carry), needed)
-            return torch.export.export(flat, inputs, dynamic_shapes=(tuple(free),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flat = _Flat(policy, (obs, carry))
+        flat.keep(_read(flat, inputs))
+        return torch.export.export(flat, inputs, dynamic_shapes=(tuple(free),))
 
-    whole = exported(None)
-    buffers = whole.graph_signature.inputs_to_buffers
-    read = {node.name for node in whole.graph.nodes if node.op == "placeholder" and node.users}
-    needed = {path.removeprefix("_policy.") for node, path in buffers.items() if node in read}
-    return exported(needed)
+
+def _read(flat: _Flat, inputs: tuple[Tensor, ...]) -> set[int]:
+    """Return the `id` of every tensor that a policy needs besides its inputs."""
+    leaves, spec = tree.flatten(inputs)
+    graph, _ = graphs.trace(flat, leaves, spec)
+    return {id(x) for x in graphs.lift_constants(graph)}
 
 
 def split_inputs(names: Signature, obs: Any, carry: Any, key: Tensor | None = None) -> tuple[Tensor, ...]:
