@@ -1,17 +1,18 @@
-"""What holds for a whole process of tests."""
+"""What holds for a whole process of tests.
+
+torch and funcrl are imported where they are used: the process that only shares out tests to others does without them.
+"""
 
 import functools
 import gc
 import os
 
 import hypothesis
-import numpy as np
 import pytest
-import torch
-
-from funcrl.train import collect, online
 
 if "PYTEST_XDIST_WORKER" in os.environ:
+    import torch
+
     # One test process a core: threads of their own would wait for each other's cores, which costs far
     # more than they gain. The variable is for the processes that tests start.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -35,12 +36,17 @@ def pytest_collection_finish():
 def pytest_collectstart(collector):
     """What a file of tests draws from torch's own state while it is read, or a test while it runs, is the same each time."""
     if isinstance(collector, pytest.Module):
+        import torch
+
         torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def _same_draws():
     """See above; `torch.manual_seed` goes on to ask for other devices, which takes longer than many a test."""
+    import numpy as np
+    import torch
+
     torch.default_generator.manual_seed(0)
     np.random.seed(0)
 
@@ -68,5 +74,7 @@ def _small_programs(request, monkeypatch):
     """
     if request.node.get_closest_marker("unrolled") and not request.node.get_closest_marker("compiled"):
         return
+    from funcrl.train import collect, online
+
     for loop in (collect, online):
         monkeypatch.setattr(loop, "MAX_UNROLL", 1 if request.node.get_closest_marker("compiled") else 2)
