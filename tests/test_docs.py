@@ -1,8 +1,8 @@
 """The pages: one for every algorithm and environment, and what stands on them runs."""
 
 import dataclasses
-import functools
 import importlib.util
+import inspect
 import re
 import shlex
 import sys
@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from funcrl import algos, envs, supervised
-from funcrl.algos import planning
+from funcrl.algos import planning, ppo
 from funcrl.cli import main
 from funcrl.core import background, jit
 from funcrl.train import solve
-from tests.algos.trees import quickly_walked
-from tests.cli.conftest import run_eagerly
+from tests.cli.conftest import leave_unpainted, run_eagerly
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -99,13 +98,17 @@ def test_figures_are_those_that_are_committed():
 
 def test_the_first_hour_runs(monkeypatch, tmp_path):
     """Block after block, in one process and as few steps as there are in an iteration, without a compiler."""
+    leave_unpainted(monkeypatch)
     run_eagerly(monkeypatch, tmp_path)
+    quickly_learnt(monkeypatch)
     monkeypatch.setattr(background, "num_cores", lambda: 1)
     blocks = re.findall(r"```(sh|python)\n(.*?)```", (DOCS / "first-hour.md").read_text(), re.DOTALL)
     assert len(blocks) > 8
-    fewer = {"100k": "512", "120k": "1k", "50k": "512"}
+    fewer = {"100k": "64", "120k": "128", "50k": "64", "2048": "128", "1024": "64"}
     for kind, block in blocks:
         if kind == "python":
+            for many, few in fewer.items():
+                block = block.replace(f"num_steps={many}", f"num_steps={few}")
             exec(compile(block, "first-hour.md", "exec"), {"__name__": "__main__"})
             continue
         for line in block.splitlines():
@@ -142,19 +145,41 @@ def blocks():
 
 @pytest.mark.parametrize("block", blocks())
 def test_the_python_of_pages_runs(block, tmp_path, monkeypatch):
-    """In fewer steps, and traced instead of compiled: other tests compile, and give torch.compile's graphs to more than `eager`."""
+    """In fewer steps and eagerly, as what the library has is traced and compiled in tests of its own.
+
+    That torch.compile takes `torch.vmap(ppo.update)` is in tests/algos/test_contracts.py. Classes of the page's own are traced, and plans, whose many sweeps
+    would take longer without.
+    """
+    leave_unpainted(monkeypatch)
+    traced = re.search(r"(?m)^class |\bsolve\(", block)
+    if not traced:
+        run_eagerly(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(background, "num_cores", lambda: 1)
-    for many, few in (("20_480", "512"), ("20_000", "500")):
+    quickly_learnt(monkeypatch)
+    for many, few in (("20_480", "128"), ("20_000", "500")):
         block = block.replace(f"num_steps={many}", f"num_steps={few}")
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda function, *, fullgraph: function)
     compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
+    if traced:
+        monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
     if "open_run(" in block:
-        small = "--seeds 4 --steps 1024 --processes 1 --num-epochs 1 --num-minibatches 1"
-        assert main(["train", "ppo", "CartPole-v1", *small.split()]) == 0
-    with quickly_walked():
-        exec(compile(block, "docs", "exec"), {})
+        small = ["--seeds", "4", "--steps", "128", "--processes", "1"]
+        assert main(["train", "ppo", "CartPole-v1", *small]) == 0
+    exec(compile(block, "docs", "exec"), {})
+
+
+def quickly_learnt(patch):
+    """Let PPO learn from shorter windows, once, where nothing else is written."""
+    begin, fields = ppo.Config.__init__, ppo.Config.__dataclass_fields__
+    names = [name for name in inspect.signature(begin).parameters if name != "self"]
+    given = dict(zip(names, begin.__defaults__, strict=True)) | QUICK
+    patch.setattr(begin, "__defaults__", tuple(given.values()))
+    for name, value in QUICK.items():
+        patch.setattr(fields[name], "default", value)
+
+
+QUICK = {"window_length": 16, "num_epochs": 1}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")

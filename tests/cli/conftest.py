@@ -24,10 +24,28 @@ def uncompiled(monkeypatch, tmp_path):
     run_eagerly(monkeypatch, tmp_path)
 
 
+def leave_unpainted(patch):
+    """Let pictures be drawn and never painted: files without a byte.
+
+    Painting would take longer than all else that most tests with pictures do.
+    """
+    patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: Path(path).write_bytes(b""))
+
+
 @pytest.fixture
 def unpainted(monkeypatch):
-    """Pictures that are drawn and never painted: files without a byte.
+    """See above."""
+    leave_unpainted(monkeypatch)
 
-    Painting would take longer than all else that most of these tests do.
-    """
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: Path(path).write_bytes(b""))
+
+def paint_quickly(patch):
+    """Paint pictures as small as they can be, and where their parts happen to lie: to arrange them draws all of them once more."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def quickly(figure, path):
+        figure.set_layout_engine("none")
+        save(figure, path, dpi=30)
+
+    patch.setattr(Figure, "savefig", quickly)
