@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from funcrl import envs
 from funcrl.algos import dqn, ppo, q_learning
 from funcrl.cli import main
-from funcrl.core import jit, tree
+from funcrl.core import tree
 from funcrl.io import Checkpoints, Recorder, check_folder, latest, open_run
 from funcrl.io.folders import TABLES
 from funcrl.io.settings import settings_from
@@ -27,6 +27,7 @@ from funcrl.train.programs import make_run
 from funcrl.train.resolve import num_envs
 from funcrl.train.saving import Part
 from tests.algos.table import CASES, Planner
+from tests.cli.conftest import leave_unpainted, run_eagerly
 from tests.forked import Forked
 
 DETERMINISTIC = tuple(name for name in TABLES if name != "times.csv")
@@ -35,7 +36,7 @@ DQN = dqn.Config(hidden=(8,), batch_size=4, warmup_steps=16, buffer_size=60)
 LOOPS = {
     "ppo": ("ppo", "CartPole-v1", PPO, 8),
     "dqn": ("dqn", "CartPole-v1", DQN, 10),
-    "q_learning": ("q_learning", "CliffWalking-v1", q_learning.Config(), 15),
+    "q_learning": ("q_learning", "CliffWalking-v1", q_learning.Config(), 6),
 }
 """algorithm, environment, settings, and steps of an iteration"""
 
@@ -120,10 +121,17 @@ def test_n_iterations_a_checkpoint_and_n_more_are_2n(case, tmp_path):
     assert equal_files(tmp_path / "whole", tmp_path / "cut") == []
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_groups_of_lanes_go_on_in_whichever_processes(processes, tmp_path):
+@pytest.fixture(scope="module")
+def in_groups(tmp_path_factory):
+    """A plan of two groups of lanes, and the result and the folder of a run of it that was never cut off."""
+    folder = tmp_path_factory.mktemp("in groups") / "whole"
     plan = planned(seeds=range(5), lanes_per_group=3)
-    whole = written(tmp_path / "whole", plan)
+    return plan, written(folder, plan), folder
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_groups_of_lanes_go_on_in_whichever_processes(processes, in_groups, tmp_path):
+    plan, whole, folder = in_groups
     several = dataclasses.replace(plan, processes=2)
     # In two processes a checkpoint comes three iterations after it was asked for.
     result = written(tmp_path / "cut", several, ask_at=[2], stop_at=7)
@@ -134,13 +142,12 @@ def test_groups_of_lanes_go_on_in_whichever_processes(processes, tmp_path):
     assert same(parts(result), parts(whole))
     assert result.timed_steps == 8 * (3 * 4 + 2 * 9)
     for name in DETERMINISTIC:
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+        assert (folder / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
 
-def test_a_finished_run_goes_on_to_more_steps(tmp_path):
-    longer = planned(seeds=range(5), lanes_per_group=3)
+def test_a_finished_run_goes_on_to_more_steps(in_groups, tmp_path):
+    longer, whole, _ = in_groups
     plan = dataclasses.replace(longer, num_iterations=5)
-    whole = written(tmp_path / "whole", longer)
     written(tmp_path / "cut", plan)
     written(tmp_path / "cut", longer, go_on=True, ask_at=[6], stop_at=8)
     assert latest(tmp_path / "cut").head["lanes"] == [0, 3]
@@ -393,26 +400,13 @@ def test_rows_that_never_found_room_are_an_error_at_the_end(tmp_path, monkeypatc
 
 
 def test_a_folder_is_opened_without_knowing_how_it_was_made(tmp_path, monkeypatch):
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "eager"))
-    words = [
-        "--seeds",
-        "3,5,",
-        "--steps",
-        "0.16k",
-        "--hidden",
-        "8",
-        "--num-envs",
-        "2",
-        "--window-length",
-        "8",
-    ]
-    assert (
-        main(["train", "ppo", "CartPole-v1", *words, "--out", str(tmp_path / "run"), "--processes", "1"]) == 0
-    )
+    run_eagerly(monkeypatch, tmp_path)
+    leave_unpainted(monkeypatch)
+    words = "--seeds 3,5, --steps 0.16k --hidden 8 --num-envs 2 --window-length 8 --num-epochs 1 --num-minibatches 2"
+    assert main(["train", "ppo", "CartPole-v1", *words.split(), "--out", "run", "--processes", "1"]) == 0
     run = open_run(tmp_path / "run")
     assert run.algorithm is ppo
-    assert run.config == ppo.Config(hidden=(8,), num_envs=2, window_length=8)
+    assert run.config == ppo.Config(hidden=(8,), num_envs=2, window_length=8, num_epochs=1, num_minibatches=2)
     assert isinstance(run.env, envs.CartPole)
     assert run.seeds == (3, 5)
     assert run.returns.shape == (2, 10)

@@ -9,6 +9,7 @@ import torch
 from funcrl import envs
 from funcrl.io import draw_grid, grid_picture, grid_text, is_grid, learning_curve, regret_curve, write_plan
 from funcrl.train import solve, train
+from tests.cli.conftest import paint_quickly
 
 LAKE = envs.make("FrozenLake-v1", desc=("SF", "HG"), is_slippery=False)
 
@@ -91,7 +92,8 @@ def test_the_curve_of_regret_shows_the_mean_and_the_bound(tmp_path, monkeypatch)
     drawn = []
     plot = Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: drawn.append((a, k)) or plot(self, *a, **k))
-    result = train("ucb", "bernoulli", seeds=range(4), num_steps=300, backend="eager")
+    paint_quickly(monkeypatch)
+    result = train("ucb", "bernoulli", seeds=range(4), num_steps=300, backend="aot_eager")
     result.metrics["cumulative_regret"][:] = torch.tensor([0.0, 1.0, 2.0, 13.0])[:, None]
     regret_curve(result, "a title", tmp_path / "curve.png", lower_bound=2.0)
     (center,) = (a[1] for a, k in drawn if "mean of" in k.get("label", ""))

@@ -13,6 +13,7 @@ from funcrl.algos import ppo
 from funcrl.core import tree
 from funcrl.io import Recorder, check_folder, free_folder, learning_curve, load, save
 from funcrl.train import train
+from tests.cli.conftest import leave_unpainted
 
 TREE = {"a": torch.arange(3), "b": (torch.tensor(True), torch.tensor(1.5, dtype=torch.float64))}
 SMALL = ppo.Config(num_envs=2, window_length=8, num_epochs=1, num_minibatches=1, hidden=(4,))
@@ -188,6 +189,7 @@ def test_the_picture_is_drawn(tmp_path, seeds):
 
 
 def test_the_picture_shows_the_iqm_over_seeds(tmp_path, monkeypatch):
+    leave_unpainted(monkeypatch)
     from matplotlib.axes import Axes
 
     drawn = []

@@ -3,10 +3,10 @@
 import pytest
 
 from funcrl.cli import main
-from funcrl.core import jit
 from funcrl.io import Recorder, check_folder, make_tracker
 from funcrl.io.folders import clear
 from funcrl.train import train
+from tests.cli.conftest import leave_unpainted, run_eagerly
 from tests.io.test_io import SMALL
 
 
@@ -80,9 +80,8 @@ def test_what_is_no_tracker_is_refused(name, message):
 
 
 def test_one_of_ones_own_from_the_command_line(tmp_path, monkeypatch, capsys):
-    compile_before = jit._compile
-    monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
-    monkeypatch.chdir(tmp_path)
+    run_eagerly(monkeypatch, tmp_path)
+    leave_unpainted(monkeypatch)
     words = ["--seeds", "2", "--steps", "48", "--num-envs", "2", "--window-length", "8", "--processes", "1"]
     words += ["--num-epochs", "1", "--num-minibatches", "1", "--out", "run"]
     assert main(["train", "ppo", "CartPole-v1", *words, "--track", "tests.io.test_trackers:Remembers"]) == 0
