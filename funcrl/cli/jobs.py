@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from funcrl.core import checks
-from funcrl.core.checks import require
-
 
 def submit(
     words: Sequence[str],
@@ -41,6 +38,10 @@ def submit(
         ValueError: When an argument has a value that cannot be.
         ModuleNotFoundError: Without submitit.
     """
+    # Here and not above: a task reads this file for the next function, and need not import torch for it.
+    from funcrl.core import checks
+    from funcrl.core.checks import require
+
     hold, instead = "be words of a command", 'Write ["train", "ppo", "CartPole-v1", "--out", "runs/x"].'
     good = not isinstance(words, str) and len(words) > 0 and all(isinstance(word, str) for word in words)
     require(good, "submit", "words", hold, words, instead)

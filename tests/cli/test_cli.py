@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from funcrl import __version__, envs
 from funcrl.algos import REGISTRY
 from funcrl.algos.presets import preset
 from funcrl.cli import main
 from funcrl.cli.arguments import parse_seeds
-from funcrl.core import tree
+from funcrl.core import internals, jit, tree
 from funcrl.io import locks, only_writer
 from funcrl.train import collect
 from tests.forked import Forked
@@ -305,40 +306,39 @@ def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncomp
     assert json.loads((tmp_path / "run" / "config.json").read_text())["continued_to"] == 340
 
 
-WITHOUT_A_COMPILER = """
-import torch
-from funcrl.cli import main
-from funcrl.core import internals, jit
+def resume_sweep_and_evaluate_without_a_compiler():
+    def compile_graph(graph, *_):
+        raise AssertionError("nothing is to be compiled")
+
+    # In a copy of this process, which it ends with.
+    internals.compile_graph = compile_graph
+    collect.MAX_UNROLL = UNROLLED
+    assert main(["resume", "run", "--steps", "360"]) == 0
+    assert main(["evaluate", "run", "--episodes", "3"]) == 0
+    # As many lanes at once as there are seeds, and as each process of the run had.
+    words = [
+        "--over",
+        "gamma=0.9,0.99",
+        "--seeds",
+        "8",
+        "--processes",
+        "1",
+        "--steps",
+        "40",
+        "--out",
+        "sweep",
+    ]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 0
+    with pytest.raises(AssertionError, match="nothing is to be compiled"):
+        jit.jit(lambda x: 23 * x)(torch.ones(23))
 
 
-def compile_graph(graph, *_):
-    raise AssertionError("nothing is to be compiled")
-
-
-internals.compile_graph = compile_graph
-tiny = {tiny}
-assert main(["resume", "run", "--steps", "360"]) == 0
-assert main(["evaluate", "run", "--episodes", "3"]) == 0
-# As many lanes at once as there are seeds, and as each process of the run had.
-words = ["--over", "gamma=0.9,0.99", "--seeds", "8", "--processes", "1", "--steps", "40", "--out", "sweep"]
-assert main(["sweep", "ppo", "CartPole-v1", *words, *tiny]) == 0
-try:
-    jit.jit(lambda x: 23 * x)(torch.ones(23))
-except AssertionError as error:
-    assert "nothing is to be compiled" in str(error)
-else:
-    raise SystemExit("what no run has was not compiled")
-"""
-
-
+@pytest.mark.skipif(os.name == "nt", reason="copies of processes are POSIX")
 def test_resuming_sweeping_and_evaluating_compile_nothing_that_the_run_had_not(finished, tmp_path):
-    """In a process of its own, as the run was: programs are kept by the compiler's settings, which tests change."""
     shutil.copytree(finished[0] / "run", tmp_path / "run")
-    script = WITHOUT_A_COMPILER.replace("{tiny}", repr(TINY))
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    process = Forked(resume_sweep_and_evaluate_without_a_compiler, tmp_path)
+    said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")

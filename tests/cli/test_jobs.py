@@ -2,13 +2,14 @@
 
 import pytest
 
+from funcrl import __version__
 from funcrl.cli.jobs import submit
 
 
 def test_a_job_says_how_its_tasks_ended(tmp_path):
-    job = submit(["list"], logs=tmp_path, tasks_per_node=2, cluster="local")
+    job = submit(["--version"], logs=tmp_path, tasks_per_node=2, cluster="local")
     assert job.results() == [0, 0], job.stderr()
-    assert "CartPole-v1" in job.stdout()
+    assert f"funcrl {__version__}" in job.stdout()
 
 
 @pytest.mark.parametrize(
