@@ -49,3 +49,9 @@ def paint_quickly(patch):
         save(figure, path, dpi=30)
 
     patch.setattr(Figure, "savefig", quickly)
+
+
+@pytest.fixture
+def quickly_painted(monkeypatch):
+    """See above."""
+    paint_quickly(monkeypatch)

@@ -193,14 +193,14 @@ def test_nothing_is_overwritten_unless_told_to(capsys, tmp_path):
     assert (folder / "config.json").read_text() == run_before
 
 
-def test_exploration_that_does_not_end_is_told(uncompiled, capsys):
-    words = ["train", "q_learning", "CliffWalking-v1", "--seeds", "1", "--processes", "1", "--steps", "200"]
+def test_exploration_that_does_not_end_is_told(uncompiled, unpainted, capsys):
+    words = ["train", "q_learning", "CliffWalking-v1", "--seeds", "1", "--processes", "1", "--steps", "100"]
     assert main([*words, "--exploration-steps", "5000"]) == 0
     assert (
-        "over 5,000 steps, which this run does not have. Write --exploration-steps 100 "
+        "over 5,000 steps, which this run does not have. Write --exploration-steps 50 "
         in capsys.readouterr().err
     )
-    assert main([*words, "--exploration-steps", "100"]) == 0
+    assert main([*words, "--exploration-steps", "50"]) == 0
     assert "does not have" not in capsys.readouterr().err
 
 
@@ -296,7 +296,9 @@ def test_resuming_refuses_what_cannot_be(finished, capsys, monkeypatch, words, m
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
-def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(finished, uncompiled, tmp_path, capsys):
+def test_a_finished_run_is_not_begun_again_and_can_be_prolonged(
+    finished, uncompiled, unpainted, tmp_path, capsys
+):
     shutil.copytree(finished[0] / "run", tmp_path / "run")
     assert main(["resume", "run"]) == 0
     assert "320 steps of each seed are done. To go on: funcrl resume run --steps N" in capsys.readouterr().err
@@ -316,18 +318,7 @@ def resume_sweep_and_evaluate_without_a_compiler():
     assert main(["resume", "run", "--steps", "360"]) == 0
     assert main(["evaluate", "run", "--episodes", "3"]) == 0
     # As many lanes at once as there are seeds, and as each process of the run had.
-    words = [
-        "--over",
-        "gamma=0.9,0.99",
-        "--seeds",
-        "8",
-        "--processes",
-        "1",
-        "--steps",
-        "40",
-        "--out",
-        "sweep",
-    ]
+    words = "--over gamma=0.9,0.99 --seeds 8 --processes 1 --steps 40 --out sweep".split()
     assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 0
     with pytest.raises(AssertionError, match="nothing is to be compiled"):
         jit.jit(lambda x: 23 * x)(torch.ones(23))
@@ -355,7 +346,7 @@ def test_two_processes_do_not_write_into_one_run(finished, capsys, monkeypatch):
 
 @pytest.mark.compiled
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path):
+def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(tmp_path, unpainted):
     words = ["--seeds", "16", "--steps", "100M", "--out", "run"]
     process = copy(tmp_path, "train", "ppo", "CartPole-v1", *words, *TINY)
     measured = tmp_path / "run" / "metrics.jsonl"

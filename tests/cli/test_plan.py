@@ -8,7 +8,7 @@ import pytest
 from tests.cli.test_cli import run
 
 
-def test_a_plan_is_printed_and_left_in_a_folder(capsys, tmp_path, monkeypatch):
+def test_a_plan_is_printed_and_left_in_a_folder(capsys, tmp_path, unpainted, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = run(capsys, "plan", "value_iteration", "CliffWalking-v1", "--gamma", "1")
     assert status == 0
@@ -85,7 +85,7 @@ def test_help_teaches(capsys):
         assert text in out
 
 
-def test_a_bandit_reports_its_regret(capsys, tmp_path, uncompiled):
+def test_a_bandit_reports_its_regret(capsys, tmp_path, uncompiled, unpainted):
     status, out, _ = run(capsys, "train", "epsilon_greedy", "bernoulli", "--seeds", "5", "--steps", "300")
     assert status == 0
     for text in ("cumulative regret", "mean  ", "95 % interval", "best", "worst"):

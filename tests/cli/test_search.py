@@ -25,6 +25,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("quickly_painted")
 def test_a_population_leaves_a_table_a_picture_and_settings_to_train_with(tmp_path, capsys):
     assert main([*PBT, "--out", "found"]) == 0
     out = capsys.readouterr().out
@@ -86,6 +87,7 @@ def test_a_population_that_was_cut_off_goes_on(tmp_path, monkeypatch, capsys):
         assert f"search: {named} must have the {named} of the search in cut" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("quickly_painted")
 def test_optuna_leaves_a_table_a_picture_and_settings_and_goes_on_to_more_trials(tmp_path, capsys):
     words = [*ASK, "--choose", "hidden=(4,),(3,)", "--out", "found"]
     assert main([*words, "--trials", "4"]) == 0
@@ -150,6 +152,7 @@ def test_searches_with_other_settings_share_a_database_and_nothing_else(tmp_path
     assert "gamma" in rows("other/trials.csv")[0]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_it_ends_where_no_episode_does(tmp_path, capsys):
     words = [*ASK[:-2], "--steps", "20", "--env.max-episode-steps", "500", "--trials", "2", "--out", "found"]
     words[words.index("--num-envs") + 1] = "1"
