@@ -318,8 +318,8 @@ def resume_sweep_and_evaluate_without_a_compiler():
     assert main(["resume", "run", "--steps", "360"]) == 0
     assert main(["evaluate", "run", "--episodes", "3"]) == 0
     # As many lanes at once as there are seeds, and as each process of the run had.
-    words = "--over gamma=0.9,0.99 --seeds 8 --processes 1 --steps 40 --out sweep".split()
-    assert main(["sweep", "ppo", "CartPole-v1", *words, *TINY]) == 0
+    words = ["--over", "gamma=0.9,0.99", "--seeds", "8", "--processes", "1", "--steps", "40"]
+    assert main(["sweep", "ppo", "CartPole-v1", *words, "--out", "sweep", *TINY]) == 0
     with pytest.raises(AssertionError, match="nothing is to be compiled"):
         jit.jit(lambda x: 23 * x)(torch.ones(23))
 
