@@ -364,6 +364,7 @@ def _often_wrong(function: Any) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
+@functools.cache
 def _used(module: Any) -> list[Any]:
     """Return the functions of an algorithm, and those that it and what it shares with its family call."""
     found = dict.fromkeys(one for one in vars(module).values() if inspect.isfunction(one))
@@ -645,6 +646,7 @@ def _made_of(cls: type) -> list[type]:
     return [one for one in reversed(cls.__mro__) if one.__module__.startswith("funcrl.")]
 
 
+@functools.cache
 def _definition(cls: type) -> ast.ClassDef:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)

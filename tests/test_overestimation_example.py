@@ -68,7 +68,7 @@ def draw_batch(env, key, size):
     )
 
 
-def estimates(algorithm, num_lanes=16, num_updates=300, size=32):
+def estimates(algorithm, num_lanes=16, num_updates=180, size=32):
     """Return max_a Q(first of three tables, a) of each lane, mean of the second half of the updates."""
     env = CASINO(num_tables=3, edge=0.0)
     config = algorithm.Config(

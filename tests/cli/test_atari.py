@@ -13,7 +13,7 @@ pytest.importorskip("cv2")
 
 
 def test_a_game_is_learnt_from_frames_that_are_remembered_once(uncompiled, unpainted, capsys):
-    words = "train dqn ALE/Breakout-v5 --wrap atari --seeds 2 --steps 64 --window-length 4 --warmup-steps 32"
+    words = "train dqn ALE/Breakout-v5 --wrap atari --seeds 2 --steps 64 --window-length 4 --warmup-steps 48"
     small = "--batch-size 4 --buffer-size 48 --hidden 4 --channels 2 --share-frames --storage uint8 --out run"
     assert main([*words.split(), *small.split()]) == 0
     assert "not finite               none" in capsys.readouterr().out
