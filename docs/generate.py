@@ -174,12 +174,16 @@ def pictures() -> dict[str, bytes]:
     return found
 
 
+STEPS_BEFORE_A_PICTURE = 25
+"""after which there is something to see"""
+
+
 def _looking_alive(env: Any) -> Any:
-    """Return a state after some steps, where there is something to see."""
+    """Return a state after some steps."""
     key, state = random.key(1), envs.reset(env, random.key(0))
     space = env.action_space
     space.seed(0)
-    for k_step in random.split(key, 25):
+    for k_step in random.split(key, STEPS_BEFORE_A_PICTURE):
         action = torch.as_tensor(space.sample())
         state, step = envs.step(env, state, action, k_step)
         if step.terminated or step.truncated:

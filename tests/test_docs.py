@@ -24,6 +24,7 @@ _spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate
 docs = importlib.util.module_from_spec(_spec)
 sys.modules["generate_docs"] = docs
 _spec.loader.exec_module(docs)
+docs.STEPS_BEFORE_A_PICTURE = 2
 
 ALGORITHMS = {**algos.REGISTRY, **planning.REGISTRY, **supervised.ALGORITHMS}
 
