@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from funcrl import envs
-from funcrl.algos import dqn, n_step_sarsa, ppo, q_learning
+from funcrl.algos import dqn, ppo, q_learning
 from funcrl.cli.progress import summary
 from funcrl.core import background, jit, tree
 from funcrl.io import Recorder
@@ -268,14 +268,14 @@ def test_programs_of_several_lanes_or_of_small_agents_have_one_thread_in_one_pro
 
 @pytest.mark.compiled
 def test_compiled_programs_are_inherited_and_give_the_bits_of_one_process(monkeypatch):
-    # The programs are those of the compiled test in test_online, which are kept: twenty steps, two lanes.
+    # The programs are those of the compiled test in test_online, which are kept: twenty steps, a hundred lanes.
     monkeypatch.setattr(online, "STEPS_PER_ITERATION", 20)
     before = jit.stats().num_graphs
     # In groups of as many lanes as each process has: the same programs.
-    given = {"config": n_step_sarsa.Config(), "seeds": range(4), "num_steps": 60, "backend": "inductor"}
-    one = train("n_step_sarsa", "CliffWalking-v1", **given, processes=1, lanes_per_group=2)
-    several = train("n_step_sarsa", "CliffWalking-v1", **given, processes=2)
-    assert one.returns.shape == (4, 3)
+    given = {"seeds": range(200), "num_steps": 60, "backend": "inductor"}
+    one = train("q_learning", "CliffWalking-v1", **given, processes=1, lanes_per_group=100)
+    several = train("q_learning", "CliffWalking-v1", **given, processes=2)
+    assert one.returns.shape == (200, 3)
     assert jit.stats().num_graphs - before == 4
     assert same(parts(several), parts(one))
     assert several.steps_per_second > 0
