@@ -80,8 +80,8 @@ def keys(key: Tensor, counter: Tensor, purpose: int) -> Tensor:
 
 
 def _has_operator(key: Tensor) -> bool:
-    # A program that leaves this library must do without its operators.
-    return key.device.type == "cpu" and not torch.compiler.is_exporting()
+    # A program that leaves this library must do without its operators. Tensors without numbers need but a shape.
+    return key.device.type in ("cpu", "meta") and not torch.compiler.is_exporting()
 
 
 def _call(key: Tensor, counter: Tensor, purpose: int, first: Tensor, second: Tensor, step: int) -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from minatar import Environment
 
 from funcrl import envs
 from funcrl.core import jit, random, tree
@@ -19,6 +18,13 @@ GAMES = {
 every_game = pytest.mark.parametrize("name", GAMES)
 LANES, STEPS = 40, 125
 MORE = {"seaquest": (50, 200)}  # what happens there is rarer
+
+
+def package_game(name, **settings):
+    """The package's own; it imports pandas and seaborn, for which no other test should wait."""
+    from minatar import Environment
+
+    return Environment(name, **settings)
 
 
 class Prepared:
@@ -43,7 +49,7 @@ class Theirs:
     """A game of the package that makes given choices."""
 
     def __init__(self, name, **settings):
-        self.game = Environment(name, **settings)
+        self.game = package_game(name, **settings)
         self.choices = self.game.random = self.game.env.random = Prepared()
 
     def reset(self, choices):
@@ -134,7 +140,7 @@ def test_five_thousand_steps_are_those_of_the_package(name):
 
 @every_game
 def test_actions_spaces_and_names_are_those_of_the_package(name):
-    theirs = Environment(name)
+    theirs = package_game(name)
     env = envs.make({"space_invaders": "SpaceInvaders"}.get(name, name.title()) + "-MinAtar")
     assert isinstance(env, GAMES[name])
     assert list(env.actions) == theirs.minimal_action_set()
