@@ -1,5 +1,8 @@
 """The five games of MinAtar against the package, both with the same random choices."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -21,8 +24,10 @@ MORE = {"seaquest": (50, 200)}  # what happens there is rarer
 
 
 def package_game(name, **settings):
-    """The package's own; it imports pandas and seaborn, for which no other test should wait."""
-    from minatar import Environment
+    """The package's own, without seaborn, which it draws with: that and pandas take longer to import than a game to play."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "seaborn", ModuleType("seaborn"))
+        from minatar import Environment
 
     return Environment(name, **settings)
 
