@@ -65,16 +65,19 @@ def test_a_traced_draw_has_the_same_bits(other_way, backend):
     assert torch.equal(jit(lambda key: random.bits(key, (64,)), backend=backend)(random.key(3)), before)
 
 
-def test_training_has_the_same_bits(other_way):
-    config = ppo.Config(num_envs=2, window_length=32, num_minibatches=2, num_epochs=2)
+def trained():
+    config = ppo.Config(num_envs=2, window_length=12, num_minibatches=2, num_epochs=2, hidden=(8,))
+    return train("ppo", "CartPole-v1", config=config, seeds=[0, 5], num_steps=48, backend="eager").states
 
-    def run():
-        result = train("ppo", "CartPole-v1", config=config, seeds=[0, 5], num_steps=128, backend="eager")
-        return result.states
 
-    before = run()
+@pytest.fixture(scope="module")
+def trained_before():
+    return trained()
+
+
+def test_training_has_the_same_bits(trained_before, other_way):
     other_way()
-    assert same(run(), before)
+    assert same(trained(), trained_before)
 
 
 def test_without_a_compiler_there_is_no_library_and_no_error(monkeypatch, tmp_path):
