@@ -32,7 +32,7 @@ class Case:
     config: Any
     env: Any
     other_integers: dict[str, int] = field(default_factory=dict)
-    """other values of integer settings that change the update or the shape of its batch, all at once"""
+    """other values of integer settings that change the update or the shape of its batch, all at once; none is 1"""
     draws: bool = True
     """whether the agent's first state depends on its key"""
     acts_by_key: bool = True
@@ -287,7 +287,7 @@ OFF_POLICY += [
         # The update that moves the actor too is each that is the first of a run.
         ("td3", {"hidden": ()}, {"policy_delay": 3}),
         ("sac", {"actor_learning_rate": 1e-3}, {}),
-        ("tqc", {"num_critics": 3, "num_quantiles": 5}, {}),
+        ("tqc", {"num_critics": 3, "num_quantiles": 5, "hidden": ()}, {}),
         ("discrete_sac", {"hidden": ()}, {}),
     )
 ]
