@@ -114,9 +114,8 @@ def together(*settings):
 # Those that do not get into each other's way hold at once.
 SETTINGS = {
     "float64": lambda: together(lambda: default_dtype(torch.float64), deterministic),
-    "float16": lambda: together(lambda: default_dtype(torch.float16), matmul_precision),
+    "float16": lambda: together(lambda: default_dtype(torch.float16), matmul_precision, torch.inference_mode),
     "meta": lambda: together(default_device, torch.no_grad),
-    "inference": torch.inference_mode,
 }
 
 found_before = {}
@@ -148,7 +147,7 @@ def test_a_global_setting_changes_no_bit(name, wanted):
     assert_same_bits(found, expected)
 
 
-@pytest.mark.parametrize("wanted", ["float64", "meta", "inference"])
+@pytest.mark.parametrize("wanted", SETTINGS)
 def test_nor_one_of_a_traced_program(wanted):
     expected = without(learn, "ppo", "aot_eager")
     with SETTINGS[wanted]():
