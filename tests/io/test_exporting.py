@@ -35,7 +35,6 @@ REPEATED = {
     "impala": "a2c",
     "double_dqn": "dqn",
     "td3": "ddpg",
-    "tqc": "sac",
     "decaying_epsilon": "boltzmann",
     "ucb": "boltzmann",
     "sarsa": "q_learning",
