@@ -161,8 +161,8 @@ def test_the_python_of_pages_runs(block, tmp_path, monkeypatch):
     for many, few in (("20_480", "128"), ("20_000", "500")):
         block = block.replace(f"num_steps={many}", f"num_steps={few}")
     monkeypatch.setattr(torch, "compile", lambda function, *, fullgraph: function)
-    compile_before = jit._compile
     if traced:
+        compile_before = jit._compile
         monkeypatch.setattr(jit, "_compile", lambda *given: compile_before(*given[:-1], "aot_eager"))
     if "open_run(" in block:
         small = ["--seeds", "4", "--steps", "128", "--processes", "1"]

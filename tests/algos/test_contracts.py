@@ -44,9 +44,8 @@ def traced_or_compiled(case):
 
 TRACED_OR_COMPILED = [traced_or_compiled(case) for case in CASES if case.id not in LEARN_AS_ANOTHER]
 
-# How torch itself walks their trees is the same for all: the smallest with networks goes that way, and of those
-# that have none the smallest of each kind.
-WALKED_BY_TORCH = ("a2c", "boltzmann", "policy_evaluation")
+# How torch itself walks their trees is the same for all: the smallest of each kind goes that way.
+WALKED_BY_TORCH = ("a2c", "double_dqn", "boltzmann", "policy_evaluation")
 
 
 def same_bits(a, b):
@@ -73,6 +72,7 @@ def float_fields(config):
 
 def test_every_algorithm_is_in_the_table():
     assert {case.name for case in CASES} == {*REGISTRY, *planning.REGISTRY}
+    assert {type(case) for case in CASES if case.id in WALKED_BY_TORCH} == {type(case) for case in CASES}
 
 
 def test_the_loops_are_those_of_the_protocol():

@@ -21,7 +21,7 @@ from funcrl.io import exporting, open_run, shrinking
 from funcrl.train import acting
 from funcrl.train.deployed import Deployed, normalizer, play
 from tests.algos.table import CASES, Planner
-from tests.cli.conftest import run_eagerly
+from tests.cli.conftest import leave_unpainted, run_eagerly
 
 pytestmark = pytest.mark.usefixtures("operators_read_once")
 
@@ -118,7 +118,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         run_eagerly(patch, folder)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: Path(path).write_bytes(b""))
+        leave_unpainted(patch)
         for name, (algorithm, env, words) in RUNS.items():
             words = [*TINY[algorithm], *words]
             given = ["--seeds", "2", "--steps", "40", "--processes", "1", "--out", name]
