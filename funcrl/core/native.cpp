@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#if defined(__AVX__)
+#if defined(__SSE__)
 #include <immintrin.h>
 #endif
 
@@ -167,12 +167,26 @@ void columns(const float *a, int64_t am, int64_t ak, const float *b, int64_t b_s
 
 // b's columns, `width` of them, as rows of `panel` floats, with zeros where there are no more.
 void pack(const float *b, int64_t bk, int64_t bn, int64_t depth, int64_t width, int64_t panel, float *packed) {
-  constexpr int64_t BLOCK = 16;  // floats in a line of the cache
   if (width < panel) memset(packed, 0, depth * panel * sizeof(float));
+  int64_t n = 0;
+#if defined(__SSE__)
+  for (; bk == 1 && n + 4 <= width; n += 4) {
+    int64_t k = 0;
+    for (; k + 4 <= depth; k += 4) {
+      __m128 column[4];
+      for (int i = 0; i < 4; i++) column[i] = _mm_loadu_ps(b + k + (n + i) * bn);
+      _MM_TRANSPOSE4_PS(column[0], column[1], column[2], column[3]);
+      for (int i = 0; i < 4; i++) _mm_storeu_ps(packed + (k + i) * panel + n, column[i]);
+    }
+    for (; k < depth; k++)
+      for (int i = 0; i < 4; i++) packed[k * panel + n + i] = b[k + (n + i) * bn];
+  }
+#endif
+  constexpr int64_t BLOCK = 16;  // floats in a line of the cache
   for (int64_t begin = 0; begin < depth; begin += BLOCK) {
     int64_t end = begin + BLOCK < depth ? begin + BLOCK : depth;
-    for (int64_t n = 0; n < width; n++)
-      for (int64_t k = begin; k < end; k++) packed[k * panel + n] = b[k * bk + n * bn];
+    for (int64_t rest = n; rest < width; rest++)
+      for (int64_t k = begin; k < end; k++) packed[k * panel + rest] = b[k * bk + rest * bn];
   }
 }
 

@@ -71,7 +71,7 @@ _TANH_IN_CPP = f"""[](auto x) {{{{
     if constexpr (std::is_same_v<N, float>)
         x = min_propagate_nan(max_propagate_nan(x, N(-{_TANH_CLAMP})), N({_TANH_CLAMP}));
     else
-        x = at::vec::minimum(at::vec::maximum(x, N(-{_TANH_CLAMP})), N({_TANH_CLAMP}));
+        x = at::vec::clamp_max(at::vec::clamp_min(x, N(-{_TANH_CLAMP})), N({_TANH_CLAMP}));
     auto square = x * x;
     return x * {_polynomial_in_cpp(_TANH_NUMERATOR)} / {_polynomial_in_cpp(_TANH_DENOMINATOR)};
 }}}}({{x}})"""
@@ -90,10 +90,8 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
     """
     if not a.is_floating_point() or not _fits(a, b) or 0 in (*a.shape, *b.shape):
         return NotImplemented  # type: ignore[no-any-return]
-    if b.shape[2] <= THIN < a.shape[2]:
-        return _thin_columns(a, b)
-    if a.shape[1] <= THIN < a.shape[2]:
-        return _thin_columns(b.transpose(1, 2), a.transpose(1, 2)).transpose(1, 2)
+    if min(a.shape[1], b.shape[2]) <= THIN < a.shape[2]:
+        return _thin(a, b)
     if a.shape[2] <= THIN and b.stride(2) == 1 and min(a.shape[1], b.shape[2]) > THIN:
         products = [a[:, :, k : k + 1] * b[:, k : k + 1, :] for k in range(a.shape[2])]
         return _sum(products)
@@ -109,11 +107,18 @@ def _fits(a: Tensor, b: Tensor) -> bool:
     return a.shape[0] == b.shape[0] and a.shape[2] == b.shape[1]
 
 
-def _thin_columns(a: Tensor, b: Tensor) -> Tensor:
-    """Return a · b, `[B, M, K]` times `[B, K, n]` with n small: one sum of products a column."""
-    if a.stride(1) == 1:
+def _thin(a: Tensor, b: Tensor) -> Tensor:
+    """Return a · b where it has few rows or columns.
+
+    What is read lies side by side. So do a row's elements in the result where there are few rows: as columns they
+    would fill a quarter of a vector in all that follows.
+    """
+    if b.shape[2] <= THIN and a.stride(1) == 1:
         columns = [(a * b[:, :, n].unsqueeze(1)).sum(dim=2) for n in range(b.shape[2])]
         return torch.stack(columns, dim=1).transpose(1, 2)
+    if a.shape[1] <= THIN and b.stride(2) == 1:
+        rows = [(a[:, m].unsqueeze(2) * b).sum(dim=1) for m in range(a.shape[1])]
+        return torch.stack(rows, dim=1)
     return (a.unsqueeze(2) * b.transpose(1, 2).unsqueeze(1)).sum(dim=3)
 
 
