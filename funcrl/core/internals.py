@@ -606,6 +606,67 @@ def _as_written() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _booleans_at_once() -> Iterator[None]:
+    """Let a vector of booleans be read and written by few instructions.
+
+    The compiler's own way goes number by number: reading jumps by what each of them is, and writing sixteen fills a vector
+    with room for 64. That took half of a step in which episodes end.
+    """
+    try:
+        from torch._inductor.codegen.cpp import CppVecKernel
+
+        read, write = CppVecKernel._get_vec_load_line, CppVecKernel._get_store_line
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def load_line(kernel: Any, var: str, index: Any, dtype: torch.dtype, *rest: Any, **options: Any) -> Any:
+        line = read(kernel, var, index, dtype, *rest, **options)
+        mask, separator, arguments = line.partition("::from(")
+        if dtype != torch.bool or not separator:
+            return line
+        return _READ_BOOLEANS.format(mask=mask, arguments=arguments.removesuffix(")"))
+
+    def store_line(
+        kernel: Any, value: Any, var: str, index: Any, dtype: torch.dtype, *rest: Any, **options: Any
+    ) -> Any:
+        code = write(kernel, value, var, index, dtype, *rest, **options)
+        line, *others = code.getvalue().splitlines()
+        if dtype != torch.bool or others or not line.startswith(f"{value}.store("):
+            return code
+        arguments = line.removeprefix(f"{value}.store(").removesuffix(");")
+        again = type(code)()
+        again.writeline(_WRITE_BOOLEANS.format(mask=value, arguments=arguments))
+        return again
+
+    with (
+        _replaced(CppVecKernel, "_get_vec_load_line", load_line),
+        _replaced(CppVecKernel, "_get_store_line", store_line),
+    ):
+        yield
+
+
+_READ_BOOLEANS = """[](const bool* place, int count) {{
+    using Numbers = at::vec::Vectorized<float>;
+    if constexpr ({mask}::size() == Numbers::size()) {{
+        auto bytes = at::vec::Vectorized<int8_t>::loadu(reinterpret_cast<const int8_t*>(place), count);
+        return at::vec::VecMask<float, 1>(at::vec::convert<float>(bytes) > Numbers(0));
+    }} else
+        return {mask}::from(place, count);
+}}({arguments})"""
+"""Booleans are bytes of 0 and 1 in memory; in a vector of floats they have as many bits as those."""
+
+_WRITE_BOOLEANS = """[](const auto& mask, bool* place, int count) {{
+    using Numbers = at::vec::Vectorized<float>;
+    if constexpr (std::decay_t<decltype(mask)>::size() == Numbers::size()) {{
+        Numbers numbers = mask.template to<float, 1>();
+        at::vec::convert<int8_t>(numbers).store(reinterpret_cast<int8_t*>(place), count);
+    }} else
+        mask.store(place, count);
+}}({mask}, {arguments});"""
+
+
+@contextlib.contextmanager
 def _rules_once() -> Iterator[None]:
     """Let the compiler list the dtypes of its operations once: it does so anew for each operation that it writes."""
     try:
@@ -718,6 +779,7 @@ def _compile_directly(graph: GraphModule, folder: Path | None = None) -> Program
         contexts.enter_context(_vectors_to_the_end())
         contexts.enter_context(_quick_strides())
         contexts.enter_context(_as_written())
+        contexts.enter_context(_booleans_at_once())
         contexts.enter_context(_rules_once())
         compiled: Any = compile_fx_inner(graph, inputs, is_inference=True, cpp_wrapper=on_cpu)
     return compiled.current_callable  # type: ignore[no-any-return]

@@ -37,8 +37,8 @@ class Stepping:
     """The programs of a `TorchVectorEnv`; `values` are the numbers in which its environments differ.
 
     Each of the steps takes `(values, state, actions)` and returns the state after, the
-    `(obs, reward, terminated, truncated)` to hand out, and a dict of infos. `bare_step` and `idle_step`
-    leave to others what costs less outside of a program: masks of infos, and beginning episodes.
+    `(obs, reward, terminated, truncated)` to hand out, and a dict of infos. `last_step` and `idle_step`
+    leave it to others to begin episodes, which costs less outside of a program where few have ended.
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -78,7 +78,7 @@ class Stepping:
         one = lambda v, e, k: restart(self._lanes.one(v), e, k)
         return vmap(one)(values, envs, keys)
 
-    def bare_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+    def _bare_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """Stay where the episode ended, with infos that have no masks."""
         envs, rows = self._advance(values, state.envs, actions, _keys(state.key, state.count))
         after = tree.replace(state, envs=envs, count=state.count + 1, ended=rows.terminated | rows.truncated)
@@ -88,15 +88,19 @@ class Stepping:
 
     def plain_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """DISABLED: stay where the episode ended."""
-        after, outputs, infos = self.bare_step(values, state, actions)
-        return after, outputs, masked(infos, torch.ones_like(after.ended))
+        after, outputs, infos = self._bare_step(values, state, actions)
+        return after, outputs, _masked(infos, torch.ones_like(after.ended))
 
     def same_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """SAME_STEP: begin the next episode at once and keep what the last step led to."""
-        after, (final_obs, *figures), infos = self.bare_step(values, state, actions)
-        ended = after.ended
-        after = self.restart_some(values, after, ended)
-        return after, (tree.map(torch.clone, after.envs.obs), *figures), final(final_obs, ended, infos)
+        after, (_, *figures), infos = self.last_step(values, state, actions)
+        after = self.restart_some(values, after, after.ended)
+        return after, (tree.map(torch.clone, after.envs.obs), *figures), infos
+
+    def last_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
+        """SAME_STEP but for the beginning."""
+        after, outputs, infos = self._bare_step(values, state, actions)
+        return after, outputs, _final(outputs[0], after.ended, infos)
 
     def next_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """NEXT_STEP: where the last step ended an episode, begin the next one in place of a step."""
@@ -104,15 +108,16 @@ class Stepping:
         fresh = self._begin_again(values, state.envs, _keys(state.key, state.count))
         after, (_, *figures), infos = self.idle_step(values, state, actions)
         after = tree.replace(after, envs=tree.where(begins, fresh, after.envs))
-        return after, (tree.map(torch.clone, after.envs.obs), *figures), masked(infos, ~begins)
+        return after, (tree.map(torch.clone, after.envs.obs), *figures), infos
 
     def idle_step(self, values: list[Tensor], state: VectorState, actions: Tensor) -> Any:
         """NEXT_STEP but for the beginning: report no step where the last one ended an episode."""
         begins = state.ended
-        after, (obs, reward, *flags), infos = self.bare_step(values, state, actions)
+        after, (obs, reward, *flags), infos = self._bare_step(values, state, actions)
         after = tree.replace(after, ended=after.ended & ~begins)
         figures = (torch.where(begins, 0.0, reward), *(flag & ~begins for flag in flags))
-        return after, (obs, *figures), tree.where(begins, tree.map(torch.zeros_like, infos), infos)
+        infos = tree.where(begins, tree.map(torch.zeros_like, infos), infos)
+        return after, (obs, *figures), _masked(infos, ~begins)
 
     def begin_here(self, state: VectorState, values: list[Tensor], index: Tensor) -> VectorState:
         """Begin an episode in the environments that are listed.
@@ -170,12 +175,12 @@ def _keys(key: Tensor, count: Tensor) -> Tensor:
     return vmap(random.fold_in)(key, count)
 
 
-def masked(infos: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:
+def _masked(infos: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:
     """Return infos with a mask each; as in Gymnasium `_name` says which environments have `name`."""
     return {k: v for name, value in infos.items() for k, v in ((name, value), (f"_{name}", there.clone()))}
 
 
-def final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
+def _final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
     """Return the infos of a step that also resets, with those of the episodes that ended apart."""
-    kept = {"final_obs": final_obs, "final_info": masked(tree.map(torch.clone, infos), ended)}
-    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **masked(infos, ~ended)}
+    kept = {"final_obs": final_obs, "final_info": _masked(tree.map(torch.clone, infos), ended)}
+    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **_masked(infos, ~ended)}

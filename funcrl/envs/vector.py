@@ -16,7 +16,7 @@ from funcrl.core import checks, jit, lanes, random, tree
 from funcrl.core.checks import require
 from funcrl.envs import beginnings
 from funcrl.envs.actions import as_numbers, check_actions
-from funcrl.envs.autoreset import Stepping, VectorState, final, masked, owned, unrolled
+from funcrl.envs.autoreset import Stepping, VectorState, owned, unrolled
 from funcrl.envs.drawing import Frame, check_mode, metadata
 from funcrl.envs.registry import make_for_gymnasium
 from funcrl.envs.stepping import Env
@@ -107,7 +107,7 @@ class TorchVectorEnv(VectorEnv):
             only: Any
             begin: Any
             only, begin = {
-                AutoresetMode.SAME_STEP: (stepping.bare_step, stepping.begin_here),
+                AutoresetMode.SAME_STEP: (stepping.last_step, stepping.begin_here),
                 AutoresetMode.NEXT_STEP: (stepping.idle_step, stepping.begin_instead),
             }[self.autoreset_mode]
             self._step = jit.jit(lambda *arguments: owned(only, *arguments), backend=backend)
@@ -249,7 +249,6 @@ class TorchVectorEnv(VectorEnv):
         if self._begin is not None:
             same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
             begins = after.ended if same_step else state.ended
-            infos = final(outputs[0], begins, infos) if same_step else masked(infos, ~begins)
             after = self._begin_episodes(after, state, begins)
             outputs = (after.envs.obs, *outputs[1:])
         self._state = after

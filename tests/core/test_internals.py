@@ -259,6 +259,33 @@ def test_few_numbers_are_rounded_as_many_are():
         assert all(torch.equal(a[:2], b) for a, b in zip(several, few, strict=True))
 
 
+@pytest.mark.compiled
+def test_booleans_are_written_as_bytes_and_are_the_same():
+    def functions(x, wide, number, whole, flag):
+        return [
+            x > 0,
+            ~flag,
+            flag & (x > 0),
+            whole > 1,
+            wide < 1,
+            x.isnan(),
+            number > 1,
+            (number > whole)[:3],
+        ]
+
+    x = random.normal(random.key(0), (35,))
+    x[2] = torch.nan
+    number = torch.arange(35, dtype=torch.int32, device="cpu") % 4
+    arguments = x, x.double() * 3, number, number.long().flip(0), x > 0.5
+    graph, sources = traced(functions, *arguments), []
+    with internals._replaced(GraphLowering, "save_output_code", sources.append):
+        program = internals._compile_directly(graph)
+    assert "reinterpret_cast<int8_t*>" in sources[0]
+    for ours, expected in zip(program(list(arguments)), functions(*arguments), strict=True):
+        assert ours.dtype == torch.bool
+        assert torch.equal(ours.view(torch.uint8), expected.view(torch.uint8))
+
+
 def test_strides_that_are_read_off_are_those_of_the_compiler():
     import sympy
     from torch._inductor.codegen import cpp

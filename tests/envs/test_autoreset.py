@@ -148,7 +148,7 @@ def test_what_the_modes_run_is_compiled_to_the_same():
     stepping = TorchVectorEnv(Walk(), NUM, backend="eager")._stepping
 
     def all_of_it(state, actions, index):
-        here, *rows = owned(stepping.bare_step, [], state, actions)
+        here, *rows = owned(stepping.last_step, [], state, actions)
         there, *others = owned(stepping.idle_step, [], state, actions)
         plain, *more = stepping.plain_step([], state, actions)
         begun_here = stepping.begin_here(tree.map(torch.clone, here), [], index)
