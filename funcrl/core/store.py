@@ -25,8 +25,18 @@ from torch.fx import GraphModule, Node
 
 from funcrl.core import internals
 
-_CHOSEN = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-"""What the user said; torch sets the variable itself later."""
+
+def _chosen() -> str | None:
+    """Return where the user wants compiled programs, if that was said before this module was imported.
+
+    Torch sets the variable to a folder of its own when it compiles, also for processes that this one starts then.
+    """
+    said = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    torchs = os.path.join(tempfile.gettempdir(), "torchinductor_")
+    return None if said and said.startswith(torchs) else said
+
+
+_CHOSEN = _chosen()
 
 
 @functools.cache

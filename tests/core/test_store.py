@@ -183,6 +183,16 @@ def test_where_the_usual_folder_cannot_be_there_is_another_of_ones_own(variables
     assert folder_of_a_process(monkeypatch, tmp_path, variables) == tmp_path / f"funcrl-{os.getuid()}"
 
 
+def test_a_folder_that_torch_chose_in_a_process_is_not_that_of_the_processes_it_starts(tmp_path, monkeypatch):
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    torchs, ours = str(tmp_path / Path(default_cache_dir()).name), tmp_path / "cache" / "funcrl"
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TORCHINDUCTOR_CACHE_DIR": torchs}
+    assert folder_of_a_process(monkeypatch, tmp_path, variables) == ours
+    variables["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "elsewhere")
+    assert folder_of_a_process(monkeypatch, tmp_path, variables) == tmp_path / "elsewhere" / "funcrl"
+
+
 def test_a_folder_that_others_own_is_not_taken(tmp_path, monkeypatch):
     if os.getuid() != 0:
         pytest.skip("only root gives folders away")
