@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
