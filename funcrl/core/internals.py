@@ -656,9 +656,9 @@ _READ_BOOLEANS = """[](const bool* place, int count) {{
 }}({arguments})"""
 """Booleans are bytes of 0 and 1 in memory; in a vector of floats they have as many bits as those."""
 
-_WRITE_BOOLEANS = """[](const auto& mask, bool* place, int count) {{
+_WRITE_BOOLEANS = """[](auto mask, bool* place, int count) {{
     using Numbers = at::vec::Vectorized<float>;
-    if constexpr (std::decay_t<decltype(mask)>::size() == Numbers::size()) {{
+    if constexpr (decltype(mask)::size() == Numbers::size()) {{
         Numbers numbers = mask.template to<float, 1>();
         at::vec::convert<int8_t>(numbers).store(reinterpret_cast<int8_t*>(place), count);
     }} else

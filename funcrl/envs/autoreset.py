@@ -177,10 +177,10 @@ def _keys(key: Tensor, count: Tensor) -> Tensor:
 
 def _masked(infos: dict[str, Tensor], there: Tensor) -> dict[str, Tensor]:
     """Return infos with a mask each; as in Gymnasium `_name` says which environments have `name`."""
-    return {k: v for name, value in infos.items() for k, v in ((name, value), (f"_{name}", there.clone()))}
+    return {k: v for name, value in infos.items() for k, v in ((name, value), (f"_{name}", copy(there)))}
 
 
 def _final(final_obs: Any, ended: Tensor, infos: dict[str, Tensor]) -> dict[str, Any]:
     """Return the infos of a step that also resets, with those of the episodes that ended apart."""
-    kept = {"final_obs": final_obs, "final_info": _masked(tree.map(torch.clone, infos), ended)}
-    return {**kept, "_final_obs": ended.clone(), "_final_info": ended.clone(), **_masked(infos, ~ended)}
+    kept = {"final_obs": final_obs, "final_info": _masked(tree.map(copy, infos), ended)}
+    return {**kept, "_final_obs": copy(ended), "_final_info": copy(ended), **_masked(infos, ~ended)}

@@ -57,7 +57,8 @@ def starting(function: str, env: Env, options: dict[str, Any] | None) -> Env | N
     0.1
     """
     names: tuple[str, ...] = getattr(env, "reset_options", ())
-    unknown = sorted(set(options or {}) - {"reset_mask", *names})
+    require(isinstance(options or {}, dict), function, "options", "be a dictionary", options)
+    unknown = sorted(set(options or {}) - {"reset_mask", *names}, key=str)
     hold = (
         f"hold nothing but reset_mask, {', '.join(names)}" if names else "be empty or hold reset_mask alone"
     )

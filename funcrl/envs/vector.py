@@ -171,8 +171,8 @@ class TorchVectorEnv(VectorEnv):
 
     def _seeded_keys(self, seed: Any) -> list[Tensor | None]:
         """Return a fresh key for each environment that is to get one."""
-        seed = seed.tolist() if isinstance(seed, Tensor) and seed.ndim else seed
-        if isinstance(seed, (list, tuple, range, np.ndarray)):
+        seed = seed.tolist() if isinstance(seed, (Tensor, np.ndarray)) else seed
+        if isinstance(seed, (list, tuple, range)):
             length = len(seed)
             require(
                 length == self.num_envs, f"{self.name}.reset", "seed", f"hold {self.num_envs} seeds", length
@@ -334,7 +334,8 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
         by_name = {known.value: known for known in AutoresetMode} | {
             known.name: known for known in AutoresetMode
         }
-        require(mode in by_name, "make_vec", "autoreset_mode", f"be one of {', '.join(names)}", mode)
+        known = isinstance(mode, str) and mode in by_name
+        require(known, "make_vec", "autoreset_mode", f"be one of {', '.join(names)}", mode)
         mode = by_name[mode]
     return mode
 

@@ -261,22 +261,14 @@ def test_few_numbers_are_rounded_as_many_are():
 
 @pytest.mark.compiled
 def test_booleans_are_written_as_bytes_and_are_the_same():
-    def functions(x, wide, number, whole, flag):
-        return [
-            x > 0,
-            ~flag,
-            flag & (x > 0),
-            whole > 1,
-            wide < 1,
-            x.isnan(),
-            number > 1,
-            (number > whole)[:3],
-        ]
+    def functions(x, wide, half, number, whole, byte, flag):
+        found = [x > 0, ~flag, flag & (x > 0), x.isnan(), wide < 1, half > 0]
+        return [*found, number > 1, whole > 1, byte > 2, (number > whole)[:3]]
 
     x = random.normal(random.key(0), (35,))
     x[2] = torch.nan
     number = torch.arange(35, dtype=torch.int32, device="cpu") % 4
-    arguments = x, x.double() * 3, number, number.long().flip(0), x > 0.5
+    arguments = x, x.double() * 3, x.half(), number, number.long().flip(0), number.to(torch.uint8), x > 0.5
     graph, sources = traced(functions, *arguments), []
     with internals._replaced(GraphLowering, "save_output_code", sources.append):
         program = internals._compile_directly(graph)

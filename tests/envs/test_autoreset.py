@@ -161,9 +161,14 @@ def test_what_the_modes_run_is_compiled_to_the_same():
     for t in range(30):
         arguments = state, torch.tensor([0, 1, t % 2]), torch.tensor([t % NUM])
         expected = all_of_it(*arguments)
-        for a, b in zip(tree.leaves(program(*arguments)), tree.leaves(expected), strict=True):
+        found = program(*arguments)
+        for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
             assert a.dtype == b.dtype
             assert torch.allclose(a.float(), b.float(), atol=1e-5)
+        # What is handed out may be written to. In place of observations, those after the beginnings are.
+        for (_, *figures), infos in (found[1], found[3], found[5]):
+            addresses = [x.data_ptr() for x in tree.leaves((figures, infos))]
+            assert len(set(addresses)) == len(addresses)
         # In turns what has ended begins at once, or is stepped on.
         _, _, terminated, truncated = expected[5][0]
         state = expected[8] if t % 3 else expected[2]

@@ -157,6 +157,10 @@ def test_bad_use_is_refused():
         ValueError, match=r"options must hold nothing but reset_mask, low, high, got \['mask'\]"
     ):
         env.reset(options={"mask": [True]})
+    with pytest.raises(ValueError, match="options must be a dictionary, got 5"):
+        env.reset(options=5)
+    with pytest.raises(ValueError, match=r"options must hold nothing but .*got \[1, 'a'\]"):
+        env.reset(options={"a": 1, 1: 2})
     lake = gymnasium.make_vec("funcrl/FrozenLake-v1", num_envs=1, backend="eager")
     with pytest.raises(ValueError, match=r"options must be empty or hold reset_mask alone, got \['low'\]"):
         lake.reset(options={"low": 0.0})
@@ -167,10 +171,12 @@ def test_bad_use_is_refused():
     with pytest.raises(ValueError, match="must name at least one environment"):
         env.reset(options={"reset_mask": torch.zeros(3, dtype=torch.bool)})
     assert torch.equal(env.reset(seed=range(3))[0], env.reset(seed=torch.arange(3))[0])
+    assert torch.equal(env.reset(seed=np.array(5))[0], env.reset(seed=5)[0])
     with pytest.raises(ValueError, match="seed must hold 3 seeds, got 2"):
         env.reset(seed=[1, 2])
-    with pytest.raises(ValueError, match="autoreset_mode must be one of"):
-        make(autoreset_mode="sometimes")
+    for mode in ("sometimes", []):
+        with pytest.raises(ValueError, match="autoreset_mode must be one of"):
+            make(autoreset_mode=mode)
     with pytest.raises(
         ValueError, match=r"render_mode must be None or 'rgb_array' for CartPole, got 'human'.*Human"
     ):
