@@ -650,7 +650,7 @@ _READ_BOOLEANS = """[](const bool* place, int count) {{
     using Numbers = at::vec::Vectorized<float>;
     if constexpr ({mask}::size() == Numbers::size()) {{
         auto bytes = at::vec::Vectorized<int8_t>::loadu(reinterpret_cast<const int8_t*>(place), count);
-        return at::vec::VecMask<float, 1>(at::vec::convert<float>(bytes) > Numbers(0));
+        return at::vec::VecMask<float, 1>(at::vec::convert<float>(bytes) != Numbers(0));
     }} else
         return {mask}::from(place, count);
 }}({arguments})"""
